@@ -1,0 +1,93 @@
+//! The stable hash: what places a key on a shard, today and in every later version.
+//!
+//! A folded 64 x 64 -> 128-bit multiply over 8-byte little-endian words, as in wyhash (Wang Yi, public domain), with our
+//! own constants and finish. It may never change: stored state and running clusters agree by it. [`FORMAT`] names it
+//! where it is written down. It resists chance, not an adversary.
+
+/// The version of the hash, written beside whatever was placed by it.
+pub const FORMAT: u16 = 1;
+
+/// The number of virtual shards that keys are spread over.
+pub const SHARDS: u64 = 256;
+
+const SEED: u64 = 0x7469_6465_6D69_6C6C;
+const STEP: u64 = 0xA076_1D64_78BD_642F;
+const LAST: u64 = 0xE703_7ED1_A0B4_28DB;
+
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    (wide as u64) ^ ((wide >> 64) as u64)
+}
+
+/// Hashes one 64-bit word; equal to [`bytes`] of its eight little-endian bytes.
+#[inline]
+pub fn word(value: u64) -> u64 {
+    finish(fold(SEED ^ value, STEP), 8)
+}
+
+/// Hashes two 64-bit words; equal to [`bytes`] of their sixteen little-endian bytes.
+#[inline]
+pub fn words(low: u64, high: u64) -> u64 {
+    finish(fold(fold(SEED ^ low, STEP) ^ high, STEP), 16)
+}
+
+/// Hashes bytes.
+#[inline]
+pub fn bytes(value: &[u8]) -> u64 {
+    let mut state = SEED;
+    let mut words = value.chunks_exact(8);
+    for word in &mut words {
+        let word = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
+        state = fold(state ^ word, STEP);
+    }
+    let tail = words.remainder();
+    if !tail.is_empty() {
+        let mut word = [0; 8];
+        word[..tail.len()].copy_from_slice(tail);
+        state = fold(state ^ u64::from_le_bytes(word), STEP);
+    }
+    finish(state, value.len() as u64)
+}
+
+#[inline]
+fn finish(state: u64, length: u64) -> u64 {
+    fold(state ^ LAST, length ^ STEP)
+}
+
+/// The shard of a hash, `0..SHARDS`: its top bits.
+#[inline]
+pub fn shard(hash: u64) -> u64 {
+    hash >> (64 - SHARDS.trailing_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_bytes() {
+        for value in [0, 1, u64::MAX, 0x0123_4567_89AB_CDEF] {
+            assert_eq!(word(value), bytes(&value.to_le_bytes()));
+            let mut both = value.to_le_bytes().to_vec();
+            both.extend(7_u64.to_le_bytes());
+            assert_eq!(words(value, 7), bytes(&both));
+        }
+    }
+
+    #[test]
+    fn never_changes() {
+        assert_eq!([bytes(b""), bytes(b"a"), bytes(b"tidemill!")], GOLDEN);
+    }
+
+    const GOLDEN: [u64; 3] = [16_001_459_005_076_733_428, 10_326_381_749_528_548_737, 17_071_251_717_488_361_521];
+
+    #[test]
+    fn dense_integers_spread_over_shards() {
+        let mut counts = [0_u32; SHARDS as usize];
+        for value in 0..256_000_u64 {
+            counts[shard(word(value)) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&count| (800..1200).contains(&count)), "{counts:?}");
+    }
+}

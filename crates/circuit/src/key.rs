@@ -1,0 +1,679 @@
+//! Keys: the canonical bytes of grouping columns, their stable hash, and an index from key to group.
+//!
+//! A key is written the same way on every machine and in every version: fixed-width values little-endian, strings with
+//! their length, one null bit a column. Keys of at most 8 or 16 bytes are held as one integer, longer ones as bytes.
+//! [`KeyEncoder`] writes the keys of a batch, [`KeyIndex`] numbers the distinct ones, [`KeyEncoder::decode`] turns them
+//! back into columns.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, BooleanBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
+use hashbrown::HashTable;
+use tidemill_base::hash;
+
+/// The keys of a batch's rows.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// At most 8 bytes each.
+    Word(Vec<u64>),
+    /// At most 16 bytes each.
+    Wide(Vec<u128>),
+    /// Any length: row i is `data[offsets[i]..offsets[i + 1]]`.
+    Bytes {
+        /// The keys one after another.
+        data: Vec<u8>,
+        /// Where each starts, and the end.
+        offsets: Vec<usize>,
+    },
+}
+
+impl Keys {
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        match self {
+            Keys::Word(keys) => keys.len(),
+            Keys::Wide(keys) => keys.len(),
+            Keys::Bytes { offsets, .. } => offsets.len() - 1,
+        }
+    }
+
+    /// True when there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The stable hash of each key.
+    pub fn hashes(&self) -> Vec<u64> {
+        match self {
+            Keys::Word(keys) => keys.iter().map(|key| hash::word(*key)).collect(),
+            Keys::Wide(keys) => keys.iter().map(|key| hash_wide(*key)).collect(),
+            Keys::Bytes { data, offsets } => {
+                offsets.windows(2).map(|ends| hash::bytes(&data[ends[0]..ends[1]])).collect()
+            }
+        }
+    }
+}
+
+fn hash_wide(key: u128) -> u64 {
+    hash::words(key as u64, (key >> 64) as u64)
+}
+
+/// How one column is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// So many little-endian bytes.
+    Fixed(usize),
+    /// One byte, 0 or 1.
+    Boolean,
+    /// A 4-byte length and the bytes.
+    Variable,
+}
+
+/// Writes the keys of batches; made once for the types of the key columns.
+#[derive(Debug, Clone)]
+pub struct KeyEncoder {
+    types: Vec<DataType>,
+    parts: Vec<Part>,
+    width: Option<usize>,
+}
+
+impl KeyEncoder {
+    /// An encoder for columns of these types; none when one of them cannot be a key.
+    pub fn new(types: Vec<DataType>) -> Option<Self> {
+        let parts = types.iter().map(part).collect::<Option<Vec<_>>>()?;
+        let fixed: Option<usize> = parts
+            .iter()
+            .map(|part| match part {
+                Part::Fixed(bytes) => Some(*bytes),
+                Part::Boolean => Some(1),
+                Part::Variable => None,
+            })
+            .sum();
+        let width = fixed.map(|fixed| fixed + types.len().div_ceil(8)).filter(|width| *width <= 16);
+        Some(KeyEncoder { types, parts, width })
+    }
+
+    /// The types of the key columns.
+    pub fn types(&self) -> &[DataType] {
+        &self.types
+    }
+
+    /// The keys of each row; `columns` have the encoder's types, and `rows` values each.
+    pub fn encode(&self, columns: &[ArrayRef], rows: usize) -> Keys {
+        debug_assert!(columns.iter().zip(&self.types).all(|(column, data_type)| column.data_type() == data_type));
+        match self.width {
+            Some(width) if width <= 8 && !self.types.is_empty() => {
+                Keys::Word(self.encode_wide(columns, rows).into_iter().map(|key| key as u64).collect())
+            }
+            Some(0) => Keys::Word(vec![0; rows]),
+            Some(_) => Keys::Wide(self.encode_wide(columns, rows)),
+            None => self.encode_bytes(columns, rows),
+        }
+    }
+
+    /// [`KeyEncoder::encode`] of some columns of a batch.
+    pub fn encode_batch(&self, batch: &RecordBatch, columns: &[usize]) -> Keys {
+        let columns: Vec<ArrayRef> = columns.iter().map(|column| batch.column(*column).clone()).collect();
+        self.encode(&columns, batch.num_rows())
+    }
+
+    /// Null bits lowest, then the values in order: the little-endian bytes are those of the byte form.
+    fn encode_wide(&self, columns: &[ArrayRef], rows: usize) -> Vec<u128> {
+        let mut keys = vec![0_u128; rows];
+        let mut shift = 8 * self.types.len().div_ceil(8);
+        for (index, (column, part)) in columns.iter().zip(&self.parts).enumerate() {
+            fill_wide(&mut keys, column, *part, shift);
+            if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+                let width = part_width(*part);
+                let mask = !((if width == 16 { u128::MAX } else { (1 << (8 * width)) - 1 }) << shift);
+                for (row, key) in keys.iter_mut().enumerate() {
+                    if nulls.is_null(row) {
+                        *key = (*key & mask) | (1 << index);
+                    }
+                }
+            }
+            shift += 8 * part_width(*part);
+        }
+        keys
+    }
+
+    fn encode_bytes(&self, columns: &[ArrayRef], rows: usize) -> Keys {
+        let columns: Vec<Reader<'_>> = columns.iter().zip(&self.parts).map(|(c, part)| Reader::new(c, *part)).collect();
+        let null_bytes = self.types.len().div_ceil(8);
+        let mut data = Vec::with_capacity(rows * (16 + null_bytes));
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        for row in 0..rows {
+            let start = data.len();
+            data.resize(start + null_bytes, 0);
+            for (index, column) in columns.iter().enumerate() {
+                if !column.write(row, &mut data) {
+                    data[start + index / 8] |= 1 << (index % 8);
+                }
+            }
+            offsets.push(data.len());
+        }
+        Keys::Bytes { data, offsets }
+    }
+
+    /// The columns of `keys`, which this encoder (or one of equal types) has written.
+    pub fn decode(&self, keys: &Keys) -> Vec<ArrayRef> {
+        let mut columns: Vec<Writer> = self.types.iter().zip(&self.parts).map(|(t, part)| Writer::new(t, *part)).collect();
+        let null_bytes = self.types.len().div_ceil(8);
+        let mut read = |bytes: &[u8]| {
+            let mut at = null_bytes;
+            for (index, column) in columns.iter_mut().enumerate() {
+                let null = bytes[index / 8] & (1 << (index % 8)) != 0;
+                at += column.read(&bytes[at..], null, self.width.is_some());
+            }
+        };
+        match keys {
+            _ if self.types.is_empty() => {}
+            Keys::Word(keys) => keys.iter().for_each(|key| read(&key.to_le_bytes())),
+            Keys::Wide(keys) => keys.iter().for_each(|key| read(&key.to_le_bytes())),
+            Keys::Bytes { data, offsets } => offsets.windows(2).for_each(|ends| read(&data[ends[0]..ends[1]])),
+        }
+        columns.into_iter().map(Writer::finish).collect()
+    }
+}
+
+fn part(data_type: &DataType) -> Option<Part> {
+    use DataType::*;
+    Some(match data_type {
+        Boolean => Part::Boolean,
+        Int8 | UInt8 => Part::Fixed(1),
+        Int16 | UInt16 | Float16 => Part::Fixed(2),
+        Int32 | UInt32 | Float32 | Date32 | Time32(_) => Part::Fixed(4),
+        Int64 | UInt64 | Float64 | Date64 | Time64(_) | Timestamp(_, _) | Duration(_) => Part::Fixed(8),
+        Decimal128(_, _) => Part::Fixed(16),
+        Utf8 | Binary => Part::Variable,
+        _ => return None,
+    })
+}
+
+fn part_width(part: Part) -> usize {
+    match part {
+        Part::Fixed(width) => width,
+        Part::Boolean => 1,
+        Part::Variable => 0,
+    }
+}
+
+/// Adds a column's values, little-endian, to `keys` from bit `shift` on.
+fn fill_wide(keys: &mut [u128], column: &ArrayRef, part: Part, shift: usize) {
+    if part == Part::Boolean {
+        for (key, value) in keys.iter_mut().zip(column.as_boolean().values()) {
+            *key |= u128::from(value) << shift;
+        }
+        return;
+    }
+    let data = column.to_data();
+    let (width, start) = (part_width(part), data.offset());
+    let bytes = &data.buffers()[0].as_slice()[start * width..(start + keys.len()) * width];
+    match (column.data_type(), width) {
+        (DataType::Float32, _) => fill(keys, bytes, shift, |value: [u8; 4]| canonical_f32(value).into()),
+        (DataType::Float64, _) => fill(keys, bytes, shift, |value: [u8; 8]| canonical_f64(value).into()),
+        (_, 1) => fill(keys, bytes, shift, |value: [u8; 1]| value[0].into()),
+        (_, 2) => fill(keys, bytes, shift, |value| u16::from_le_bytes(value).into()),
+        (_, 4) => fill(keys, bytes, shift, |value| u32::from_le_bytes(value).into()),
+        (_, 8) => fill(keys, bytes, shift, |value| u64::from_le_bytes(value).into()),
+        _ => fill(keys, bytes, shift, u128::from_le_bytes),
+    }
+}
+
+fn fill<const N: usize>(keys: &mut [u128], bytes: &[u8], shift: usize, read: impl Fn([u8; N]) -> u128) {
+    let (values, _) = bytes.as_chunks::<N>();
+    for (key, value) in keys.iter_mut().zip(values) {
+        *key |= read(*value) << shift;
+    }
+}
+
+/// The bits of a float that stand for it in a key: one zero and one NaN.
+fn canonical_f64(bytes: [u8; 8]) -> u64 {
+    let value = f64::from_le_bytes(bytes);
+    if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
+}
+
+fn canonical_f32(bytes: [u8; 4]) -> u32 {
+    let value = f32::from_le_bytes(bytes);
+    if value.is_nan() { f32::NAN.to_bits() } else { (value + 0.0).to_bits() }
+}
+
+/// Reads one column's values as key bytes.
+enum Reader<'a> {
+    Fixed { width: usize, float: bool, buffer: Buffer, nulls: Option<&'a NullBuffer> },
+    Boolean(&'a arrow_array::BooleanArray),
+    Text(&'a arrow_array::StringArray),
+    Binary(&'a arrow_array::BinaryArray),
+}
+
+impl<'a> Reader<'a> {
+    fn new(column: &'a ArrayRef, part: Part) -> Self {
+        match (part, column.data_type()) {
+            (Part::Boolean, _) => Reader::Boolean(column.as_boolean()),
+            (Part::Variable, DataType::Utf8) => Reader::Text(column.as_string()),
+            (Part::Variable, _) => Reader::Binary(column.as_binary()),
+            (Part::Fixed(width), data_type) => {
+                let data = column.to_data();
+                let buffer = data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width);
+                let float = matches!(data_type, DataType::Float32 | DataType::Float64);
+                Reader::Fixed { width, float, buffer, nulls: column.nulls() }
+            }
+        }
+    }
+
+    /// Appends the value of `row`; false when it is null, and then nothing was appended.
+    fn write(&self, row: usize, out: &mut Vec<u8>) -> bool {
+        match self {
+            Reader::Fixed { width, float, buffer, nulls } => {
+                if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                    return false;
+                }
+                let value = &buffer.as_slice()[row * width..(row + 1) * width];
+                match (*float, value.first_chunk::<8>(), value.first_chunk::<4>()) {
+                    (true, Some(value), _) => out.extend_from_slice(&canonical_f64(*value).to_le_bytes()),
+                    (true, None, Some(value)) => out.extend_from_slice(&canonical_f32(*value).to_le_bytes()),
+                    _ => out.extend_from_slice(value),
+                }
+            }
+            Reader::Boolean(values) => {
+                if values.is_null(row) {
+                    return false;
+                }
+                out.push(u8::from(values.value(row)));
+            }
+            Reader::Text(values) => return write_variable(values.is_null(row), values.value(row).as_bytes(), out),
+            Reader::Binary(values) => return write_variable(values.is_null(row), values.value(row), out),
+        }
+        true
+    }
+}
+
+fn write_variable(null: bool, value: &[u8], out: &mut Vec<u8>) -> bool {
+    if !null {
+        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        out.extend_from_slice(value);
+    }
+    !null
+}
+
+/// Collects one column's values from key bytes.
+enum Writer {
+    Fixed { data_type: DataType, width: usize, values: Vec<u8>, valid: Vec<bool> },
+    Boolean(BooleanBuilder),
+    Text(StringBuilder),
+    Binary(BinaryBuilder),
+}
+
+impl Writer {
+    fn new(data_type: &DataType, part: Part) -> Self {
+        match (part, data_type) {
+            (Part::Boolean, _) => Writer::Boolean(BooleanBuilder::new()),
+            (Part::Variable, DataType::Utf8) => Writer::Text(StringBuilder::new()),
+            (Part::Variable, _) => Writer::Binary(BinaryBuilder::new()),
+            (Part::Fixed(width), data_type) => {
+                Writer::Fixed { data_type: data_type.clone(), width, values: Vec::new(), valid: Vec::new() }
+            }
+        }
+    }
+
+    /// Reads a value and returns its length; with `padded` a null takes its place as well.
+    fn read(&mut self, bytes: &[u8], null: bool, padded: bool) -> usize {
+        match self {
+            Writer::Fixed { width, values, valid, .. } => {
+                valid.push(!null);
+                if null {
+                    values.resize(values.len() + *width, 0);
+                    return if padded { *width } else { 0 };
+                }
+                values.extend_from_slice(&bytes[..*width]);
+                *width
+            }
+            Writer::Boolean(builder) => {
+                builder.append_option((!null).then(|| bytes[0] != 0));
+                usize::from(!null || padded)
+            }
+            Writer::Text(builder) => match variable(bytes, null) {
+                None => {
+                    builder.append_null();
+                    0
+                }
+                Some(value) => {
+                    builder.append_value(String::from_utf8_lossy(value));
+                    4 + value.len()
+                }
+            },
+            Writer::Binary(builder) => match variable(bytes, null) {
+                None => {
+                    builder.append_null();
+                    0
+                }
+                Some(value) => {
+                    builder.append_value(value);
+                    4 + value.len()
+                }
+            },
+        }
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Writer::Boolean(mut builder) => Arc::new(builder.finish()),
+            Writer::Text(mut builder) => Arc::new(builder.finish()),
+            Writer::Binary(mut builder) => Arc::new(builder.finish()),
+            Writer::Fixed { data_type, values, valid, .. } => fixed_column(data_type, values, valid),
+        }
+    }
+}
+
+fn variable(bytes: &[u8], null: bool) -> Option<&[u8]> {
+    if null {
+        return None;
+    }
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.get(..u32::from_le_bytes(*length) as usize)
+}
+
+fn fixed_column(data_type: DataType, values: Vec<u8>, valid: Vec<bool>) -> ArrayRef {
+    let rows = valid.len();
+    let nulls = NullBuffer::new(BooleanBuffer::from(valid));
+    let nulls = (nulls.null_count() > 0).then_some(nulls);
+    // `Buffer::from_slice_ref` copies into memory aligned for every type.
+    let data = ArrayData::builder(data_type.clone())
+        .len(rows)
+        .add_buffer(Buffer::from_slice_ref(&values))
+        .nulls(nulls)
+        .build();
+    match data {
+        Ok(data) => make_array(data),
+        Err(_) => arrow_array::new_null_array(&data_type, rows),
+    }
+}
+
+/// Numbers distinct keys: a hash table of `u32` into dense entries, whose slots are reused after removal.
+#[derive(Debug, Clone, Default)]
+pub struct KeyIndex {
+    table: HashTable<u32>,
+    words: Vec<u64>,
+    wides: Vec<u128>,
+    /// Start and length of byte keys in `arena`.
+    spans: Vec<(usize, u32)>,
+    arena: Vec<u8>,
+    arena_dead: usize,
+    hashes: Vec<u64>,
+    free: Vec<u32>,
+}
+
+impl KeyIndex {
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// True when there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The number of slots that have ever been in use at once: entries lie in `0..slots()`.
+    pub fn slots(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Bytes held, by capacity.
+    pub fn bytes(&self) -> u64 {
+        let bytes = self.table.capacity() * 5
+            + self.words.capacity() * 8
+            + self.wides.capacity() * 16
+            + self.spans.capacity() * 16
+            + self.arena.capacity()
+            + self.hashes.capacity() * 8
+            + self.free.capacity() * 4;
+        bytes as u64
+    }
+
+    /// For each key its slot; a key not seen before gets a slot. `hashes` are the keys' own.
+    pub fn intern(&mut self, keys: &Keys, hashes: &[u64], slots: &mut Vec<u32>) {
+        slots.clear();
+        slots.reserve(keys.len());
+        match keys {
+            Keys::Word(keys) => {
+                for (key, hash) in keys.iter().zip(hashes) {
+                    slots.push(self.intern_word(*key, *hash));
+                }
+            }
+            Keys::Wide(keys) => {
+                for (key, hash) in keys.iter().zip(hashes) {
+                    slots.push(self.intern_wide(*key, *hash));
+                }
+            }
+            Keys::Bytes { data, offsets } => {
+                for (ends, hash) in offsets.windows(2).zip(hashes) {
+                    slots.push(self.intern_bytes(&data[ends[0]..ends[1]], *hash));
+                }
+            }
+        }
+    }
+
+    fn intern_word(&mut self, key: u64, hash: u64) -> u32 {
+        let words = &self.words;
+        if let Some(slot) = self.table.find(hash, |slot| words[*slot as usize] == key) {
+            return *slot;
+        }
+        let slot = self.claim(hash);
+        put(&mut self.words, slot, key);
+        slot
+    }
+
+    fn intern_wide(&mut self, key: u128, hash: u64) -> u32 {
+        let wides = &self.wides;
+        if let Some(slot) = self.table.find(hash, |slot| wides[*slot as usize] == key) {
+            return *slot;
+        }
+        let slot = self.claim(hash);
+        put(&mut self.wides, slot, key);
+        slot
+    }
+
+    fn intern_bytes(&mut self, key: &[u8], hash: u64) -> u32 {
+        if let Some(slot) = self.find_bytes(key, hash) {
+            return slot;
+        }
+        let slot = self.claim(hash);
+        put(&mut self.spans, slot, (self.arena.len(), key.len() as u32));
+        self.arena.extend_from_slice(key);
+        slot
+    }
+
+    fn find_bytes(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let (spans, arena, hashes) = (&self.spans, &self.arena, &self.hashes);
+        let same = |slot: &u32| {
+            let (start, length) = spans[*slot as usize];
+            hashes[*slot as usize] == hash && &arena[start..start + length as usize] == key
+        };
+        self.table.find(hash, same).copied()
+    }
+
+    /// The slot of each key, `None` for a key that is not there.
+    pub fn find(&self, keys: &Keys, hashes: &[u64]) -> Vec<Option<u32>> {
+        match keys {
+            Keys::Word(keys) => keys
+                .iter()
+                .zip(hashes)
+                .map(|(key, hash)| self.table.find(*hash, |slot| self.words[*slot as usize] == *key).copied())
+                .collect(),
+            Keys::Wide(keys) => keys
+                .iter()
+                .zip(hashes)
+                .map(|(key, hash)| self.table.find(*hash, |slot| self.wides[*slot as usize] == *key).copied())
+                .collect(),
+            Keys::Bytes { data, offsets } => offsets
+                .windows(2)
+                .zip(hashes)
+                .map(|(ends, hash)| self.find_bytes(&data[ends[0]..ends[1]], *hash))
+                .collect(),
+        }
+    }
+
+    /// A free slot, entered under `hash`.
+    fn claim(&mut self, hash: u64) -> u32 {
+        let slot = self.free.pop().unwrap_or(self.hashes.len() as u32);
+        put(&mut self.hashes, slot, hash);
+        let hashes = &self.hashes;
+        self.table.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
+        slot
+    }
+
+    /// Forgets the key in `slot`; the slot will be given to another key.
+    pub fn remove(&mut self, slot: u32) {
+        let hash = self.hashes[slot as usize];
+        if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+            self.free.push(slot);
+            if let Some((_, length)) = self.spans.get(slot as usize) {
+                self.arena_dead += *length as usize;
+                self.compact();
+            }
+        }
+    }
+
+    /// Rewrites the arena when more than half of it is dead.
+    fn compact(&mut self) {
+        if self.arena_dead * 2 < self.arena.len() || self.arena.len() < 1 << 16 {
+            return;
+        }
+        let mut arena = Vec::with_capacity(self.arena.len() - self.arena_dead);
+        for slot in &self.table {
+            let (start, length) = &mut self.spans[*slot as usize];
+            let moved = arena.len();
+            arena.extend_from_slice(&self.arena[*start..*start + *length as usize]);
+            *start = moved;
+        }
+        self.arena = arena;
+        self.arena_dead = 0;
+    }
+
+    /// The keys in `slots`, in that order.
+    pub fn keys(&self, slots: &[u32]) -> Keys {
+        if !self.words.is_empty() {
+            return Keys::Word(slots.iter().map(|slot| self.words[*slot as usize]).collect());
+        }
+        if !self.wides.is_empty() {
+            return Keys::Wide(slots.iter().map(|slot| self.wides[*slot as usize]).collect());
+        }
+        let (mut data, mut offsets) = (Vec::new(), vec![0]);
+        for slot in slots {
+            let (start, length) = self.spans[*slot as usize];
+            data.extend_from_slice(&self.arena[start..start + length as usize]);
+            offsets.push(data.len());
+        }
+        Keys::Bytes { data, offsets }
+    }
+
+    /// The stable hash of the key in `slot`.
+    pub fn hash(&self, slot: u32) -> u64 {
+        self.hashes[slot as usize]
+    }
+
+    /// Forgets everything but keeps the memory.
+    pub fn clear(&mut self) {
+        self.table.clear();
+        self.words.clear();
+        self.wides.clear();
+        self.spans.clear();
+        self.arena.clear();
+        self.arena_dead = 0;
+        self.hashes.clear();
+        self.free.clear();
+    }
+}
+
+/// Writes `value` into `slot`, which is one of the list's or the next one.
+fn put<T>(list: &mut Vec<T>, slot: u32, value: T) {
+    match list.get_mut(slot as usize) {
+        Some(place) => *place = value,
+        None => list.push(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{BooleanArray, Float64Array, Int32Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn round_trip(columns: Vec<ArrayRef>) -> Keys {
+        let encoder = KeyEncoder::new(columns.iter().map(|column| column.data_type().clone()).collect());
+        let encoder = encoder.expect("these types can be keys");
+        let rows = columns[0].len();
+        let keys = encoder.encode(&columns, rows);
+        assert_eq!(keys.len(), rows);
+        assert_eq!(encoder.decode(&keys), columns);
+        let mut index = KeyIndex::default();
+        let mut slots = Vec::new();
+        index.intern(&keys, &keys.hashes(), &mut slots);
+        assert_eq!(encoder.decode(&index.keys(&slots)), columns);
+        keys
+    }
+
+    #[test]
+    fn short_keys_are_words() {
+        let column: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None, Some(-1), Some(0)]));
+        assert!(matches!(round_trip(vec![column]), Keys::Word(keys) if keys[1] != keys[3]));
+    }
+
+    #[test]
+    fn a_nullable_long_is_wide() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(-1)]));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]));
+        assert!(matches!(round_trip(vec![column, flags]), Keys::Wide(_)));
+    }
+
+    #[test]
+    fn strings_are_bytes_and_keep_their_borders() {
+        let left: ArrayRef = Arc::new(StringArray::from(vec![Some("ab"), Some("a"), None, Some("")]));
+        let right: ArrayRef = Arc::new(StringArray::from(vec![Some("c"), Some("bc"), Some(""), None]));
+        let keys = round_trip(vec![left, right]);
+        let hashes = keys.hashes();
+        assert!((1..4).all(|row| hashes[row] != hashes[0]));
+    }
+
+    #[test]
+    fn zeros_and_nans_are_one_key_each() {
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![0.0, -0.0, f64::NAN, -f64::NAN]));
+        let encoder = KeyEncoder::new(vec![DataType::Float64]).expect("floats can be keys");
+        let hashes = encoder.encode(&[column], 4).hashes();
+        assert_eq!(hashes[0], hashes[1]);
+        assert_eq!(hashes[2], hashes[3]);
+    }
+
+    #[test]
+    fn removed_slots_are_given_again() {
+        let encoder = KeyEncoder::new(vec![DataType::Utf8]).expect("strings can be keys");
+        let mut index = KeyIndex::default();
+        let mut slots = Vec::new();
+        let mut intern = |index: &mut KeyIndex, words: Vec<&str>| {
+            let column: ArrayRef = Arc::new(StringArray::from(words));
+            let keys = encoder.encode(&[column.clone()], column.len());
+            index.intern(&keys, &keys.hashes(), &mut slots);
+            slots.clone()
+        };
+        assert_eq!(intern(&mut index, vec!["a", "b", "a"]), [0, 1, 0]);
+        index.remove(0);
+        assert_eq!(intern(&mut index, vec!["c", "b", "a"]), [0, 1, 2]);
+        assert_eq!(index.len(), 3);
+    }
+
+    #[test]
+    fn slices_are_read_from_their_offset() {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]).slice(1, 2));
+        let encoder = KeyEncoder::new(vec![DataType::Int64]).expect("integers can be keys");
+        let keys = encoder.encode(&[column.clone()], 2);
+        assert_eq!(encoder.decode(&keys), vec![column]);
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Guard`]: evaluates expressions for an operator and treats failing rows as `on-error` says.
+
+use arrow_array::{ArrayRef, BooleanArray};
+use tidemill_base::Position;
+
+use crate::delta::Delta;
+use crate::error::Error;
+use crate::expr::{self, Expr, OnError};
+use crate::graph::Lowering;
+use crate::operator::{Context, Output, SideKind, SideRow};
+use crate::row;
+
+/// What an operator needs to report a failing row.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    name: String,
+    position: Option<Position>,
+    on_error: OnError,
+}
+
+impl Guard {
+    /// The guard of the node that is being lowered.
+    pub fn of(lowering: &Lowering<'_>) -> Self {
+        Guard { name: lowering.name.clone(), position: lowering.node.position, on_error: lowering.node.on_error }
+    }
+
+    /// Evaluates `exprs` over `delta`: the rows that are left, and one column an expression for them.
+    pub fn evaluate(
+        &self,
+        exprs: &[Expr],
+        delta: Delta,
+        context: &Context,
+        out: &mut Output,
+    ) -> Result<(Delta, Vec<ArrayRef>), Error> {
+        let evaluated = expr::evaluate(exprs, delta.batch(), self.on_error).map_err(|(row, message)| Error::Row {
+            operator: self.name.clone(),
+            position: self.position,
+            row: row::to_json(delta.batch(), row),
+            message,
+        })?;
+        let Some(failed) = evaluated.failed else { return Ok((delta, evaluated.columns)) };
+        out.dead_rows += evaluated.messages.len() as u64;
+        if context.sides.dead_letter {
+            out.side.extend(evaluated.messages.into_iter().map(|(row, reason)| SideRow {
+                kind: SideKind::DeadLetter,
+                operator: self.name.clone(),
+                reason,
+                row: row::to_json(delta.batch(), row),
+            }));
+        }
+        let kept = BooleanArray::new(!failed.values(), None);
+        let keep = |column: &ArrayRef| arrow_select::filter::filter(column, &kept).map_err(|error| self.broken(error));
+        let columns = evaluated.columns.iter().map(keep).collect::<Result<_, _>>()?;
+        Ok((delta.filter(&kept).map_err(|error| self.broken(error))?, columns))
+    }
+
+    /// A broken promise of the operator.
+    pub fn broken(&self, message: impl ToString) -> Error {
+        Error::broken(&self.name, message)
+    }
+}
+

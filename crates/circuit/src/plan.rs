@@ -1,0 +1,302 @@
+//! [`Plan`]: what a query asks for, as nodes over columns, before lanes and operators are chosen.
+//!
+//! The SQL crate writes plans and [`crate::graph`] turns them into operators. A plan names columns by index and carries
+//! expressions as [`Expr`], so it knows nothing of SQL; `explain` and fingerprints read nothing else.
+
+use arrow_schema::{DataType, SchemaRef};
+use tidemill_base::Position;
+
+use crate::expr::{Expr, OnError};
+
+/// The index of a node in its plan.
+pub type NodeId = usize;
+
+/// A dataflow: nodes in topological order, inputs before those who read them.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// The nodes; a node's inputs have smaller indices.
+    pub nodes: Vec<Node>,
+}
+
+/// One node of a plan.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it does.
+    pub spec: Spec,
+    /// Where its rows come from.
+    pub inputs: Vec<NodeId>,
+    /// The columns of its output.
+    pub schema: SchemaRef,
+    /// Where the query asks for it.
+    pub position: Option<Position>,
+    /// What to do with a row on which one of its expressions fails.
+    pub on_error: OnError,
+}
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub enum Spec {
+    /// Takes the rows of a table in.
+    Source(SourceSpec),
+    /// Keeps the rows for which the expression is true.
+    Filter(Expr),
+    /// Computes one column an expression.
+    Project(Vec<Expr>),
+    /// Makes one row of each element of a list or map column.
+    Unnest(UnnestSpec),
+    /// All rows of all inputs.
+    Union,
+    /// Adds `window_start`, `window_end`, `window_time` to each row, once for each window the row is in.
+    AssignWindow(AssignSpec),
+    /// Groups rows and aggregates each group; without calls it is DISTINCT.
+    Aggregate(AggregateSpec),
+    /// Hands the rows out of the circuit.
+    Output(OutputSpec),
+}
+
+/// A table whose rows come in from outside.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// The table's name; the shell finds the connector by it.
+    pub name: String,
+    /// The columns that the decoder has to yield, by name and type.
+    pub decoded: SchemaRef,
+    /// Whether a column `$origin` (UInt64: partition << 40 | row in partition) follows the decoded ones.
+    pub origin: bool,
+    /// The columns of the node from the decoded ones (and `$origin`); none when they are the same.
+    pub computed: Option<Vec<Expr>>,
+    /// How the event time of the table moves on.
+    pub watermark: Option<WatermarkSpec>,
+    /// Whether no row is ever taken back.
+    pub append_only: bool,
+}
+
+/// `WATERMARK FOR time AS bound`.
+#[derive(Debug, Clone)]
+pub struct WatermarkSpec {
+    /// The column of event time, in the node's schema.
+    pub time: usize,
+    /// The least event time still to come, as each row tells it.
+    pub bound: Expr,
+    /// After how many milliseconds a silent partition stops holding the watermark back.
+    pub idle_timeout_ms: Option<u64>,
+}
+
+/// `CROSS JOIN UNNEST(column)`.
+#[derive(Debug, Clone)]
+pub struct UnnestSpec {
+    /// The list or map column. The node's schema is the input's columns and then the element's.
+    pub column: usize,
+    /// Whether a row with no element stays, with nulls (`LEFT JOIN UNNEST .. ON TRUE`).
+    pub outer: bool,
+    /// Whether the element's number (from 1) follows as a last column.
+    pub ordinality: bool,
+}
+
+/// How event time is cut into windows; all in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// One window after another.
+    Tumble {
+        /// The length of a window.
+        size: i64,
+        /// What the windows' starts are shifted by.
+        offset: i64,
+    },
+    /// Windows of `size` that start every `slide`; `size` is a multiple of `slide`.
+    Hop {
+        /// The distance of two starts.
+        slide: i64,
+        /// The length of a window.
+        size: i64,
+        /// What the windows' starts are shifted by.
+        offset: i64,
+    },
+    /// Windows that start together every `max` and end every `step`; `max` is a multiple of `step`.
+    Cumulate {
+        /// By how much each window is longer than the one before.
+        step: i64,
+        /// The length of the longest window.
+        max: i64,
+        /// What the windows' starts are shifted by.
+        offset: i64,
+    },
+    /// Windows that end when a key has been silent for `gap`.
+    Session {
+        /// The silence that ends a session.
+        gap: i64,
+    },
+}
+
+/// What moves a window on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// The watermark.
+    Event,
+    /// The `now` of the step.
+    Processing,
+}
+
+/// A window table function whose rows are not aggregated right away. Never a session.
+#[derive(Debug, Clone)]
+pub struct AssignSpec {
+    /// The column of time.
+    pub time: usize,
+    /// The windows.
+    pub window: Window,
+    /// What moves them on.
+    pub domain: TimeDomain,
+}
+
+/// `GROUP BY`.
+#[derive(Debug, Clone)]
+pub struct AggregateSpec {
+    /// The grouping columns, windows' columns left out.
+    pub keys: Vec<usize>,
+    /// The window that the groups are in besides.
+    pub window: Option<WindowKey>,
+    /// What is computed for each group.
+    ///
+    /// The node's schema is `keys`, then `window_start, window_end, window_time` with a window, then the calls.
+    pub calls: Vec<AggregateCall>,
+    /// When results leave.
+    pub emit: Emit,
+    /// For how long after its end a window takes rows and emits corrections, in milliseconds.
+    pub allowed_lateness_ms: i64,
+}
+
+/// How the windows of a windowed aggregate are known.
+#[derive(Debug, Clone)]
+pub enum WindowKey {
+    /// The aggregate assigns them itself, by panes.
+    Time {
+        /// The column of time.
+        time: usize,
+        /// The windows.
+        window: Window,
+        /// What moves them on.
+        domain: TimeDomain,
+    },
+    /// The rows carry them already.
+    Columns {
+        /// `window_start`.
+        start: usize,
+        /// `window_end`.
+        end: usize,
+        /// What moves them on.
+        domain: TimeDomain,
+    },
+}
+
+/// When the results of an aggregate leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// Once, when the window closes.
+    OnClose,
+    /// As often as they change.
+    Changes,
+}
+
+/// One aggregate function over columns.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// The function.
+    pub function: AggregateFunction,
+    /// The argument columns.
+    pub args: Vec<usize>,
+    /// The boolean column of `FILTER (WHERE ..)`.
+    pub filter: Option<usize>,
+    /// Whether equal arguments count once.
+    pub distinct: bool,
+    /// The type of the result.
+    pub result: DataType,
+}
+
+/// The aggregate functions. All take null arguments as absent unless said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AggregateFunction {
+    /// Rows, or rows whose arguments are not null.
+    Count,
+    /// Exact sum; null of nothing.
+    Sum,
+    /// Exact mean; of integers truncated towards zero, as in Flink.
+    Avg,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+    /// The value of the row with the least second argument (`$origin`).
+    FirstValue,
+    /// The value of the row with the greatest second argument (`$origin`).
+    LastValue,
+    /// Standard deviation of the population.
+    StddevPop,
+    /// Standard deviation of a sample.
+    StddevSamp,
+    /// Variance of the population.
+    VarPop,
+    /// Variance of a sample.
+    VarSamp,
+    /// Whether all are true.
+    BoolAnd,
+    /// Whether any is true.
+    BoolOr,
+    /// All values in the order of the second argument (`$origin`), nulls kept.
+    ArrayAgg,
+    /// All strings in the order of the last argument (`$origin`), joined by the second.
+    ListAgg,
+    /// The number of different values, estimated by HyperLogLog; exact over updating input.
+    ApproxCountDistinct,
+    /// The value below which this share (0..=1) of the values lies, by DDSketch within 1 %.
+    ApproxQuantile(f64),
+}
+
+/// Rows that leave the circuit.
+#[derive(Debug, Clone)]
+pub struct OutputSpec {
+    /// The name by which the shell finds the sink or the view.
+    pub name: String,
+    /// Columns that name a row, when any do.
+    pub key: Option<Vec<usize>>,
+}
+
+impl Plan {
+    /// Adds a node and returns its id.
+    pub fn add(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// For each node, whether none of its rows is ever taken back.
+    pub fn append_only(&self) -> Vec<bool> {
+        let mut facts: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inputs = node.inputs.iter().all(|input| facts[*input]);
+            facts.push(match &node.spec {
+                Spec::Source(source) => source.append_only,
+                Spec::Aggregate(aggregate) if aggregate.allowed_lateness_ms > 0 => false,
+                Spec::Aggregate(AggregateSpec { emit: Emit::OnClose, .. }) => true,
+                Spec::Aggregate(aggregate) => aggregate.calls.is_empty() && inputs,
+                _ => inputs,
+            });
+        }
+        facts
+    }
+}
+
+impl Node {
+    /// The node's kind, as `explain` and errors name it.
+    pub fn title(&self) -> &'static str {
+        match &self.spec {
+            Spec::Source(_) => "Source",
+            Spec::Filter(_) => "Filter",
+            Spec::Project(_) => "Project",
+            Spec::Unnest(_) => "Unnest",
+            Spec::Union => "Union",
+            Spec::AssignWindow(_) => "AssignWindow",
+            Spec::Aggregate(spec) if spec.calls.is_empty() => "Distinct",
+            Spec::Aggregate(_) => "Aggregate",
+            Spec::Output(_) => "Output",
+        }
+    }
+}
