@@ -10,6 +10,9 @@ use crate::delta::Delta;
 /// The most rows that a bounded or flooded step takes.
 pub const STEP_ROWS_MAX: usize = 65_536;
 
+/// The column that says where a row came from, when a query needs to know.
+pub const ORIGIN: &str = "$origin";
+
 /// The bits of `$origin` that number the row within its partition; the rest name the partition.
 pub const ORIGIN_ROW_BITS: u32 = 40;
 
@@ -41,11 +44,11 @@ pub enum BlockData {
 
 /// Turns a block's bytes into columns; each lane has its own.
 pub trait Decode: Send {
-    /// Appends the records of `bytes` to `out`.
+    /// Appends the records of `bytes` to `out`; `first_record` records of the partition stand before them.
     ///
     /// # Errors
     /// A sentence that names line, column and what was expected, when a record is bad and bad records are errors.
-    fn decode(&mut self, bytes: &[u8], out: &mut Decoded) -> Result<(), String>;
+    fn decode(&mut self, bytes: &[u8], first_record: u64, out: &mut Decoded) -> Result<(), String>;
 }
 
 /// The rows of a block, decoded.

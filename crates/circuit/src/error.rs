@@ -22,6 +22,8 @@ pub enum Error {
     Record {
         /// The table of the record.
         origin: String,
+        /// The partition of the record; the shell knows its name.
+        partition: u32,
         /// What is wrong, and where.
         message: String,
     },

@@ -1,0 +1,69 @@
+//! The exchange: which lane a row belongs to, and the parting of a chunk by it.
+
+use arrow_array::UInt32Array;
+use arrow_schema::{ArrowError, SchemaRef};
+use tidemill_base::hash;
+
+use crate::delta::Delta;
+use crate::graph::Placement;
+use crate::key::KeyEncoder;
+
+/// Parts the chunks of one edge over the lanes.
+#[derive(Debug, Clone)]
+pub(crate) enum Exchange {
+    /// All rows go to lane 0.
+    Gather,
+    /// A row goes to the lane of its key's shard.
+    ByKey {
+        /// The columns of the key.
+        columns: Vec<usize>,
+        /// Writes the keys.
+        encoder: KeyEncoder,
+    },
+}
+
+impl Exchange {
+    /// The exchange that `placement` asks for over rows of `schema`; none when rows stay, an error when a column cannot
+    /// be a key.
+    pub fn of(placement: &Placement, schema: &SchemaRef) -> Result<Option<Self>, String> {
+        let columns = match placement {
+            Placement::Stay => return Ok(None),
+            Placement::Gather => return Ok(Some(Exchange::Gather)),
+            Placement::ByKey(columns) if columns.is_empty() => return Ok(Some(Exchange::Gather)),
+            Placement::ByKey(columns) => columns.clone(),
+        };
+        let types = columns.iter().map(|column| schema.field(*column).data_type().clone()).collect();
+        match KeyEncoder::new(types) {
+            Some(encoder) => Ok(Some(Exchange::ByKey { columns, encoder })),
+            None => Err("a list, map or row cannot be a key".to_string()),
+        }
+    }
+
+    /// Appends the part of `delta` that belongs to each lane to that lane's list.
+    pub fn part(&self, delta: Delta, lanes: &mut [Vec<Delta>]) -> Result<(), ArrowError> {
+        let Exchange::ByKey { columns, encoder } = self else {
+            lanes[0].push(delta);
+            return Ok(());
+        };
+        let hashes = encoder.encode_batch(delta.batch(), columns).hashes();
+        let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(hashes.len() / lanes.len() + 64); lanes.len()];
+        for (row, hash) in hashes.iter().enumerate() {
+            rows[lane_of(*hash, lanes.len())].push(row as u32);
+        }
+        for (lane, rows) in lanes.iter_mut().zip(rows) {
+            if rows.len() == delta.rows() {
+                lane.push(delta);
+                return Ok(());
+            }
+            if !rows.is_empty() {
+                lane.push(delta.take(&UInt32Array::from(rows))?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lane of a key: shards are dealt out in equal ranges.
+pub(crate) fn lane_of(key_hash: u64, lanes: usize) -> usize {
+    (hash::shard(key_hash) as usize * lanes) / hash::SHARDS as usize
+}

@@ -88,11 +88,7 @@ pub(crate) struct Evaluated {
 }
 
 /// Evaluates `exprs` over `batch`. With [`OnError::Stop`] the first failing row is the error: `(row, message)`.
-pub(crate) fn evaluate(
-    exprs: &[Expr],
-    batch: &RecordBatch,
-    on_error: OnError,
-) -> Result<Evaluated, (usize, String)> {
+pub(crate) fn evaluate(exprs: &[Expr], batch: &RecordBatch, on_error: OnError) -> Result<Evaluated, (usize, String)> {
     let mut columns = Vec::with_capacity(exprs.len());
     let mut messages = Vec::new();
     for expr in exprs {

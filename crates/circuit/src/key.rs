@@ -163,7 +163,8 @@ impl KeyEncoder {
 
     /// The columns of `keys`, which this encoder (or one of equal types) has written.
     pub fn decode(&self, keys: &Keys) -> Vec<ArrayRef> {
-        let mut columns: Vec<Writer> = self.types.iter().zip(&self.parts).map(|(t, part)| Writer::new(t, *part)).collect();
+        let mut columns: Vec<Writer> =
+            self.types.iter().zip(&self.parts).map(|(t, part)| Writer::new(t, *part)).collect();
         let null_bytes = self.types.len().div_ceil(8);
         let mut read = |bytes: &[u8]| {
             let mut at = null_bytes;

@@ -14,6 +14,8 @@ use crate::error::Error;
 pub struct Context {
     /// The step's number, from 1.
     pub step: u64,
+    /// The lane the operator works on, from 0.
+    pub lane: usize,
     /// Processing time of the whole step; [`Timestamp::MAX`] in the last step of a bounded input.
     pub now: Timestamp,
     /// The watermark of the operator's input after this step's rows.
@@ -29,6 +31,8 @@ pub struct Sides {
     pub late: bool,
     /// Rows on which an expression failed.
     pub dead_letter: bool,
+    /// Records that could not be decoded.
+    pub bad_record: bool,
 }
 
 /// Why a row went to a side output.

@@ -14,8 +14,10 @@ use crate::operator::SideRow;
 pub struct StepHeader {
     /// The step's number, from 1.
     pub step: u64,
-    /// Processing time, milliseconds UTC; `i64::MAX` when every input has ended.
+    /// Processing time, milliseconds UTC.
     pub now: i64,
+    /// Whether every source has ended with this step: all windows close after it.
+    pub last: bool,
     /// The seed of RAND and UUID.
     pub seed: u64,
     /// The number of lanes.

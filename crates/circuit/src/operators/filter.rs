@@ -40,4 +40,3 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, predicate: &Expr) -> Ta
     };
     graph.add(lowering.task(vec![lowering.input()], lowering.node.schema.clone(), Arc::new(make)))
 }
-

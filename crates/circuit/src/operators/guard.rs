@@ -59,4 +59,3 @@ impl Guard {
         Error::broken(&self.name, message)
     }
 }
-
