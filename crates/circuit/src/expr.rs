@@ -41,7 +41,8 @@ pub struct Column {
 }
 
 impl Column {
-    /// Column `index`, printed as `name`.
+    /// Column `index`, printed as `name`, as a shared expression.
+    #[allow(clippy::new_ret_no_self)]
     pub fn new(index: usize, name: impl Into<String>, data_type: DataType) -> Expr {
         Arc::new(Column { index, name: name.into(), data_type })
     }

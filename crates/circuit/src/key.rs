@@ -660,7 +660,7 @@ mod tests {
         let mut slots = Vec::new();
         let mut intern = |index: &mut KeyIndex, words: Vec<&str>| {
             let column: ArrayRef = Arc::new(StringArray::from(words));
-            let keys = encoder.encode(&[column.clone()], column.len());
+            let keys = encoder.encode(std::slice::from_ref(&column), column.len());
             index.intern(&keys, &keys.hashes(), &mut slots);
             slots.clone()
         };
@@ -674,7 +674,7 @@ mod tests {
     fn slices_are_read_from_their_offset() {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 9]).slice(1, 2));
         let encoder = KeyEncoder::new(vec![DataType::Int64]).expect("integers can be keys");
-        let keys = encoder.encode(&[column.clone()], 2);
+        let keys = encoder.encode(std::slice::from_ref(&column), 2);
         assert_eq!(encoder.decode(&keys), vec![column]);
     }
 }

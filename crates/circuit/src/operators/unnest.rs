@@ -1,0 +1,149 @@
+//! Makes one row of each element of a list or map column.
+//!
+//! A list gives one column (or, of rows, one column a field), a map gives its key and its value. Rows keep their weight
+//! and their suspicion.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, UInt32Array};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_select::take::take;
+
+use crate::delta::Delta;
+use crate::error::Error;
+use crate::graph::{Graph, Lowering, TaskId};
+use crate::operator::{Context, Operator, Output};
+use crate::plan::UnnestSpec;
+
+/// The most rows made of one input chunk before they are sent on.
+const ROWS_MAX: usize = crate::delta::DELTA_ROWS_MAX;
+
+struct Unnest {
+    spec: UnnestSpec,
+    schema: SchemaRef,
+    name: String,
+}
+
+/// Which element of which row becomes a row: none for a row that stays without an element.
+#[derive(Default)]
+struct Picks {
+    rows: Vec<u32>,
+    elements: Vec<Option<u32>>,
+    ordinals: Vec<Option<i32>>,
+}
+
+impl Operator for Unnest {
+    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, out: &mut Output) -> Result<(), Error> {
+        let column = delta.column(self.spec.column).clone();
+        let (spans, elements) = self.elements(&column)?;
+        let mut picks = Picks::default();
+        for (row, span) in spans.into_iter().enumerate() {
+            let before = picks.rows.len();
+            for (index, element) in span.enumerate() {
+                picks.rows.push(row as u32);
+                picks.elements.push(Some(element as u32));
+                picks.ordinals.push(Some(index as i32 + 1));
+                if picks.rows.len() == ROWS_MAX {
+                    self.send(&delta, &elements, std::mem::take(&mut picks), out)?;
+                }
+            }
+            let column_empty = column.is_null(row) || self.width(&column, row) == 0;
+            if self.spec.outer && column_empty && picks.rows.len() == before {
+                picks.rows.push(row as u32);
+                picks.elements.push(None);
+                picks.ordinals.push(None);
+            }
+        }
+        self.send(&delta, &elements, picks, out)
+    }
+}
+
+impl Unnest {
+    /// For each row the range of its elements, and the columns that all elements have.
+    #[allow(clippy::type_complexity)]
+    fn elements(&self, column: &ArrayRef) -> Result<(Vec<std::ops::Range<usize>>, Vec<ArrayRef>), Error> {
+        let (offsets, columns): (Vec<usize>, Vec<ArrayRef>) = match column.data_type() {
+            DataType::List(_) => {
+                let list = column.as_list::<i32>();
+                (list.value_offsets().iter().map(|offset| *offset as usize).collect(), fields(list.values()))
+            }
+            DataType::LargeList(_) => {
+                let list = column.as_list::<i64>();
+                (list.value_offsets().iter().map(|offset| *offset as usize).collect(), fields(list.values()))
+            }
+            DataType::Map(_, _) => {
+                let map = column.as_map();
+                let offsets = map.value_offsets().iter().map(|offset| *offset as usize).collect();
+                (offsets, map.entries().columns().to_vec())
+            }
+            other => return Err(Error::broken(&self.name, format!("cannot unnest {other}"))),
+        };
+        let span = |row: usize| match column.is_null(row) {
+            true => 0..0,
+            false => offsets[row]..offsets[row + 1],
+        };
+        Ok(((0..column.len()).map(span).collect(), columns))
+    }
+
+    fn width(&self, column: &ArrayRef, row: usize) -> usize {
+        match column.data_type() {
+            DataType::List(_) => column.as_list::<i32>().value_length(row) as usize,
+            DataType::LargeList(_) => column.as_list::<i64>().value_length(row) as usize,
+            _ => column.as_map().value_length(row) as usize,
+        }
+    }
+
+    fn send(&self, delta: &Delta, elements: &[ArrayRef], picks: Picks, out: &mut Output) -> Result<(), Error> {
+        if picks.rows.is_empty() {
+            return Ok(());
+        }
+        out.emit(self.rows(delta, elements, picks).map_err(|error| Error::broken(&self.name, error))?);
+        Ok(())
+    }
+
+    fn rows(&self, delta: &Delta, elements: &[ArrayRef], picks: Picks) -> Result<Delta, ArrowError> {
+        let taken = delta.take(&UInt32Array::from(picks.rows))?;
+        let indices = UInt32Array::from(picks.elements);
+        let mut columns = taken.batch().columns().to_vec();
+        for element in elements {
+            columns.push(take(element, &indices, None)?);
+        }
+        if self.spec.ordinality {
+            let ordinals: ArrayRef = match self.schema.field(columns.len()).data_type() {
+                DataType::Int64 => {
+                    Arc::new(picks.ordinals.iter().map(|ordinal| ordinal.map(i64::from)).collect::<Int64Array>())
+                }
+                _ => Arc::new(Int32Array::from(picks.ordinals)),
+            };
+            columns.push(ordinals);
+        }
+        for (column, field) in columns.iter_mut().zip(self.schema.fields()) {
+            if column.data_type() != field.data_type() {
+                *column = cast(column, field.data_type())?;
+            }
+        }
+        Ok(taken.with_batch(RecordBatch::try_new(self.schema.clone(), columns)?))
+    }
+}
+
+/// The columns of a list's elements: a row's fields, or the one there is.
+fn fields(values: &ArrayRef) -> Vec<ArrayRef> {
+    let Some(rows) = values.as_struct_opt() else { return vec![values.clone()] };
+    let Some(nulls) = rows.nulls().filter(|nulls| nulls.null_count() > 0) else { return rows.columns().to_vec() };
+    // A null row has null fields.
+    let valid = arrow_array::BooleanArray::new(!nulls.inner(), None);
+    let clear = |column: &ArrayRef| arrow_select::nullif::nullif(column, &valid);
+    rows.columns().iter().map(|column| clear(column).unwrap_or_else(|_| column.clone())).collect()
+}
+
+/// One task, on whatever lane the rows are.
+pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &UnnestSpec) -> TaskId {
+    let (spec, schema, name) = (spec.clone(), lowering.node.schema.clone(), lowering.name.clone());
+    let make = move || {
+        let operator = Unnest { spec: spec.clone(), schema: schema.clone(), name: name.clone() };
+        Ok(Box::new(operator) as Box<dyn Operator>)
+    };
+    graph.add(lowering.task(vec![lowering.input()], lowering.node.schema.clone(), Arc::new(make)))
+}

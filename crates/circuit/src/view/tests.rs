@@ -1,0 +1,101 @@
+use std::collections::BTreeMap as Map;
+
+use arrow_array::Int64Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_schema::{DataType, Field, Schema};
+use tidemill_base::rand::Rng;
+
+use super::*;
+
+fn schema() -> SchemaRef {
+    let field = |name| Field::new(name, DataType::Int64, true);
+    Arc::new(Schema::new(vec![field("k"), field("v")]))
+}
+
+fn make(key: Option<Vec<usize>>, append_only: bool) -> (ViewWriter, View) {
+    view(ViewSpec { name: "v".to_string(), schema: schema(), key, append_only }).expect("integers can be compared")
+}
+
+fn delta(rows: &[(i64, i64, i64)]) -> Delta {
+    let column = |pick: fn(&(i64, i64, i64)) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(pick)))
+    };
+    let batch = RecordBatch::try_new(schema(), vec![column(|row| row.0), column(|row| row.1)]).expect("two columns");
+    Delta::weighted(batch, rows.iter().map(|row| row.2).collect())
+}
+
+fn rows(snapshot: &Snapshot) -> Vec<(i64, i64)> {
+    let mut rows = Vec::new();
+    for batch in &snapshot.batches {
+        let (keys, values) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Int64Type>());
+        rows.extend(keys.values().iter().copied().zip(values.values().iter().copied()));
+    }
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_reader_keeps_the_version_it_pinned() {
+    let (mut writer, view) = make(Some(vec![0]), false);
+    writer.apply(1, &[delta(&[(1, 10, 1), (2, 20, 1)])]).expect("two rows come");
+    let before = view.scan().expect("rows are there");
+    writer.apply(2, &[delta(&[(1, 10, -1), (1, 11, 1)])]).expect("one row changes");
+    assert_eq!((before.version, rows(&before)), (1, vec![(1, 10), (2, 20)]));
+    let after = view.scan().expect("rows are there");
+    assert_eq!((after.version, rows(&after)), (2, vec![(1, 11), (2, 20)]));
+}
+
+#[test]
+fn finds_rows_by_key() {
+    let (mut writer, view) = make(Some(vec![0]), false);
+    writer.apply(1, &[delta(&[(1, 10, 1), (2, 20, 1)])]).expect("two rows come");
+    let key = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
+    assert_eq!(rows(&view.lookup(&[key(2)]).expect("the key fits")), [(2, 20)]);
+    assert_eq!(rows(&view.lookup(&[key(3)]).expect("the key fits")), []);
+    assert!(matches!(view.lookup(&[key(1), key(1)]), Err(Error::BadKey { .. })));
+    assert!(matches!(make(None, false).1.lookup(&[key(1)]), Err(Error::NoKey { .. })));
+}
+
+#[test]
+fn equal_rows_are_counted_where_there_is_no_key() {
+    let (mut writer, view) = make(None, false);
+    writer.apply(1, &[delta(&[(1, 1, 3)])]).expect("three rows come");
+    writer.apply(2, &[delta(&[(1, 1, -2), (2, 2, 1), (2, 2, 1)])]).expect("two go, two come");
+    assert_eq!(rows(&view.scan().expect("rows are there")), [(1, 1), (2, 2), (2, 2)]);
+    assert!(matches!(writer.apply(3, &[delta(&[(9, 9, -1)])]), Err(Error::NotThere { step: 3, .. })));
+}
+
+#[test]
+fn what_comes_and_goes_in_one_step_was_never_there() {
+    for key in [None, Some(vec![0])] {
+        let (mut writer, view) = make(key, false);
+        writer.apply(1, &[delta(&[(1, 2, 1), (1, 1, -1), (1, 1, 1)])]).expect("the step is consistent");
+        assert_eq!(rows(&view.scan().expect("rows are there")), [(1, 2)]);
+    }
+}
+
+#[test]
+fn equals_a_plain_map_under_random_changes() {
+    for seed in 0..30 {
+        let mut rng = Rng::seeded(seed);
+        let (mut writer, view) = make(Some(vec![0]), false);
+        let mut model: Map<i64, i64> = Map::new();
+        for step in 1..200 {
+            let mut changes = Vec::new();
+            for key in (0..60).filter(|_| rng.chance(1, 5)).collect::<Vec<i64>>() {
+                if let Some(old) = model.remove(&key) {
+                    changes.push((key, old, -1));
+                }
+                if rng.chance(2, 3) {
+                    let value = rng.below(1_000) as i64;
+                    changes.push((key, value, 1));
+                    model.insert(key, value);
+                }
+            }
+            writer.apply(step, &[delta(&changes)]).expect("the changes are consistent");
+            let snapshot = view.scan().expect("rows are there");
+            assert_eq!(rows(&snapshot), model.iter().map(|(k, v)| (*k, *v)).collect::<Vec<_>>(), "seed {seed}");
+        }
+    }
+}
