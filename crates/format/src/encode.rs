@@ -1,0 +1,12 @@
+//! Columns to text: JSON lines and debezium's change records, and the cells that CSV and tables write too.
+
+mod cells;
+mod json;
+
+pub(crate) use cells::{Cells, Style};
+pub use json::{DebeziumEncoder, JsonEncoder};
+
+/// How often a row is written: its weight, or once when there are none.
+pub(crate) fn weight(weights: Option<&[i64]>, row: usize) -> i64 {
+    weights.map_or(1, |weights| weights.get(row).copied().unwrap_or(1))
+}
