@@ -1,0 +1,72 @@
+# tidemill: the few commands that build, show, test and measure it. `make` alone lists them.
+
+# Where `make bench` and `make nexmark-check` read their events, and how many `make nexmark-data` writes.
+NEXMARK_DATA ?= $(TARGET)/nexmark
+EVENTS ?= 10000000
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+# More for bench/run.py, such as BENCH_ARGS="--queries q0,q15 --pairs 5".
+BENCH_ARGS ?=
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TIDEMILL := $(TARGET)/release/tidemill
+VENV := $(TARGET)/venv
+PYTHON := PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python
+
+.PHONY: help
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: release
+release: ## build the release binary
+	cargo build --release --locked -p tidemill
+
+.PHONY: demo
+demo: release ## run examples/flights.sql: a year of flights, answered as tables
+	$(TIDEMILL) run examples/flights.sql
+
+.PHONY: test
+test: ## run every test
+	cargo test --workspace --locked
+
+.PHONY: lint
+lint: ## check formatting and lints
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: bench
+bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md
+	cargo bench --locked -p tidemill-format
+	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --write $(BENCH_ARGS)
+
+.PHONY: nexmark-check
+nexmark-check: release venv ## check the Nexmark answers of 1,000,000 events against DuckDB
+	$(MAKE) nexmark-data NEXMARK_DATA=$(TARGET)/nexmark-1m EVENTS=1000000
+	$(PYTHON) bench/check.py --tidemill $(TIDEMILL) --data $(TARGET)/nexmark-1m
+
+.PHONY: nexmark-data
+nexmark-data: $(NEXMARK_DATA)/.complete ## write the Nexmark events as NDJSON (3 GB for 10,000,000)
+
+$(NEXMARK_DATA)/.complete: | release
+	bench/generate.sh $(TIDEMILL) $(NEXMARK_DATA) $(EVENTS)
+	touch $@
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZ_SECONDS
+	fuzz/run.sh $(FUZZ_SECONDS)
+
+.PHONY: flink-record
+flink-record: ## record Apache Flink's answers into tests/flink (needs Java 17)
+	tools/flink-record/record.sh
+
+.PHONY: venv
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: bench/peers/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: clean
+clean: ## remove what was built, downloaded and generated
+	cargo clean
