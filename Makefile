@@ -38,6 +38,7 @@ lint: ## check formatting and lints
 bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md
 	cargo bench --locked -p tidemill-format
 	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --write $(BENCH_ARGS)
+	$(PYTHON) bench/one_row.py --tidemill $(TIDEMILL) --write
 
 .PHONY: nexmark-check
 nexmark-check: release venv ## check the Nexmark answers of 1,000,000 events against DuckDB
