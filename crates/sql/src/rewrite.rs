@@ -1,0 +1,46 @@
+//! AST to AST, before planning: what can be written in several ways is left in one, with its place kept.
+//!
+//! - `GROUP BY TUMBLE(ts, ..)`, `HOP`, `SESSION` becomes the window table function in FROM, with `GROUP BY window_start,
+//!   window_end`; `TUMBLE_START(..)` and its like become `window_start`, `window_end`, `window_time` ([`group_window`]).
+//! - `UNNEST(..)`, joined by CROSS JOIN or by a comma, becomes `TableFactor::UNNEST` under CROSS JOIN ([`unnest`]).
+//!
+//! Forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
+
+mod group_window;
+#[cfg(test)]
+mod tests;
+mod unnest;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
+use tidemill_base::Position;
+
+use crate::error::Error;
+
+/// Rewrites a query and every query in it; `position` is where it starts.
+///
+/// # Errors
+/// [`Error::Window`] when a group window cannot be a window table function.
+pub fn query(query: &mut ast::Query, position: Position) -> Result<(), Error> {
+    match query.visit(&mut Rewriter { position }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Rewriter {
+    position: Position,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = Error;
+
+    fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
+        unnest::select(select);
+        match group_window::select(select, self.position) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What can stand in FROM: one table, view, query or window function, and `CROSS JOIN UNNEST(..)`.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
+    TableFactor, TableFunctionArgs, TableWithJoins,
+};
+
+use super::{Accept, Place};
+use crate::dialect::{WindowInput, factor_position, window_call};
+use crate::error::Error;
+use crate::statement::start_of;
+
+const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
+const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
+
+impl Accept<'_, '_> {
+    pub(super) fn from(&self, from: &[TableWithJoins]) -> Result<(), Error> {
+        for (index, TableWithJoins { relation, joins }) in from.iter().enumerate() {
+            if index > 0 && !is_unnest(relation) {
+                let at = factor_position(relation, self.start);
+                return Err(self.unsupported(at, "joins are not supported yet", JOIN_HELP));
+            }
+            self.factor(relation)?;
+            joins.iter().try_for_each(|join| self.join(join))?;
+        }
+        Ok(())
+    }
+
+    fn join(&self, join: &Join) -> Result<(), Error> {
+        let Join { relation, global, join_operator } = join;
+        let near = factor_position(relation, self.start);
+        let at = self.cursor.back_to(near, "JOIN");
+        if let TableFactor::Table { version: Some(_), .. } = relation {
+            return Err(self.factor(relation).err().unwrap_or_else(|| self.no_join(at)));
+        }
+        let crossed = matches!(join_operator, JoinOperator::CrossJoin(JoinConstraint::None));
+        if is_unnest(relation) {
+            if crossed && !global {
+                return self.factor(relation);
+            }
+            return Err(self.unsupported(at, "UNNEST can be joined by CROSS JOIN only", UNNEST_HELP));
+        }
+        Err(self.no_join(at))
+    }
+
+    fn no_join(&self, at: tidemill_base::Position) -> Error {
+        self.unsupported(at, "joins are not supported yet", JOIN_HELP)
+    }
+
+    fn factor(&self, factor: &TableFactor) -> Result<(), Error> {
+        let at = factor_position(factor, self.start);
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+            } => {
+                if version.is_some() {
+                    let what = "FOR SYSTEM_TIME AS OF (temporal and lookup joins) is not supported yet";
+                    return Err(self.refuse("FOR", self.after(at, "FOR"), what, JOIN_HELP));
+                }
+                if sample.is_some() {
+                    let help = "filter with WHERE MOD(key, 100) = 0";
+                    return Err(self.refuse("TABLESAMPLE", self.after(at, "TABLESAMPLE"), "TABLESAMPLE is not supported", help));
+                }
+                if *with_ordinality {
+                    return Err(self.refuse("ORDINALITY", self.after(at, "ORDINALITY"), "WITH ORDINALITY is not supported yet", UNNEST_HELP));
+                }
+                if !with_hints.is_empty() {
+                    let help = "write a hint after the name: t /*+ OPTIONS('key'='value') */";
+                    return Err(self.unsupported(at, "WITH (...) after a table in FROM is not supported", help));
+                }
+                if !partitions.is_empty() || json_path.is_some() || !index_hints.is_empty() {
+                    return Err(self.unsupported(at, "only an alias can follow a table's name", "remove the rest"));
+                }
+                alias.iter().try_for_each(|alias| self.alias(alias))?;
+                match args {
+                    None => self.table_name(name),
+                    Some(TableFunctionArgs { args, settings: None }) => self.table_function(factor, args),
+                    Some(TableFunctionArgs { args: _, settings: Some(_) }) => {
+                        Err(self.unsupported(at, "SETTINGS are not supported", ""))
+                    }
+                }
+            }
+            TableFactor::Derived { lateral, subquery, alias, sample } => {
+                if *lateral {
+                    return Err(self.refuse("LATERAL", at, "LATERAL is not supported yet", UNNEST_HELP));
+                }
+                if sample.is_some() {
+                    return Err(self.unsupported(at, "TABLESAMPLE is not supported", "filter with WHERE MOD(key, 100) = 0"));
+                }
+                alias.iter().try_for_each(|alias| self.alias(alias))?;
+                self.query(subquery, Place::Continuous)
+            }
+            TableFactor::TableFunction { expr, alias } => {
+                alias.iter().try_for_each(|alias| self.alias(alias))?;
+                self.table_call(factor, expr)
+            }
+            TableFactor::NestedJoin { table_with_joins: _, alias: _ } => Err(self.no_join(at)),
+            TableFactor::Function { .. } => {
+                Err(self.refuse("LATERAL", at, "LATERAL table functions are not supported yet", UNNEST_HELP))
+            }
+            TableFactor::UNNEST { .. } => Err(self.unsupported(at, "UNNEST has a form that is not supported", UNNEST_HELP)),
+            TableFactor::MatchRecognize { table, .. } => {
+                let near = factor_position(table, self.start);
+                let help = "number the rows of a session with the SESSION window, as far as it goes";
+                let what = "MATCH_RECOGNIZE is not supported yet";
+                Err(self.unsupported(self.after(near, "MATCH_RECOGNIZE"), what, help))
+            }
+            TableFactor::Pivot { table, .. } => {
+                let near = self.after(factor_position(table, self.start), "PIVOT");
+                Err(self.unsupported(near, "PIVOT is not supported", "write SUM(x) FILTER (WHERE kind = 'a') AS a, and so on"))
+            }
+            TableFactor::Unpivot { table, .. } => {
+                let near = self.after(factor_position(table, self.start), "UNPIVOT");
+                Err(self.unsupported(near, "UNPIVOT is not supported", "write one SELECT for each column, and UNION ALL them"))
+            }
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } | TableFactor::XmlTable { .. } => {
+                Err(self.unsupported(at, "JSON and XML tables are not supported", "declare the columns as ROW<..> or ARRAY<..>"))
+            }
+            TableFactor::SemanticView { .. } => Err(self.unsupported(at, "semantic views are not supported", "")),
+        }
+    }
+
+    /// A table's name: alone, or in the default catalog and database.
+    fn table_name(&self, name: &ObjectName) -> Result<(), Error> {
+        let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
+        for part in &parts {
+            self.name(part, self.start)?;
+        }
+        let path: Vec<_> = parts.iter().map(|part| part.value.as_str()).collect();
+        match path.as_slice() {
+            [_] | ["default_database", _] | ["default_catalog", "default_database", _] if parts.len() == name.0.len() => Ok(()),
+            _ => {
+                let at = parts.last().map_or(self.start, |part| start_of(*part, self.start));
+                let help = format!("write {} alone", path.last().copied().unwrap_or("the name"));
+                let what = "catalogs and databases are not supported: every table lives in the pipeline";
+                Err(self.unsupported(at, what, &help))
+            }
+        }
+    }
+
+    /// `f(...)` in FROM.
+    fn table_function(&self, factor: &TableFactor, args: &[FunctionArg]) -> Result<(), Error> {
+        if is_unnest(factor) {
+            return match args {
+                [FunctionArg::Unnamed(FunctionArgExpr::Expr(array))] => self.expr(array),
+                _ => Err(self.unsupported(factor_position(factor, self.start), "UNNEST takes one array", UNNEST_HELP)),
+            };
+        }
+        self.window(factor)
+    }
+
+    /// `TABLE(f(...))` in FROM.
+    fn table_call(&self, factor: &TableFactor, expr: &Expr) -> Result<(), Error> {
+        let Expr::Function(function) = expr else {
+            let help = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))";
+            return Err(self.unsupported(self.at(expr), "TABLE( ) in FROM takes a window function", help));
+        };
+        let Function { name: _, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+        let plain = !uses_odbc_syntax
+            && *parameters == FunctionArguments::None
+            && filter.is_none()
+            && null_treatment.is_none()
+            && over.is_none()
+            && within_group.is_empty();
+        let clauses = match args {
+            FunctionArguments::List(list) => list.clauses.is_empty() && list.duplicate_treatment.is_none(),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+        };
+        if !plain || !clauses {
+            return Err(self.unsupported(self.at(expr), "a window function in FROM takes arguments only", ""));
+        }
+        self.window(factor)
+    }
+
+    fn window(&self, factor: &TableFactor) -> Result<(), Error> {
+        let Some(call) = window_call(factor) else {
+            let at = factor_position(factor, self.start);
+            let help = "the functions in FROM are TUMBLE, HOP, CUMULATE, SESSION and, after CROSS JOIN, UNNEST";
+            return Err(self.unsupported(at, "table functions of your own are not supported", help));
+        };
+        match call?.input {
+            WindowInput::Table(name) => self.table_name(&name),
+            WindowInput::Query(query) => self.query(&query, Place::Continuous),
+        }
+    }
+
+    /// The first `word` after a place, or the place itself.
+    fn after(&self, at: tidemill_base::Position, word: &str) -> tidemill_base::Position {
+        let found = self.cursor.tokens.iter().find(|token| {
+            crate::statement::place(token.span.start) >= at
+                && crate::statement::bare_word(&token.token).is_some_and(|found| found.value.eq_ignore_ascii_case(word))
+        });
+        found.map_or(at, |token| crate::statement::place(token.span.start))
+    }
+}
+
+/// `UNNEST(...)`, which sqlparser reads as a table with arguments in dialects that are not its own.
+fn is_unnest(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Table { name, args: Some(_), .. } => {
+            name.0.len() == 1 && name.0[0].as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("UNNEST"))
+        }
+        _ => false,
+    }
+}
