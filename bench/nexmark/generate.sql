@@ -7,7 +7,7 @@ CREATE TABLE person_file (
     creditCard   VARCHAR,
     city         VARCHAR,
     state        VARCHAR,
-    dateTime     TIMESTAMP(3),
+    `dateTime`   TIMESTAMP(3),
     extra        VARCHAR
 ) WITH (
     'connector' = 'filesystem',
@@ -22,7 +22,7 @@ CREATE TABLE auction_file (
     description VARCHAR,
     initialBid  BIGINT,
     reserve     BIGINT,
-    dateTime    TIMESTAMP(3),
+    `dateTime`  TIMESTAMP(3),
     expires     TIMESTAMP(3),
     seller      BIGINT,
     category    BIGINT,
@@ -35,13 +35,13 @@ CREATE TABLE auction_file (
 );
 
 CREATE TABLE bid_file (
-    auction  BIGINT,
-    bidder   BIGINT,
-    price    BIGINT,
-    channel  VARCHAR,
-    url      VARCHAR,
-    dateTime TIMESTAMP(3),
-    extra    VARCHAR
+    auction    BIGINT,
+    bidder     BIGINT,
+    price      BIGINT,
+    channel    VARCHAR,
+    url        VARCHAR,
+    `dateTime` TIMESTAMP(3),
+    extra      VARCHAR
 ) WITH (
     'connector' = 'filesystem',
     'path' = '${DATA}/bid',

@@ -10,7 +10,7 @@ CREATE TABLE nexmark (
         creditCard   VARCHAR,
         city         VARCHAR,
         state        VARCHAR,
-        dateTime     TIMESTAMP(3),
+        `dateTime`   TIMESTAMP(3),
         extra        VARCHAR>,
     auction ROW<
         id          BIGINT,
@@ -18,25 +18,25 @@ CREATE TABLE nexmark (
         description VARCHAR,
         initialBid  BIGINT,
         reserve     BIGINT,
-        dateTime    TIMESTAMP(3),
+        `dateTime`  TIMESTAMP(3),
         expires     TIMESTAMP(3),
         seller      BIGINT,
         category    BIGINT,
         extra       VARCHAR>,
     bid ROW<
-        auction  BIGINT,
-        bidder   BIGINT,
-        price    BIGINT,
-        channel  VARCHAR,
-        url      VARCHAR,
-        dateTime TIMESTAMP(3),
-        extra    VARCHAR>,
-    dateTime AS CASE
-        WHEN event_type = 0 THEN person.dateTime
-        WHEN event_type = 1 THEN auction.dateTime
-        ELSE bid.dateTime
+        auction    BIGINT,
+        bidder     BIGINT,
+        price      BIGINT,
+        channel    VARCHAR,
+        url        VARCHAR,
+        `dateTime` TIMESTAMP(3),
+        extra      VARCHAR>,
+    `dateTime` AS CASE
+        WHEN event_type = 0 THEN person.`dateTime`
+        WHEN event_type = 1 THEN auction.`dateTime`
+        ELSE bid.`dateTime`
     END,
-    WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+    WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
     'connector' = 'nexmark',
     'events.num' = '${EVENTS}'
@@ -50,7 +50,7 @@ SELECT
     person.creditCard,
     person.city,
     person.state,
-    dateTime,
+    `dateTime`,
     person.extra
 FROM nexmark
 WHERE event_type = 0;
@@ -62,7 +62,7 @@ SELECT
     auction.description,
     auction.initialBid,
     auction.reserve,
-    dateTime,
+    `dateTime`,
     auction.expires,
     auction.seller,
     auction.category,
@@ -77,7 +77,7 @@ SELECT
     bid.price,
     bid.channel,
     bid.url,
-    dateTime,
+    `dateTime`,
     bid.extra
 FROM nexmark
 WHERE event_type = 2;

@@ -1,13 +1,13 @@
 -- q0, pass through: what reading, carrying and writing a row costs.
 
 CREATE TABLE nexmark_q0 (
-    auction  BIGINT,
-    bidder   BIGINT,
-    price    BIGINT,
-    dateTime TIMESTAMP(3),
-    extra    VARCHAR
+    auction    BIGINT,
+    bidder     BIGINT,
+    price      BIGINT,
+    `dateTime` TIMESTAMP(3),
+    extra      VARCHAR
 ) WITH ('connector' = 'blackhole', 'digest' = 'true');
 
 INSERT INTO nexmark_q0
-SELECT auction, bidder, price, dateTime, extra
+SELECT auction, bidder, price, `dateTime`, extra
 FROM bid;

@@ -8,9 +8,9 @@ CREATE TABLE person (
     creditCard   VARCHAR,
     city         VARCHAR,
     state        VARCHAR,
-    dateTime     TIMESTAMP(3),
+    `dateTime`   TIMESTAMP(3),
     extra        VARCHAR,
-    WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+    WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
     'connector' = 'filesystem',
     'path' = '${DATA}/person',
@@ -24,12 +24,12 @@ CREATE TABLE auction (
     description VARCHAR,
     initialBid  BIGINT,
     reserve     BIGINT,
-    dateTime    TIMESTAMP(3),
+    `dateTime`  TIMESTAMP(3),
     expires     TIMESTAMP(3),
     seller      BIGINT,
     category    BIGINT,
     extra       VARCHAR,
-    WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+    WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
     'connector' = 'filesystem',
     'path' = '${DATA}/auction',
@@ -38,14 +38,14 @@ CREATE TABLE auction (
 );
 
 CREATE TABLE bid (
-    auction  BIGINT,
-    bidder   BIGINT,
-    price    BIGINT,
-    channel  VARCHAR,
-    url      VARCHAR,
-    dateTime TIMESTAMP(3),
-    extra    VARCHAR,
-    WATERMARK FOR dateTime AS dateTime - INTERVAL '4' SECOND
+    auction    BIGINT,
+    bidder     BIGINT,
+    price      BIGINT,
+    channel    VARCHAR,
+    url        VARCHAR,
+    `dateTime` TIMESTAMP(3),
+    extra      VARCHAR,
+    WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
     'connector' = 'filesystem',
     'path' = '${DATA}/bid',
