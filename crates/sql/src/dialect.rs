@@ -37,20 +37,70 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use tidemill_base::Position;
 
-pub use interval::{IntervalLiteral, interval_of};
-pub use window::{WindowCall, WindowInput, WindowKind, is_window_function, window_call};
 pub(crate) use forms::call as plain_call;
+pub use interval::{IntervalLiteral, interval_of};
 pub(crate) use table::argument as table_argument;
 pub(crate) use window::factor_position;
+pub use window::{WindowCall, WindowInput, WindowKind, is_window_function, window_call};
 
 use crate::error::Error;
 
 /// Words that cannot be names unless they are in backticks; fewer than Flink's, so that its files pass.
 const RESERVED: &[&str] = &[
-    "ALL", "AND", "AS", "BETWEEN", "BY", "CASE", "CAST", "CREATE", "CROSS", "DISTINCT", "DROP", "ELSE", "EMIT", "END",
-    "EXCEPT", "EXISTS", "FALSE", "FETCH", "FROM", "FULL", "GROUP", "HAVING", "IN", "INNER", "INSERT", "INTERSECT", "INTO",
-    "IS", "JOIN", "LATERAL", "LEFT", "LIKE", "LIMIT", "NATURAL", "NOT", "NULL", "ON", "OR", "ORDER", "OUTER", "PRIMARY",
-    "RIGHT", "SELECT", "SET", "TABLE", "THEN", "TRUE", "UNION", "UNNEST", "USING", "VALUES", "WATERMARK", "WHEN", "WHERE",
+    "ALL",
+    "AND",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "CREATE",
+    "CROSS",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EMIT",
+    "END",
+    "EXCEPT",
+    "EXISTS",
+    "FALSE",
+    "FETCH",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTERSECT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LATERAL",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NATURAL",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "PRIMARY",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "TABLE",
+    "THEN",
+    "TRUE",
+    "UNION",
+    "UNNEST",
+    "USING",
+    "VALUES",
+    "WATERMARK",
+    "WHEN",
+    "WHERE",
     "WITH",
 ];
 

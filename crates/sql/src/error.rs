@@ -205,7 +205,9 @@ impl Explain for Error {
             | Error::Definition { position, .. }
             | Error::Hint { position, .. }
             | Error::Window { position, .. } => Some(*position),
-            Error::Unknown { position, .. } | Error::Options { position, .. } | Error::Plan { position, .. } => *position,
+            Error::Unknown { position, .. } | Error::Options { position, .. } | Error::Plan { position, .. } => {
+                *position
+            }
             Error::Bug { .. } => None,
         }
     }

@@ -26,7 +26,7 @@ use tidemill_base::Position;
 pub use create_function::CreateFunction;
 pub use create_table::{Column, ColumnKind, CreateTable, Including, LikeClause, LikeFeature, PrimaryKey, Watermark};
 pub use create_view::{CreateMaterializedView, CreateView};
-pub(crate) use cursor::{shown as shown_token, start_of};
+pub(crate) use cursor::{name_start, shown as shown_token, start_of};
 pub use drop::{Drop, DropKind};
 pub use insert::Insert;
 pub(crate) use lex::{bare_word, place};

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Fields, IntervalUnit, TimeUnit};
 use datafusion::sql::sqlparser::ast;
 
-pub use read::parse_text;
 pub(crate) use read::parse;
+pub use read::parse_text;
 
 /// The name of the custom type that carries one of ours through sqlparser's AST.
 pub const MARKER: &str = "$type";

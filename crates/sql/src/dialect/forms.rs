@@ -4,25 +4,56 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
     Value,
 };
+use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, Word};
 use tidemill_base::{Position, suggest};
 
-use super::{Stop, interval, is_reserved, literal, table};
+use super::{FlinkDialect, Stop, interval, is_reserved, literal, table};
 use crate::error::Error;
 use crate::statement::{bare_word, place, shown_token};
 use crate::types;
 
 /// Units of EXTRACT.
 const FIELDS: &[&str] = &[
-    "YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND", "NANOSECOND",
-    "DOW", "ISODOW", "DOY", "ISOYEAR", "EPOCH", "DECADE", "CENTURY", "MILLENNIUM",
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "MICROSECOND",
+    "NANOSECOND",
+    "DOW",
+    "ISODOW",
+    "DOY",
+    "ISOYEAR",
+    "EPOCH",
+    "DECADE",
+    "CENTURY",
+    "MILLENNIUM",
 ];
 /// Units of FLOOR and CEIL.
-const ROUNDED: &[&str] =
-    &["YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "DECADE", "CENTURY", "MILLENNIUM"];
+const ROUNDED: &[&str] = &[
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "DECADE",
+    "CENTURY",
+    "MILLENNIUM",
+];
 /// Units of TIMESTAMPADD and TIMESTAMPDIFF.
-const COUNTED: &[&str] = &["YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND"];
+const COUNTED: &[&str] =
+    &["YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND"];
 
 /// Reads the expression that starts with `word`, which is the next token.
 pub(super) fn word(parser: &mut Parser<'_>, word: &Word, end: Position) -> Result<Expr, Stop> {
@@ -41,7 +72,7 @@ pub(super) fn word(parser: &mut Parser<'_>, word: &Word, end: Position) -> Resul
         }
         let call = bracket && ["LEFT", "RIGHT"].iter().any(|name| name.eq_ignore_ascii_case(&word.value));
         if is_reserved(&word.value) && !call {
-            return Err(misplaced(word, place(span)).into());
+            return Err(misplaced(word, place(span.start)).into());
         }
     }
     parser.next_token();
@@ -54,7 +85,11 @@ pub(super) fn word(parser: &mut Parser<'_>, word: &Word, end: Position) -> Resul
 /// A plain call.
 pub(crate) fn call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    function(name, span, FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }))
+    function(
+        name,
+        span,
+        FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+    )
 }
 
 pub(super) fn function(name: &str, span: Span, args: FunctionArguments) -> Expr {
@@ -93,7 +128,7 @@ struct Form<'p, 'a> {
 
 impl Form<'_, '_> {
     /// Reads the form that an unquoted word starts; `None` when it is a plain name or call.
-    fn special(mut self, upper: &str, follows: &Token) -> Option<Result<Expr, Stop>> {
+    fn special(self, upper: &str, follows: &Token) -> Option<Result<Expr, Stop>> {
         let quote = matches!(follows, Token::SingleQuotedString(_));
         let sign = matches!(follows, Token::Minus | Token::Plus)
             && matches!(self.parser.peek_nth_token_ref(2).token, Token::SingleQuotedString(_));
@@ -137,7 +172,7 @@ impl Form<'_, '_> {
     }
 
     /// `ARRAY[a, b]` and `MAP[k, v]`.
-    fn elements(mut self, upper: &str) -> Result<Expr, Stop> {
+    fn elements(self, upper: &str) -> Result<Expr, Stop> {
         let position = place(self.span.start);
         self.parser.next_token();
         self.parser.next_token();
@@ -202,7 +237,7 @@ impl Form<'_, '_> {
 
     fn position_in(mut self) -> Result<Expr, Stop> {
         self.open();
-        let between = self.parser.dialect().prec_value(datafusion::sql::sqlparser::dialect::Precedence::Between);
+        let between = FlinkDialect::default().prec_value(Precedence::Between);
         let mut args = vec![self.parser.parse_subexpr(between)?];
         if !self.parser.consume_token(&Token::Comma) {
             self.expect("IN")?;
@@ -249,7 +284,13 @@ impl Form<'_, '_> {
             }
         };
         self.close("`)`")?;
-        let name = if args.len() == 1 { plain } else if name == "TRIM" { "BTRIM" } else { name };
+        let name = if args.len() == 1 {
+            plain
+        } else if name == "TRIM" {
+            "BTRIM"
+        } else {
+            name
+        };
         Ok(call(name, self.span, args))
     }
 
@@ -285,7 +326,8 @@ impl Form<'_, '_> {
     }
 
     fn take(&mut self, name: &str) -> bool {
-        let sees = bare_word(&self.parser.peek_token_ref().token).is_some_and(|word| word.value.eq_ignore_ascii_case(name));
+        let sees =
+            bare_word(&self.parser.peek_token_ref().token).is_some_and(|word| word.value.eq_ignore_ascii_case(name));
         if sees {
             self.parser.next_token();
         }

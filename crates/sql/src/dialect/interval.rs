@@ -51,7 +51,7 @@ pub fn interval_of(expr: &Expr) -> Option<IntervalLiteral> {
 pub(super) fn read(parser: &mut Parser<'_>, end: Position) -> Result<Expr, Error> {
     parser.next_token();
     let negative = parser.consume_token(&Token::Minus);
-    parser.consume_token(&Token::Plus);
+    let _ = parser.consume_token(&Token::Plus);
     let token = parser.next_token();
     let position = place(token.span.start);
     let Token::SingleQuotedString(text) = token.token else {
@@ -113,7 +113,9 @@ fn precision(parser: &mut Parser<'_>, end: Position) -> Result<(), Error> {
         return Ok(());
     }
     loop {
-        let Token::Number(..) = parser.peek_token_ref().token else { return Err(unexpected(parser, end, "a number of digits")) };
+        let Token::Number(..) = parser.peek_token_ref().token else {
+            return Err(unexpected(parser, end, "a number of digits"));
+        };
         parser.next_token();
         if parser.consume_token(&Token::RParen) {
             return Ok(());
@@ -219,7 +221,9 @@ fn example(first: &str, last: &str) -> String {
         ("DAY", "SECOND") => "1 12:30:15.5",
         ("HOUR", "MINUTE") | ("MINUTE", "SECOND") => "1:30",
         ("HOUR", "SECOND") => "1:30:15",
-        (first, last) if first == last => return format!("write a whole number in the quotes, such as INTERVAL '10' {first}"),
+        (first, last) if first == last => {
+            return format!("write a whole number in the quotes, such as INTERVAL '10' {first}");
+        }
         _ => return "intervals are of years and months, or of days down to seconds, the larger unit first".to_string(),
     };
     format!("write it like INTERVAL '{text}' {first} TO {last}")

@@ -36,7 +36,8 @@ pub(super) fn read(parser: &mut Parser<'_>, end: Position) -> Result<Expr, Stop>
         _ => return Err(unexpected(parser, end, "a table's name after TABLE").into()),
     };
     let partition_by = if take(parser, "PARTITION", end)? { columns(parser)? } else { vec![] };
-    let order_by = if take(parser, "ORDER", end)? { parser.parse_comma_separated(Parser::parse_order_by_expr)? } else { vec![] };
+    let order_by =
+        if take(parser, "ORDER", end)? { parser.parse_comma_separated(Parser::parse_order_by_expr)? } else { vec![] };
     let Expr::Function(mut table) = table else { return Ok(table) };
     if !partition_by.is_empty() || !order_by.is_empty() {
         let spec = WindowSpec { window_name: None, partition_by, order_by, window_frame: None };
@@ -76,10 +77,12 @@ fn columns(parser: &mut Parser<'_>) -> Result<Vec<Expr>, Stop> {
 fn continues(parser: &Parser<'_>) -> bool {
     let after = &parser.peek_nth_token_ref(2).token;
     match &parser.peek_nth_token_ref(1).token {
-        Token::Word(_) => matches!(after, Token::Comma | Token::RParen | Token::Period) || {
-            let order = bare_word(after).is_some_and(|word| word.value.eq_ignore_ascii_case("ORDER"));
-            order
-        },
+        Token::Word(_) => {
+            matches!(after, Token::Comma | Token::RParen | Token::Period) || {
+                let order = bare_word(after).is_some_and(|word| word.value.eq_ignore_ascii_case("ORDER"));
+                order
+            }
+        }
         _ => false,
     }
 }

@@ -12,7 +12,7 @@ use tidemill_base::{Position, suggest};
 use super::interval::{IntervalLiteral, interval_of};
 use super::table::TABLE;
 use crate::error::Error;
-use crate::statement::{place, start_of};
+use crate::statement::{name_start, place, start_of};
 
 /// A window table function with its arguments understood; all durations in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,10 @@ const NAMES: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
 /// [`Error::Window`] when an argument is missing, unknown, or no valid duration.
 pub fn window_call(factor: &TableFactor) -> Option<Result<WindowCall, Error>> {
     let (name, args, alias) = match factor {
-        TableFactor::TableFunction { expr: Expr::Function(Function { name, args: FunctionArguments::List(list), .. }), alias } => {
+        TableFactor::TableFunction {
+            expr: Expr::Function(Function { name, args: FunctionArguments::List(list), .. }),
+            alias,
+        } => {
             let FunctionArgumentList { args, .. } = list;
             (name, args, alias)
         }
@@ -94,7 +97,7 @@ pub fn window_call(factor: &TableFactor) -> Option<Result<WindowCall, Error>> {
     };
     let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
     let window = NAMES.iter().find(|window| window.eq_ignore_ascii_case(&ident.value))?;
-    let call = Call { window, position: start_of(ident, Position { line: 1, column: 1 }) };
+    let call = Call { window, position: name_start(ident, Position { line: 1, column: 1 }) };
     Some(call.read(args, alias.clone()))
 }
 
@@ -152,13 +155,15 @@ impl Call {
         for (index, arg) in args.iter().enumerate() {
             let (slot, arg, at) = match arg {
                 FunctionArg::Named { name, arg, .. } => {
-                    let at = start_of(name, self.position);
+                    let at = name_start(name, self.position);
                     let slot = names.iter().position(|known| known.eq_ignore_ascii_case(&name.value));
                     (slot.ok_or_else(|| self.no_parameter(&name.value, &names, at))?, arg, at)
                 }
                 FunctionArg::Unnamed(arg) => (index, arg, self.position),
                 FunctionArg::ExprNamed { name, .. } => {
-                    return Err(self.error("an argument's name has to be a word".to_string(), start_of(name, self.position)));
+                    return Err(
+                        self.error("an argument's name has to be a word".to_string(), start_of(name, self.position))
+                    );
                 }
             };
             let FunctionArgExpr::Expr(expr) = arg else {
@@ -211,7 +216,12 @@ impl Call {
         };
         let partition_by = match over {
             None => vec![],
-            Some(WindowType::WindowSpec(WindowSpec { partition_by, order_by, window_name: None, window_frame: None })) => {
+            Some(WindowType::WindowSpec(WindowSpec {
+                partition_by,
+                order_by,
+                window_name: None,
+                window_frame: None,
+            })) => {
                 if let Some(order) = order_by.first() {
                     let problem = format!("{} takes its rows in the order of time, without ORDER BY", self.window);
                     return Err(self.error(problem, start_of(&order.expr, at)));
@@ -250,7 +260,9 @@ impl Call {
             position: at,
             help: Some("write DESCRIPTOR(ts), with the name of the column that has a WATERMARK".to_string()),
         };
-        let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else { return Err(needs()) };
+        let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr else {
+            return Err(needs());
+        };
         if !name.to_string().eq_ignore_ascii_case("DESCRIPTOR") {
             return Err(needs());
         }
@@ -282,7 +294,12 @@ impl Call {
         }
         let below = (size / step).max(1) * step;
         Err(Error::Window {
-            problem: format!("the {whole} of {} ({}) is no multiple of its {part} ({})", self.window, time(size), time(step)),
+            problem: format!(
+                "the {whole} of {} ({}) is no multiple of its {part} ({})",
+                self.window,
+                time(size),
+                time(step)
+            ),
             position: start_of(at, self.position),
             help: Some(format!("give for instance {} and {}; {part} comes before {whole}", time(step), time(below))),
         })

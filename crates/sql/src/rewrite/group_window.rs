@@ -13,8 +13,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName,
-    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, WindowSpec, WindowType,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, WindowSpec, WindowType,
     visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -22,7 +22,7 @@ use tidemill_base::Position;
 
 use crate::dialect::{plain_call, table_argument, window_call};
 use crate::error::Error;
-use crate::statement::start_of;
+use crate::statement::{name_start, start_of};
 
 const WINDOWS: [&str; 3] = ["TUMBLE", "HOP", "SESSION"];
 const PARTS: [(&str, &str); 4] =
@@ -260,7 +260,7 @@ fn call(expr: &Expr, start: Position) -> Option<(String, Window)> {
             _ => None,
         })
         .collect();
-    let position = start_of(ident, start);
+    let position = name_start(ident, start);
     Some((ident.value.clone(), Window { name: "", args: args?, position, span: ident.span }))
 }
 
@@ -273,7 +273,11 @@ fn unqualified(expr: &Expr) -> Expr {
 }
 
 fn needs_arguments(window: &Window) -> Error {
-    wrong(&format!("{} needs a time column and an interval", window.name), window.position, "write TUMBLE(ts, INTERVAL '1' HOUR)")
+    wrong(
+        &format!("{} needs a time column and an interval", window.name),
+        window.position,
+        "write TUMBLE(ts, INTERVAL '1' HOUR)",
+    )
 }
 
 fn wrong(problem: &str, position: Position, help: &str) -> Error {

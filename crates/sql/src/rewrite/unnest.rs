@@ -1,7 +1,8 @@
 //! `CROSS JOIN UNNEST(array) AS t (item)` and `FROM s, UNNEST(array) AS t (item)`: one form for both.
 
 use datafusion::sql::sqlparser::ast::{
-    FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableFunctionArgs, TableWithJoins,
+    FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, Select, TableFactor, TableFunctionArgs,
+    TableWithJoins,
 };
 
 /// Rewrites the FROM clause of a query.

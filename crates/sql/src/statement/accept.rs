@@ -7,14 +7,14 @@ mod expr;
 mod relation;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Query,
-    Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableAlias,
-    TableAliasColumnDef, Values, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderByOptions,
+    Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier,
+    TableAlias, TableAliasColumnDef, Values, WildcardAdditionalOptions, With,
 };
 use tidemill_base::Position;
 
 use super::cursor::Cursor;
-use super::{place, start_of};
+use super::{name_start, place, start_of};
 use crate::error::Error;
 
 /// Where a query stands.
@@ -62,7 +62,12 @@ impl Accept<'_, '_> {
         self.body(body)?;
         self.rows(order_by.as_ref(), limit_clause.as_ref(), fetch.as_ref(), place)?;
         if !locks.is_empty() || for_clause.is_some() {
-            return Err(self.refuse("FOR", self.cursor.back_to(self.far(), "FOR"), "FOR after a query is not supported", ""));
+            return Err(self.refuse(
+                "FOR",
+                self.cursor.back_to(self.far(), "FOR"),
+                "FOR after a query is not supported",
+                "",
+            ));
         }
         if settings.is_some() || format_clause.is_some() || !pipe_operators.is_empty() {
             return Err(self.unsupported(self.start, "SETTINGS, FORMAT and |> are not supported", ""));
@@ -74,13 +79,21 @@ impl Accept<'_, '_> {
         let With { with_token, recursive, cte_tables } = with;
         if *recursive {
             let position = place(with_token.0.span.start);
-            return Err(self.unsupported(position, "WITH RECURSIVE is not supported", "write out the levels that you need"));
+            return Err(self.unsupported(
+                position,
+                "WITH RECURSIVE is not supported",
+                "write out the levels that you need",
+            ));
         }
         for Cte { alias, query, from, materialized, closing_paren_token: _ } in cte_tables {
             self.alias(alias)?;
             if from.is_some() || materialized.is_some() {
-                let position = start_of(&alias.name, self.start);
-                return Err(self.unsupported(position, "[NOT] MATERIALIZED is not supported in WITH", "write name AS (query)"));
+                let position = name_start(&alias.name, self.start);
+                return Err(self.unsupported(
+                    position,
+                    "[NOT] MATERIALIZED is not supported in WITH",
+                    "write name AS (query)",
+                ));
             }
             self.query(query, Place::Continuous)?;
         }
@@ -148,7 +161,9 @@ impl Accept<'_, '_> {
             let position = self.limit_position(limit, fetch, word);
             let (what, help) = match order_by {
                 None => (
-                    format!("{word} without ORDER BY is refused in continuous queries: which rows stay would depend on their arrival"),
+                    format!(
+                        "{word} without ORDER BY is refused in continuous queries: which rows stay would depend on their arrival"
+                    ),
                     "filter with WHERE, or limit the SELECT that reads the result",
                 ),
                 Some(_) => (
@@ -193,7 +208,11 @@ impl Accept<'_, '_> {
         match limit {
             LimitClause::LimitOffset { limit, offset, limit_by } => {
                 if let Some(by) = limit_by.first() {
-                    return Err(self.unsupported(self.at(by), "LIMIT BY is not supported", "number the rows in a view"));
+                    return Err(self.unsupported(
+                        self.at(by),
+                        "LIMIT BY is not supported",
+                        "number the rows in a view",
+                    ));
                 }
                 limit.iter().try_for_each(|limit| self.expr(limit))?;
                 offset.iter().try_for_each(|offset| self.expr(&offset.value))
@@ -261,11 +280,19 @@ impl Accept<'_, '_> {
             return Err(self.unsupported(position, "SELECT TOP is not supported", "write LIMIT at the end"));
         }
         if into.is_some() {
-            return Err(self.unsupported(position, "SELECT INTO is not supported", "write INSERT INTO table SELECT ..."));
+            return Err(self.unsupported(
+                position,
+                "SELECT INTO is not supported",
+                "write INSERT INTO table SELECT ...",
+            ));
         }
         if !lateral_views.is_empty() {
             let position = self.cursor.back_to(self.far(), "LATERAL");
-            return Err(self.unsupported(position, "LATERAL VIEW is not supported", "write CROSS JOIN UNNEST(column) AS t (item)"));
+            return Err(self.unsupported(
+                position,
+                "LATERAL VIEW is not supported",
+                "write CROSS JOIN UNNEST(column) AS t (item)",
+            ));
         }
         let strange = !optimizer_hints.is_empty()
             || select_modifiers.is_some()
@@ -274,11 +301,19 @@ impl Accept<'_, '_> {
             || value_table_mode.is_some()
             || *flavor != SelectFlavor::Standard;
         if strange {
-            return Err(self.unsupported(position, "this form of SELECT is not part of Flink's SQL", "write SELECT ... FROM ..."));
+            return Err(self.unsupported(
+                position,
+                "this form of SELECT is not part of Flink's SQL",
+                "write SELECT ... FROM ...",
+            ));
         }
         if let Some(clause) = connect_by.first() {
             let position = start_of(clause, position);
-            return Err(self.unsupported(position, "CONNECT BY is not supported", "write out the levels that you need"));
+            return Err(self.unsupported(
+                position,
+                "CONNECT BY is not supported",
+                "write out the levels that you need",
+            ));
         }
         let sorted = cluster_by.first().or(distribute_by.first()).or(sort_by.first().map(|key| &key.expr));
         if let Some(sorted) = sorted {
@@ -286,8 +321,12 @@ impl Accept<'_, '_> {
             return Err(self.unsupported(self.at(sorted), what, "remove it: lanes share the keys by themselves"));
         }
         if let Some(window) = named_window.first() {
-            let position = self.cursor.back_to(start_of(&window.0, position), "WINDOW");
-            return Err(self.unsupported(position, "named windows are not supported: OVER is not supported yet", OVER_HELP));
+            let position = self.cursor.back_to(name_start(&window.0, position), "WINDOW");
+            return Err(self.unsupported(
+                position,
+                "named windows are not supported: OVER is not supported yet",
+                OVER_HELP,
+            ));
         }
         if let Some(qualify) = qualify {
             let position = self.cursor.back_to(self.at(qualify), "QUALIFY");
@@ -379,12 +418,14 @@ impl Accept<'_, '_> {
         for TableAliasColumnDef { name, data_type } in columns {
             self.name(name, self.start)?;
             if data_type.is_some() {
-                let position = start_of(name, self.start);
+                let position = name_start(name, self.start);
                 return Err(self.unsupported(position, "an alias gives names, not types", "remove the type"));
             }
         }
         match at {
-            Some(at) => Err(self.unsupported(start_of(at, self.start), "AT after an alias is not supported", "remove it")),
+            Some(at) => {
+                Err(self.unsupported(name_start(at, self.start), "AT after an alias is not supported", "remove it"))
+            }
             None => Ok(()),
         }
     }
@@ -396,7 +437,7 @@ impl Accept<'_, '_> {
             Some(_) => Err(Error::Unexpected {
                 expected: "a name".to_string(),
                 found: format!("the text '{}'", name.value),
-                position: start_of(name, near),
+                position: name_start(name, near),
                 help: Some(format!("write the name in backticks: `{}`", name.value)),
             }),
         }

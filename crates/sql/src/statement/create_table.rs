@@ -267,7 +267,10 @@ fn not_enforced(cursor: &mut Cursor<'_>) -> Result<(), Error> {
     if cursor.take(&["NOT", "ENFORCED"]) {
         return Ok(());
     }
-    Err(cursor.unexpected_with("NOT ENFORCED", "a key is a promise of the source, not checked: write PRIMARY KEY (id) NOT ENFORCED"))
+    Err(cursor.unexpected_with(
+        "NOT ENFORCED",
+        "a key is a promise of the source, not checked: write PRIMARY KEY (id) NOT ENFORCED",
+    ))
 }
 
 /// What follows the brackets.
@@ -307,7 +310,11 @@ pub(super) fn options(cursor: &mut Cursor<'_>) -> Result<Vec<Setting>, Error> {
         let key = cursor.string("an option's key, in quotes")?;
         if options.iter().any(|other| other.key == key) {
             let problem = format!("the option '{key}' is given twice");
-            return Err(Error::Definition { problem, position: key_position, help: Some("remove one of them".to_string()) });
+            return Err(Error::Definition {
+                problem,
+                position: key_position,
+                help: Some("remove one of them".to_string()),
+            });
         }
         cursor.expect_token(&Token::Eq)?;
         let value_position = cursor.position();

@@ -19,11 +19,57 @@ const RECURSION_MAX: usize = 120;
 
 /// Words that start or join clauses, for suggestions.
 const CLAUSES: &[&str] = &[
-    "SELECT", "DISTINCT", "FROM", "WHERE", "GROUP", "BY", "HAVING", "ORDER", "LIMIT", "UNION", "ALL", "INSERT", "INTO",
-    "VALUES", "CREATE", "TABLE", "VIEW", "MATERIALIZED", "TEMPORARY", "FUNCTION", "WITH", "WATERMARK", "FOR", "PRIMARY",
-    "KEY", "ENFORCED", "PARTITIONED", "COMMENT", "LIKE", "METADATA", "VIRTUAL", "EXPLAIN", "EXECUTE", "STATEMENT",
-    "BEGIN", "END", "DESCRIPTOR", "INTERVAL", "EMIT", "CHANGES", "BETWEEN", "CROSS", "JOIN", "UNNEST", "CASE", "WHEN",
-    "THEN", "ELSE", "DROP", "EXISTS", "FILTER",
+    "SELECT",
+    "DISTINCT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "BY",
+    "HAVING",
+    "ORDER",
+    "LIMIT",
+    "UNION",
+    "ALL",
+    "INSERT",
+    "INTO",
+    "VALUES",
+    "CREATE",
+    "TABLE",
+    "VIEW",
+    "MATERIALIZED",
+    "TEMPORARY",
+    "FUNCTION",
+    "WITH",
+    "WATERMARK",
+    "FOR",
+    "PRIMARY",
+    "KEY",
+    "ENFORCED",
+    "PARTITIONED",
+    "COMMENT",
+    "LIKE",
+    "METADATA",
+    "VIRTUAL",
+    "EXPLAIN",
+    "EXECUTE",
+    "STATEMENT",
+    "BEGIN",
+    "END",
+    "DESCRIPTOR",
+    "INTERVAL",
+    "EMIT",
+    "CHANGES",
+    "BETWEEN",
+    "CROSS",
+    "JOIN",
+    "UNNEST",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "DROP",
+    "EXISTS",
+    "FILTER",
 ];
 
 /// A place in the tokens of one statement.
@@ -131,7 +177,8 @@ impl<'a> Cursor<'a> {
         match &self.parser.peek_token_ref().token {
             Token::Word(word) if word.quote_style.is_none() && is_reserved(&word.value) => {
                 let (word, next) = (word.value.clone(), &self.parser.peek_nth_token_ref(1).token);
-                let as_name = matches!(next, Token::Comma | Token::LParen | Token::RParen | Token::Word(_) | Token::EOF);
+                let as_name =
+                    matches!(next, Token::Comma | Token::LParen | Token::RParen | Token::Word(_) | Token::EOF);
                 if as_name { Err(Error::Reserved { word, position }) } else { Err(self.unexpected(what)) }
             }
             Token::Word(word) if word.value.is_empty() => Err(self.unexpected(what)),
@@ -358,11 +405,17 @@ fn plainly(expected: &str) -> String {
 
 fn split_location(message: &str) -> (&str, Option<Position>) {
     let Some((text, at)) = message.rsplit_once(" at Line: ") else { return (message, None) };
-    let parsed = at.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
+    let parsed =
+        at.split_once(", Column: ").and_then(|(line, column)| Some((line.parse().ok()?, column.parse().ok()?)));
     match parsed {
         Some((line, column)) => (text, Some(Position { line, column })),
         None => (message, None),
     }
+}
+
+/// Where a name starts, or `fallback` when it does not know.
+pub(crate) fn name_start(name: &ast::Ident, fallback: Position) -> Position {
+    if name.span.start.line == 0 { fallback } else { lex::place(name.span.start) }
 }
 
 /// Where an AST node starts, or `fallback` when it does not know.

@@ -38,10 +38,11 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Insert, Error> {
             help: Some("select the partition's value as a column".to_string()),
         });
     }
-    let columns = match cursor.sees_token(&Token::LParen) && !cursor.sees_nth(1, "SELECT") && !cursor.sees_nth(1, "WITH") {
-        true => cursor.list(|cursor| cursor.name("a column's name"))?,
-        false => vec![],
-    };
+    let columns =
+        match cursor.sees_token(&Token::LParen) && !cursor.sees_nth(1, "SELECT") && !cursor.sees_nth(1, "WITH") {
+            true => cursor.list(|cursor| cursor.name("a column's name"))?,
+            false => vec![],
+        };
     for (index, column) in columns.iter().enumerate() {
         if columns[..index].iter().any(|other| other.text == column.text) {
             return Err(Error::Definition {

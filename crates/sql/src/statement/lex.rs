@@ -96,7 +96,8 @@ pub(crate) fn pieces(source: &Source<'_>) -> Result<Vec<Piece>, Error> {
             Token::Whitespace(_) => {}
             Token::SemiColon => {
                 let piece = Piece { tokens: Vec::new(), hints: Vec::new(), end: source.end(), closed: false };
-                let closed = Piece { end: place(token.span.start), closed: true, ..std::mem::replace(&mut open, piece) };
+                let closed =
+                    Piece { end: place(token.span.start), closed: true, ..std::mem::replace(&mut open, piece) };
                 pieces.push(closed);
             }
             _ => open.tokens.push(token),
@@ -126,7 +127,9 @@ fn check_characters(piece: &Piece) -> Result<(), Error> {
             Token::Backslash => {
                 ("a backslash means nothing in SQL".to_string(), "inside texts, write '' for a quote".to_string())
             }
-            Token::DoubleColon => ("`::` is not a cast in Flink's SQL".to_string(), "write CAST(x AS type)".to_string()),
+            Token::DoubleColon => {
+                ("`::` is not a cast in Flink's SQL".to_string(), "write CAST(x AS type)".to_string())
+            }
             Token::Placeholder(name) => {
                 (format!("there are no parameters to fill in for {name}"), "write the value itself".to_string())
             }
@@ -211,7 +214,11 @@ fn unreadable(message: &str, at: Position, read: &[TokenWithSpan], source: &Sour
     } else if lower.contains("close delimiter") {
         ("this name never ends", start, "end it with a backtick; write `` for a backtick inside")
     } else {
-        return Error::Unreadable { problem: format!("this cannot be read: {message}"), position: at.min(source.end()), help: None };
+        return Error::Unreadable {
+            problem: format!("this cannot be read: {message}"),
+            position: at.min(source.end()),
+            help: None,
+        };
     };
     Error::Unreadable { problem: problem.to_string(), position, help: Some(help.to_string()) }
 }

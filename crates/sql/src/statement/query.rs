@@ -52,7 +52,8 @@ fn emit(cursor: &mut Cursor<'_>) -> Result<bool, Error> {
     if cursor.take(&["CHANGES"]) {
         return Ok(true);
     }
-    Err(cursor.unexpected_with("CHANGES", "EMIT CHANGES asks for updates; without it windows are emitted when they close"))
+    Err(cursor
+        .unexpected_with("CHANGES", "EMIT CHANGES asks for updates; without it windows are emitted when they close"))
 }
 
 /// The options that a hint gives a table in FROM.
@@ -108,7 +109,9 @@ impl VisitorMut for Placer {
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         let TableFactor::Table { name, args: None, with_hints, .. } = factor else { return ControlFlow::Continue(()) };
         let end = name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.span.end);
-        let Some(index) = self.hints.iter().position(|hint| hint.after == end) else { return ControlFlow::Continue(()) };
+        let Some(index) = self.hints.iter().position(|hint| hint.after == end) else {
+            return ControlFlow::Continue(());
+        };
         match options(&self.hints.remove(index)) {
             Ok(options) => *with_hints = options.into_iter().map(equation).collect(),
             Err(error) => return ControlFlow::Break(error),
@@ -134,7 +137,9 @@ fn options(hint: &Hint) -> Result<Vec<Setting>, Error> {
     let wrong = |problem: String| Error::Hint {
         problem,
         position: hint.position,
-        help: Some("the only hint is /*+ OPTIONS('key'='value', ...) */ after a table's name; or remove it".to_string()),
+        help: Some(
+            "the only hint is /*+ OPTIONS('key'='value', ...) */ after a table's name; or remove it".to_string(),
+        ),
     };
     let source = Source::new(&hint.text);
     let pieces = lex::pieces(&source).map_err(|error| wrong(format!("the hint cannot be read: {error}")))?;

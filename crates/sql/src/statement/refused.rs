@@ -6,16 +6,23 @@ use super::cursor::Cursor;
 use super::lex::bare_word;
 use crate::error::Error;
 
-const STATEMENTS: &[&str] = &["CREATE", "DROP", "INSERT", "SELECT", "WITH", "VALUES", "SET", "EXPLAIN", "EXECUTE", "BEGIN"];
+const STATEMENTS: &[&str] =
+    &["CREATE", "DROP", "INSERT", "SELECT", "WITH", "VALUES", "SET", "EXPLAIN", "EXECUTE", "BEGIN"];
 
 /// What to say of each first word.
 fn reason(word: &str) -> Option<(&'static str, &'static str)> {
     Some(match word {
         "ALTER" => ("ALTER is not supported: a pipeline is its text", "change the CREATE statement and run again"),
-        "UPDATE" => ("UPDATE is not supported: rows change by what the sources send", "write a query that computes the new row"),
-        "DELETE" => ("DELETE is not supported: rows change by what the sources send", "filter the rows with WHERE in a query"),
+        "UPDATE" => {
+            ("UPDATE is not supported: rows change by what the sources send", "write a query that computes the new row")
+        }
+        "DELETE" => {
+            ("DELETE is not supported: rows change by what the sources send", "filter the rows with WHERE in a query")
+        }
         "TRUNCATE" => ("TRUNCATE is not supported", "remove the sink's files before the run"),
-        "MERGE" => ("MERGE is not supported", "a materialized view with a PRIMARY KEY keeps the latest row for each key"),
+        "MERGE" => {
+            ("MERGE is not supported", "a materialized view with a PRIMARY KEY keeps the latest row for each key")
+        }
         "USE" => ("USE is not supported: there is one catalog, the pipeline itself", "remove the statement"),
         "LOAD" | "UNLOAD" => ("modules are not supported", "remove the statement: all functions are there"),
         "ADD" | "REMOVE" => ("jars are not supported: there is no Java in tidemill", "remove the statement"),
@@ -38,7 +45,11 @@ pub(super) fn statement(cursor: &Cursor<'_>) -> Error {
     let word = bare_word(&cursor.parser.peek_token_ref().token).map(|word| word.value.clone());
     let Some(word) = word else { return cursor.unexpected("a statement") };
     if let Some((what, help)) = reason(&word.to_ascii_uppercase()) {
-        return Error::Unsupported { what: what.to_string(), position: cursor.position(), help: Some(help.to_string()) };
+        return Error::Unsupported {
+            what: what.to_string(),
+            position: cursor.position(),
+            help: Some(help.to_string()),
+        };
     }
     match suggest::nearest(&word, STATEMENTS.iter().copied()) {
         Some(meant) => cursor.unexpected_with("a statement", &format!("did you mean {meant}?")),
@@ -54,13 +65,22 @@ pub(super) fn create(cursor: &mut Cursor<'_>, temporary: usize) -> Error {
     let position = cursor.position();
     let word = bare_word(&cursor.parser.peek_token_ref().token).map(|word| word.value.to_ascii_uppercase());
     let (what, help) = match word.as_deref() {
-        Some("ENDPOINT") => ("CREATE ENDPOINT is not supported yet", "keep the answer in a MATERIALIZED VIEW, and read it over HTTP"),
-        Some("CATALOG" | "DATABASE" | "SCHEMA") => ("there are no catalogs or databases: every table lives in the pipeline", "remove the statement, and name tables alone"),
+        Some("ENDPOINT") => {
+            ("CREATE ENDPOINT is not supported yet", "keep the answer in a MATERIALIZED VIEW, and read it over HTTP")
+        }
+        Some("CATALOG" | "DATABASE" | "SCHEMA") => (
+            "there are no catalogs or databases: every table lives in the pipeline",
+            "remove the statement, and name tables alone",
+        ),
         Some("OR") => ("CREATE OR REPLACE is not supported: each run starts from its text", "write CREATE"),
-        Some("MATERIALIZED") => ("CREATE MATERIALIZED TABLE is not supported", "write CREATE MATERIALIZED VIEW name AS query"),
+        Some("MATERIALIZED") => {
+            ("CREATE MATERIALIZED TABLE is not supported", "write CREATE MATERIALIZED VIEW name AS query")
+        }
         Some("MODEL" | "CONNECTION" | "AGENT") => ("models are not supported", "remove the statement"),
         Some("INDEX") => ("indexes are made by PRIMARY KEY of a MATERIALIZED VIEW", "declare it there"),
-        Some("STREAM" | "SOURCE" | "SINK") => ("streams, sources and sinks are tables", "write CREATE TABLE name (...) WITH ('connector' = '...')"),
+        Some("STREAM" | "SOURCE" | "SINK") => {
+            ("streams, sources and sinks are tables", "write CREATE TABLE name (...) WITH ('connector' = '...')")
+        }
         _ => return cursor.unexpected("TABLE, VIEW, MATERIALIZED VIEW or FUNCTION"),
     };
     Error::Unsupported { what: what.to_string(), position, help: Some(help.to_string()) }

@@ -128,5 +128,9 @@ fn expected(what: &str, piece: &Piece, at: usize) -> Error {
 }
 
 fn is(piece: &Piece, at: usize, word: &str) -> bool {
-    piece.tokens.get(at).and_then(|token| bare_word(&token.token)).is_some_and(|found| found.value.eq_ignore_ascii_case(word))
+    piece
+        .tokens
+        .get(at)
+        .and_then(|token| bare_word(&token.token))
+        .is_some_and(|found| found.value.eq_ignore_ascii_case(word))
 }

@@ -20,9 +20,30 @@ const SECOND_DIGITS_MAX: u32 = 9;
 const LENGTH_MAX: u32 = i32::MAX as u32;
 
 const NAMES: &[&str] = &[
-    "CHAR", "VARCHAR", "STRING", "BOOLEAN", "BINARY", "VARBINARY", "BYTES", "DECIMAL", "NUMERIC", "TINYINT", "SMALLINT",
-    "INT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ", "INTERVAL", "ARRAY",
-    "MAP", "ROW",
+    "CHAR",
+    "VARCHAR",
+    "STRING",
+    "BOOLEAN",
+    "BINARY",
+    "VARBINARY",
+    "BYTES",
+    "DECIMAL",
+    "NUMERIC",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "INTERVAL",
+    "ARRAY",
+    "MAP",
+    "ROW",
 ];
 
 /// Reads a type that is a whole text, such as `ROW<a INT, b STRING>`.
@@ -60,7 +81,10 @@ struct Reader<'p, 'a> {
 impl Reader<'_, '_> {
     fn whole(&mut self, depth: usize) -> Result<Type, Error> {
         if depth > DEPTH_MAX {
-            return Err(Error::TooDeep { limit: format!("{DEPTH_MAX} types inside each other"), position: self.position() });
+            return Err(Error::TooDeep {
+                limit: format!("{DEPTH_MAX} types inside each other"),
+                position: self.position(),
+            });
         }
         let kind = self.kind(depth)?;
         let mut read = Type { kind, nullable: self.nullable()? };
@@ -88,7 +112,8 @@ impl Reader<'_, '_> {
 
     fn kind(&mut self, depth: usize) -> Result<TypeKind, Error> {
         let position = self.position();
-        let Some(word) = bare_word(&self.parser.peek_token_ref().token).map(|word| word.value.to_ascii_uppercase()) else {
+        let Some(word) = bare_word(&self.parser.peek_token_ref().token).map(|word| word.value.to_ascii_uppercase())
+        else {
             return Err(self.unexpected("a type"));
         };
         self.parser.next_token();
@@ -120,7 +145,11 @@ impl Reader<'_, '_> {
             }
             "TIMESTAMP" => {
                 let precision = self.precision("TIMESTAMP", 6)?;
-                if self.time_zone(position)? { TypeKind::TimestampLtz(precision) } else { TypeKind::Timestamp(precision) }
+                if self.time_zone(position)? {
+                    TypeKind::TimestampLtz(precision)
+                } else {
+                    TypeKind::Timestamp(precision)
+                }
             }
             "TIMESTAMP_LTZ" => TypeKind::TimestampLtz(self.precision("TIMESTAMP_LTZ", 6)?),
             "INTERVAL" => self.interval()?,
@@ -255,7 +284,11 @@ impl Reader<'_, '_> {
                 break;
             }
         }
-        if round { self.expect_token(&Token::RParen)? } else { self.close()? }
+        if round {
+            self.expect_token(&Token::RParen)?
+        } else {
+            self.close()?
+        }
         Ok(TypeKind::Row(fields))
     }
 
@@ -315,12 +348,17 @@ impl Reader<'_, '_> {
     }
 
     fn expect_token(&mut self, token: &Token) -> Result<(), Error> {
-        if !self.half && self.parser.consume_token(token) { Ok(()) } else { Err(self.unexpected(&format!("`{token}`"))) }
+        if !self.half && self.parser.consume_token(token) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("`{token}`")))
+        }
     }
 
     fn unexpected(&self, expected: &str) -> Error {
         let found = shown_token(&self.parser.peek_token_ref().token);
-        let help = expected.contains('<').then(|| "write for instance ARRAY<INT>, MAP<STRING, INT>, ROW<a INT>".to_string());
+        let help =
+            expected.contains('<').then(|| "write for instance ARRAY<INT>, MAP<STRING, INT>, ROW<a INT>".to_string());
         Error::Unexpected { expected: expected.to_string(), found, position: self.position(), help }
     }
 }

@@ -68,10 +68,8 @@ fn reads_types_inside_types() {
     check("INT ARRAY", ints.clone(), "ARRAY<INT>");
     check("ARRAY<ARRAY<INT>>", list(Field::new("item", ints.clone(), true)), "ARRAY<ARRAY<INT>>");
     check("ARRAY<INT NOT NULL>", list(Field::new("item", DataType::Int32, false)), "ARRAY<INT NOT NULL>");
-    let row = DataType::Struct(Fields::from(vec![
-        Field::new("id", DataType::Int64, true),
-        Field::new("Tags", ints, false),
-    ]));
+    let row =
+        DataType::Struct(Fields::from(vec![Field::new("id", DataType::Int64, true), Field::new("Tags", ints, false)]));
     check("ROW<id BIGINT, Tags ARRAY<INT> NOT NULL>", row.clone(), "ROW<`id` BIGINT, `Tags` ARRAY<INT> NOT NULL>");
     check("ROW(id BIGINT 'the id', Tags ARRAY<INT> NOT NULL)", row, "ROW<`id` BIGINT, `Tags` ARRAY<INT> NOT NULL>");
     check(
@@ -101,9 +99,27 @@ fn maps_have_keys_that_are_never_null() {
 #[test]
 fn names_arrow_types_in_flink_words() {
     for name in [
-        "STRING", "BYTES", "BOOLEAN", "DECIMAL(5, 2)", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DATE",
-        "TIME(3)", "TIME(9)", "TIMESTAMP(3)", "TIMESTAMP(6)", "TIMESTAMP_LTZ(9)", "INTERVAL DAY TO SECOND",
-        "INTERVAL YEAR TO MONTH", "ARRAY<INT>", "ARRAY<INT NOT NULL>", "MAP<STRING, DOUBLE>",
+        "STRING",
+        "BYTES",
+        "BOOLEAN",
+        "DECIMAL(5, 2)",
+        "TINYINT",
+        "SMALLINT",
+        "INT",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "DATE",
+        "TIME(3)",
+        "TIME(9)",
+        "TIMESTAMP(3)",
+        "TIMESTAMP(6)",
+        "TIMESTAMP_LTZ(9)",
+        "INTERVAL DAY TO SECOND",
+        "INTERVAL YEAR TO MONTH",
+        "ARRAY<INT>",
+        "ARRAY<INT NOT NULL>",
+        "MAP<STRING, DOUBLE>",
         "ROW<a INT, `select` STRING NOT NULL>",
     ] {
         assert_eq!(name_of(&parse_text(name).expect(name).to_arrow()), name);
@@ -127,5 +143,8 @@ fn refuses_what_is_no_type() {
     fails("ARRAY<INT>>", "expected the end of the type, found `>>`");
     fails("ROW<a INT, a INT>", "ROW has two fields named a");
     fails("INT NOT", "expected NULL, found the end of the statement");
-    fails(&format!("{}INT{}", "ARRAY<".repeat(50), ">".repeat(50)), "this is nested too deeply or is too long a chain: 32 types inside each other is the limit");
+    fails(
+        &format!("{}INT{}", "ARRAY<".repeat(50), ">".repeat(50)),
+        "this is nested too deeply or is too long a chain: 32 types inside each other is the limit",
+    );
 }

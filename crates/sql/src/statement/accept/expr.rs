@@ -2,14 +2,14 @@
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Interval, ObjectName, Query, Spanned, Subscript, TypedString, UnaryOperator,
-    Value, ValueWithSpan,
+    FunctionArgumentList, FunctionArguments, Interval, ObjectName, Query, Spanned, Subscript, TypedString,
+    UnaryOperator, Value, ValueWithSpan,
 };
 use tidemill_base::Position;
 
 use super::{Accept, OVER_HELP};
 use crate::error::Error;
-use crate::statement::{place, start_of};
+use crate::statement::{name_start, place, start_of};
 use crate::types;
 
 const SUBQUERY_HELP: &str = "put the values into the query itself, or bring both together by UNION ALL and GROUP BY";
@@ -21,7 +21,9 @@ pub(super) fn start(expr: &Expr, fallback: Position) -> Position {
         expr = match expr {
             Expr::BinaryOp { left, .. } => left,
             Expr::IsNull(inner) | Expr::IsNotNull(inner) | Expr::IsTrue(inner) | Expr::IsNotTrue(inner) => inner,
-            Expr::IsFalse(inner) | Expr::IsNotFalse(inner) | Expr::IsUnknown(inner) | Expr::IsNotUnknown(inner) => inner,
+            Expr::IsFalse(inner) | Expr::IsNotFalse(inner) | Expr::IsUnknown(inner) | Expr::IsNotUnknown(inner) => {
+                inner
+            }
             Expr::Between { expr, .. } | Expr::Like { expr, .. } | Expr::InList { expr, .. } => expr,
             Expr::Case { case_token, .. } => return place(case_token.0.span.start),
             Expr::Function(function) => return start_of(&function.name, fallback),
@@ -83,7 +85,8 @@ impl Accept<'_, '_> {
                     root
                 }
                 Expr::Cast { kind, expr: inner, data_type, array: false, format: None } => {
-                    let ours = matches!(kind, CastKind::Cast | CastKind::TryCast) && types::planned(data_type).is_some();
+                    let ours =
+                        matches!(kind, CastKind::Cast | CastKind::TryCast) && types::planned(data_type).is_some();
                     if !ours {
                         return Err(self.strange(expr));
                     }
@@ -121,23 +124,33 @@ impl Accept<'_, '_> {
             Expr::InSubquery { expr: _, subquery, negated: _ } => self.subquery("IN", subquery),
             Expr::Exists { subquery, negated: _ } => self.subquery("EXISTS", subquery),
             Expr::Subquery(query) => self.subquery("SELECT", query),
-            Expr::InUnnest { .. } => self.unsupported(at, "IN UNNEST is not supported", "write ARRAY_CONTAINS(array, value)"),
+            Expr::InUnnest { .. } => {
+                self.unsupported(at, "IN UNNEST is not supported", "write ARRAY_CONTAINS(array, value)")
+            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 self.unsupported(at, "ANY and ALL are not supported", "write IN, or compare with MIN or MAX")
             }
-            Expr::ILike { .. } => self.unsupported(at, "ILIKE is not part of Flink's SQL", "write LOWER(a) LIKE 'pattern'"),
+            Expr::ILike { .. } => {
+                self.unsupported(at, "ILIKE is not part of Flink's SQL", "write LOWER(a) LIKE 'pattern'")
+            }
             Expr::Like { any: true, .. } => {
                 self.unsupported(at, "LIKE ANY is not supported", "write one LIKE for each pattern, joined by OR")
             }
-            Expr::RLike { .. } => self.unsupported(at, "RLIKE is not part of Flink's SQL", "write REGEXP(a, 'pattern')"),
+            Expr::RLike { .. } => {
+                self.unsupported(at, "RLIKE is not part of Flink's SQL", "write REGEXP(a, 'pattern')")
+            }
             Expr::AtTimeZone { .. } => {
                 let help = "write CONVERT_TZ(text, 'from', 'to') or TO_TIMESTAMP_LTZ";
                 self.unsupported(at, "AT TIME ZONE is not part of Flink's SQL", help)
             }
-            Expr::Collate { .. } => self.unsupported(at, "COLLATE is not supported: texts compare by code point", "remove it"),
-            Expr::Tuple(_) => {
-                self.unsupported(at, "a list of values in brackets is no value", "write ROW(a, b), or compare one by one")
+            Expr::Collate { .. } => {
+                self.unsupported(at, "COLLATE is not supported: texts compare by code point", "remove it")
             }
+            Expr::Tuple(_) => self.unsupported(
+                at,
+                "a list of values in brackets is no value",
+                "write ROW(a, b), or compare one by one",
+            ),
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
                 self.unsupported(at, "GROUPING SETS, ROLLUP and CUBE are not supported yet", super::GROUPING_HELP)
             }
@@ -164,7 +177,8 @@ impl Accept<'_, '_> {
             And, Divide, Eq, Gt, GtEq, Lt, LtEq, Minus, Modulo, Multiply, NotEq, Or, Plus, StringConcat,
         };
         match op {
-            Plus | Minus | Multiply | Divide | Modulo | StringConcat | Gt | Lt | GtEq | LtEq | Eq | NotEq | And | Or => Ok(()),
+            Plus | Minus | Multiply | Divide | Modulo | StringConcat | Gt | Lt | GtEq | LtEq | Eq | NotEq | And
+            | Or => Ok(()),
             other => Err(self.no_operator(&other.to_string(), expr)),
         }
     }
@@ -203,7 +217,8 @@ impl Accept<'_, '_> {
     }
 
     fn function(&self, function: &Function) -> Result<(), Error> {
-        let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+        let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } =
+            function;
         let at = start_of(name, self.start);
         if *uses_odbc_syntax || *parameters != FunctionArguments::None {
             return Err(self.unsupported(at, "this form of call is not part of Flink's SQL", "write f(a, b)"));
@@ -256,11 +271,13 @@ impl Accept<'_, '_> {
             match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.expr(expr)?,
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => {}
-                FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::WildcardWithOptions(_)) => {
+                FunctionArg::Unnamed(
+                    FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::WildcardWithOptions(_),
+                ) => {
                     return Err(self.unsupported(at, "a call takes `*` alone or values", "name the columns"));
                 }
                 FunctionArg::Named { name, arg: _, operator: _ } => {
-                    let position = start_of(name, at);
+                    let position = name_start(name, at);
                     let what = "arguments by name are for window table functions only";
                     return Err(self.unsupported(position, what, "write the values in order"));
                 }

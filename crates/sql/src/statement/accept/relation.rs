@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::{Accept, Place};
 use crate::dialect::{WindowInput, factor_position, window_call};
 use crate::error::Error;
-use crate::statement::start_of;
+use crate::statement::name_start;
 
 const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
 const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
@@ -68,10 +68,20 @@ impl Accept<'_, '_> {
                 }
                 if sample.is_some() {
                     let help = "filter with WHERE MOD(key, 100) = 0";
-                    return Err(self.refuse("TABLESAMPLE", self.after(at, "TABLESAMPLE"), "TABLESAMPLE is not supported", help));
+                    return Err(self.refuse(
+                        "TABLESAMPLE",
+                        self.after(at, "TABLESAMPLE"),
+                        "TABLESAMPLE is not supported",
+                        help,
+                    ));
                 }
                 if *with_ordinality {
-                    return Err(self.refuse("ORDINALITY", self.after(at, "ORDINALITY"), "WITH ORDINALITY is not supported yet", UNNEST_HELP));
+                    return Err(self.refuse(
+                        "ORDINALITY",
+                        self.after(at, "ORDINALITY"),
+                        "WITH ORDINALITY is not supported yet",
+                        UNNEST_HELP,
+                    ));
                 }
                 if !with_hints.is_empty() {
                     let help = "write a hint after the name: t /*+ OPTIONS('key'='value') */";
@@ -94,7 +104,11 @@ impl Accept<'_, '_> {
                     return Err(self.refuse("LATERAL", at, "LATERAL is not supported yet", UNNEST_HELP));
                 }
                 if sample.is_some() {
-                    return Err(self.unsupported(at, "TABLESAMPLE is not supported", "filter with WHERE MOD(key, 100) = 0"));
+                    return Err(self.unsupported(
+                        at,
+                        "TABLESAMPLE is not supported",
+                        "filter with WHERE MOD(key, 100) = 0",
+                    ));
                 }
                 alias.iter().try_for_each(|alias| self.alias(alias))?;
                 self.query(subquery, Place::Continuous)
@@ -107,7 +121,9 @@ impl Accept<'_, '_> {
             TableFactor::Function { .. } => {
                 Err(self.refuse("LATERAL", at, "LATERAL table functions are not supported yet", UNNEST_HELP))
             }
-            TableFactor::UNNEST { .. } => Err(self.unsupported(at, "UNNEST has a form that is not supported", UNNEST_HELP)),
+            TableFactor::UNNEST { .. } => {
+                Err(self.unsupported(at, "UNNEST has a form that is not supported", UNNEST_HELP))
+            }
             TableFactor::MatchRecognize { table, .. } => {
                 let near = factor_position(table, self.start);
                 let help = "number the rows of a session with the SESSION window, as far as it goes";
@@ -116,14 +132,26 @@ impl Accept<'_, '_> {
             }
             TableFactor::Pivot { table, .. } => {
                 let near = self.after(factor_position(table, self.start), "PIVOT");
-                Err(self.unsupported(near, "PIVOT is not supported", "write SUM(x) FILTER (WHERE kind = 'a') AS a, and so on"))
+                Err(self.unsupported(
+                    near,
+                    "PIVOT is not supported",
+                    "write SUM(x) FILTER (WHERE kind = 'a') AS a, and so on",
+                ))
             }
             TableFactor::Unpivot { table, .. } => {
                 let near = self.after(factor_position(table, self.start), "UNPIVOT");
-                Err(self.unsupported(near, "UNPIVOT is not supported", "write one SELECT for each column, and UNION ALL them"))
+                Err(self.unsupported(
+                    near,
+                    "UNPIVOT is not supported",
+                    "write one SELECT for each column, and UNION ALL them",
+                ))
             }
             TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } | TableFactor::XmlTable { .. } => {
-                Err(self.unsupported(at, "JSON and XML tables are not supported", "declare the columns as ROW<..> or ARRAY<..>"))
+                Err(self.unsupported(
+                    at,
+                    "JSON and XML tables are not supported",
+                    "declare the columns as ROW<..> or ARRAY<..>",
+                ))
             }
             TableFactor::SemanticView { .. } => Err(self.unsupported(at, "semantic views are not supported", "")),
         }
@@ -137,9 +165,13 @@ impl Accept<'_, '_> {
         }
         let path: Vec<_> = parts.iter().map(|part| part.value.as_str()).collect();
         match path.as_slice() {
-            [_] | ["default_database", _] | ["default_catalog", "default_database", _] if parts.len() == name.0.len() => Ok(()),
+            [_] | ["default_database", _] | ["default_catalog", "default_database", _]
+                if parts.len() == name.0.len() =>
+            {
+                Ok(())
+            }
             _ => {
-                let at = parts.last().map_or(self.start, |part| start_of(*part, self.start));
+                let at = parts.last().map_or(self.start, |part| name_start(part, self.start));
                 let help = format!("write {} alone", path.last().copied().unwrap_or("the name"));
                 let what = "catalogs and databases are not supported: every table lives in the pipeline";
                 Err(self.unsupported(at, what, &help))
@@ -164,7 +196,8 @@ impl Accept<'_, '_> {
             let help = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))";
             return Err(self.unsupported(self.at(expr), "TABLE( ) in FROM takes a window function", help));
         };
-        let Function { name: _, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+        let Function { name: _, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } =
+            function;
         let plain = !uses_odbc_syntax
             && *parameters == FunctionArguments::None
             && filter.is_none()

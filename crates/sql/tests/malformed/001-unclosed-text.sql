@@ -1,0 +1,1 @@
+SELECT 'it is FROM t

@@ -1,0 +1,2 @@
+SELECT a /* what is b
+FROM t

@@ -1,0 +1,1 @@
+SELECT price::INT FROM bid;

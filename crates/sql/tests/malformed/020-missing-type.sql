@@ -1,0 +1,1 @@
+CREATE TABLE t (id, name STRING) WITH ('connector' = 'datagen');

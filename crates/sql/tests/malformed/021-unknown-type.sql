@@ -1,0 +1,1 @@
+CREATE TABLE t (id BIGNT) WITH ('connector' = 'datagen');

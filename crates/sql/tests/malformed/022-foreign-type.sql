@@ -1,0 +1,1 @@
+CREATE TABLE t (doc JSONB) WITH ('connector' = 'datagen');

@@ -1,0 +1,1 @@
+CREATE TABLE t (ts TIMESTAMP(12)) WITH ('connector' = 'datagen');

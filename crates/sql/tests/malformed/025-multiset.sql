@@ -1,0 +1,1 @@
+CREATE TABLE t (tags MULTISET<STRING>) WITH ('connector' = 'datagen');

@@ -1,0 +1,1 @@
+CREATE TABLE t (p ROW<id BIGINT, name STRING) WITH ('connector' = 'datagen');

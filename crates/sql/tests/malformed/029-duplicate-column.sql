@@ -1,0 +1,4 @@
+CREATE TABLE t (
+  id BIGINT,
+  id STRING
+) WITH ('connector' = 'datagen');

@@ -1,0 +1,1 @@
+CREATE TABLE t (id BIGINT) WITH ('path' = 'a', 'path' = 'b');

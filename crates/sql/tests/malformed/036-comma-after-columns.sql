@@ -1,0 +1,3 @@
+CREATE TABLE t (
+  id BIGINT,
+) WITH ('connector' = 'datagen');

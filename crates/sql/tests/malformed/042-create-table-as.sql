@@ -1,0 +1,1 @@
+CREATE TABLE t WITH ('connector' = 'print') AS SELECT 1;

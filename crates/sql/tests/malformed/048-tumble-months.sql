@@ -1,0 +1,3 @@
+SELECT window_start, COUNT(*)
+FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MONTH))
+GROUP BY window_start, window_end;

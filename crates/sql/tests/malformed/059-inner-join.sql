@@ -1,0 +1,3 @@
+SELECT *
+FROM bid
+JOIN auction ON bid.auction = auction.id;

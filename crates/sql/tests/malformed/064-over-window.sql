@@ -1,0 +1,1 @@
+SELECT id, SUM(price) OVER (PARTITION BY id ORDER BY ts) FROM bid;

@@ -1,0 +1,1 @@
+SELECT * FROM t, LATERAL TABLE(split(line)) AS s (word);

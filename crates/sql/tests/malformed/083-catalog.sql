@@ -1,0 +1,1 @@
+SELECT * FROM my_catalog.my_db.orders;

@@ -1,0 +1,1 @@
+SELECT COUNT(*) FILTER (a > 1) FROM t;

@@ -1,0 +1,1 @@
+SELECT a AS 'the a' FROM t;
