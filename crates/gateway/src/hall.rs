@@ -1,0 +1,185 @@
+//! [`Hall`]: what stands behind the doors of one process, sources to fill and views to read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow_array::RecordBatch;
+use tidemill_base::suggest;
+use tidemill_circuit::Delta;
+use tidemill_format::Rejected;
+
+/// A source that is filled through a door.
+pub trait Inbox: Send + Sync {
+    /// Whether there is room for more, asked before a body is read.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn room(&self) -> Result<(), Refusal>;
+
+    /// Turns JSON (an object, an array of objects, or an object a line) into rows; a bad record is left out and reported.
+    ///
+    /// # Errors
+    /// What kept all of the records from being read.
+    fn decode(&self, body: &[u8]) -> Result<Decoded, String>;
+
+    /// Takes all of `rows` or none, and gives the offset of the first.
+    ///
+    /// # Errors
+    /// Why it takes none.
+    fn offer(&self, rows: Vec<Delta>) -> Result<u64, Refusal>;
+}
+
+/// Records as rows.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// The rows.
+    pub rows: Vec<Delta>,
+    /// The records that are not what the source declares.
+    pub rejected: Vec<Rejected>,
+    /// Whether reading stopped before the end because too many records were bad.
+    pub stopped: bool,
+}
+
+impl Decoded {
+    /// The number of rows.
+    pub fn count(&self) -> usize {
+        self.rows.iter().map(Delta::rows).sum()
+    }
+}
+
+/// Why an inbox takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The engine has not yet taken in what came before: try again in a moment.
+    Full,
+    /// These rows would never fit, even into an empty inbox.
+    TooLarge,
+    /// The source takes no events any more.
+    Closed,
+}
+
+/// A view whose rows are kept.
+pub trait View: Send + Sync {
+    /// Reads rows of one version.
+    ///
+    /// # Errors
+    /// What is wrong with the lookup.
+    fn read(&self, lookup: &Lookup) -> Result<Rows, LookupError>;
+}
+
+/// What is asked of a view.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// The key's values; none asks for all rows.
+    pub key: Vec<KeyPart>,
+    /// The most rows to answer.
+    pub limit: usize,
+}
+
+/// A value of a key, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPart {
+    /// The key's column; none means the next in the key's order.
+    pub column: Option<String>,
+    /// The value as it stands in JSON or, for strings and times, as plain text.
+    pub value: String,
+}
+
+/// What a view answers.
+#[derive(Debug)]
+pub struct Rows {
+    /// The step after which the rows stood so.
+    pub version: u64,
+    /// The rows.
+    pub batches: Vec<RecordBatch>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+}
+
+/// Why a view does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookupError {
+    /// The key does not fit the view.
+    Key {
+        /// What is wrong with it.
+        problem: String,
+        /// How to fix it.
+        help: String,
+    },
+    /// The rows could not be read, though nothing is wrong with the question.
+    Failed(String),
+}
+
+/// What the doors lead to.
+#[derive(Default)]
+pub struct Hall {
+    inboxes: BTreeMap<String, Arc<dyn Inbox>>,
+    views: BTreeMap<String, Arc<dyn View>>,
+    draining: AtomicBool,
+}
+
+impl Hall {
+    /// A hall with nothing in it.
+    pub fn new() -> Self {
+        Hall::default()
+    }
+
+    /// Adds a source.
+    pub fn add_inbox(&mut self, name: impl Into<String>, inbox: Arc<dyn Inbox>) {
+        self.inboxes.insert(name.into(), inbox);
+    }
+
+    /// Adds a view.
+    pub fn add_view(&mut self, name: impl Into<String>, view: Arc<dyn View>) {
+        self.views.insert(name.into(), view);
+    }
+
+    /// The source of that name; else the names there are.
+    pub(crate) fn inbox(&self, name: &str) -> Result<&Arc<dyn Inbox>, Missing> {
+        self.inboxes.get(name).ok_or_else(|| Missing::of(name, &self.inboxes))
+    }
+
+    /// The view of that name; else the names there are.
+    pub(crate) fn view(&self, name: &str) -> Result<&Arc<dyn View>, Missing> {
+        self.views.get(name).ok_or_else(|| Missing::of(name, &self.views))
+    }
+
+    /// The sources' names, in order.
+    pub(crate) fn inbox_names(&self) -> Vec<&str> {
+        self.inboxes.keys().map(String::as_str).collect()
+    }
+
+    /// The views' names, in order.
+    pub(crate) fn view_names(&self) -> Vec<&str> {
+        self.views.keys().map(String::as_str).collect()
+    }
+
+    /// Whether events are refused because the process is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Refuses events from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A name that nothing has, and how to go on.
+pub(crate) struct Missing {
+    /// One sentence of help.
+    pub help: String,
+}
+
+impl Missing {
+    fn of<T>(name: &str, all: &BTreeMap<String, T>) -> Self {
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        let help = match suggest::nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None if names.is_empty() => "the pipeline has none".to_string(),
+            None => format!("there are '{}'", names.join("', '")),
+        };
+        Missing { help }
+    }
+}

@@ -1,0 +1,207 @@
+//! [`Problem`]: what an HTTP answer says when something is wrong, as RFC 9457 has it.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use tidemill_format::Rejected;
+
+use crate::hall::Refusal;
+
+/// An answer with its whole body.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// The most bad records that an answer names.
+pub(crate) const RECORDS_NAMED_MAX: usize = 100;
+
+/// A problem document, on its way to an answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    #[serde(serialize_with = "status_number")]
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<BadRecord>,
+    #[serde(skip)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A bad record, as answers name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct BadRecord {
+    /// The line of the body, from 1.
+    pub line: u64,
+    /// The character of the line, from 1.
+    pub column: u64,
+    /// What is wrong there.
+    pub reason: String,
+    /// The record, cut to a readable length.
+    pub record: String,
+}
+
+impl From<Rejected> for BadRecord {
+    fn from(rejected: Rejected) -> Self {
+        BadRecord { line: rejected.line, column: rejected.column, reason: rejected.reason, record: rejected.text }
+    }
+}
+
+fn status_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: format!("urn:tidemill:error:{code}"),
+            title,
+            status,
+            code,
+            detail: detail.into(),
+            help: None,
+            rejected: None,
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
+    }
+
+    /// Records that are not what the source declares; `stopped` when reading ended at the last of them.
+    pub(crate) fn bad_records(mut errors: Vec<BadRecord>, stopped: bool) -> Self {
+        let rejected = errors.len();
+        errors.truncate(RECORDS_NAMED_MAX);
+        let detail = match rejected {
+            1 => "1 record is not what the source declares; nothing was accepted".to_string(),
+            _ if stopped => {
+                format!("{rejected} records or more are not what the source declares; nothing was accepted")
+            }
+            _ => format!("{rejected} records are not what the source declares; nothing was accepted"),
+        };
+        let help = if stopped {
+            "correct them, or send fewer records at once"
+        } else {
+            "correct them, or add ?on_error=skip to accept the others"
+        };
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "TM5101", "bad records", detail).help(help);
+        problem.rejected = Some(rejected);
+        problem.errors = errors;
+        problem
+    }
+
+    pub(crate) fn bad_body(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "TM5102", "unreadable body", detail)
+    }
+
+    pub(crate) fn bad_query(detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "TM5103", "bad query", detail).help(help)
+    }
+
+    pub(crate) fn not_found(what: &str, name: &str, help: impl Into<String>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, "TM5104", "not found", format!("there is no {what} '{name}'")).help(help)
+    }
+
+    pub(crate) fn method(method: &http::Method, allow: &str) -> Self {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "TM5105", "wrong method", format!("{method} does nothing here"))
+            .help(format!("use {allow}"))
+            .header(ALLOW, allow)
+    }
+
+    pub(crate) fn length_required() -> Self {
+        Problem::new(StatusCode::LENGTH_REQUIRED, "TM5106", "no body", "the request has no body")
+            .help("send the events as the body, with Content-Length or chunked")
+    }
+
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TM5107", "too large", detail)
+            .help("send the events in several requests")
+            .header(CONNECTION, "close")
+    }
+
+    pub(crate) fn media_type(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "TM5108", "unknown kind of body", detail).help(
+            "say Content-Type: application/json (an object or an array) or application/x-ndjson (an object a line)",
+        )
+    }
+
+    pub(crate) fn encoding(found: &str) -> Self {
+        let detail = format!("the Content-Encoding '{found}' is not known");
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "TM5109", "unknown encoding", detail)
+            .help("use gzip, zstd or none")
+            .header(http::header::ACCEPT_ENCODING, "gzip, zstd")
+    }
+
+    pub(crate) fn slow_body() -> Self {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "TM5110", "too slow", "the body did not arrive in time")
+            .header(CONNECTION, "close")
+    }
+
+    pub(crate) fn refused(refusal: Refusal, source: &str) -> Self {
+        match refusal {
+            Refusal::Full => {
+                Problem::full(format!("source '{source}' is full: the engine has more than it can take in"))
+            }
+            Refusal::TooLarge => Problem::too_large(format!("source '{source}' never holds so many rows at once")),
+            Refusal::Closed => Problem::draining(),
+        }
+    }
+
+    pub(crate) fn full(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TM5111", "full", detail)
+            .help("send the same request again after the time in Retry-After; nothing of it was accepted")
+            .header(RETRY_AFTER, "1")
+    }
+
+    pub(crate) fn draining() -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TM5112", "draining", "the pipeline is ending")
+            .help("send the same request again once it runs again; nothing of it was accepted")
+            .header(RETRY_AFTER, "5")
+            .header(CONNECTION, "close")
+    }
+
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "TM5113", "internal error", detail)
+    }
+
+    pub(crate) fn not_acceptable(accept: &str) -> Self {
+        let detail = format!("rows cannot be answered as '{accept}'");
+        Problem::new(StatusCode::NOT_ACCEPTABLE, "TM5114", "not acceptable", detail)
+            .help("accept application/json or application/x-ndjson")
+    }
+
+    /// The answer.
+    pub(crate) fn answer(self) -> Answer {
+        let mut answer = json(self.status, &self);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        answer.headers_mut().extend(self.headers);
+        answer
+    }
+}
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let (status, text) = match serde_json::to_vec(value) {
+        Ok(text) => (status, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("\"{error}\"").into_bytes()),
+    };
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

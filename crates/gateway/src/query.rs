@@ -1,0 +1,76 @@
+//! Names and query parameters as they stand in a URL.
+
+use tidemill_base::suggest;
+
+use crate::problem::Problem;
+
+/// Undoes percent-encoding; none when it is broken or not UTF-8.
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
+                (high << 4) | low
+            }
+            b'+' if plus_is_space => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|digit| digit as u8)
+}
+
+/// The parameters of a query string, in their order.
+pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
+    let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            match (decode(name, true), decode(value, true)) {
+                (Some(name), Some(value)) => Ok((name, value)),
+                _ => Err(Problem::bad_query(
+                    format!("'{part}' in the query is not percent-encoded UTF-8"),
+                    "encode each byte outside letters and digits as % and two hexadecimal digits",
+                )),
+            }
+        })
+        .collect()
+}
+
+/// A parameter that nobody knows.
+pub(crate) fn unknown(name: &str, known: &[&str]) -> Problem {
+    let help = match suggest::nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("there are '{}'", known.join("', '")),
+    };
+    Problem::bad_query(format!("there is no parameter '{name}' here"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undoes_percent_encoding() {
+        assert_eq!(decode("a%20b%C3%BC", false).as_deref(), Some("a bü"));
+        assert_eq!(decode("a+b", true).as_deref(), Some("a b"));
+        assert_eq!(decode("a+b", false).as_deref(), Some("a+b"));
+        for broken in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(decode(broken, false), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn reads_parameters_in_order() {
+        let read = |text| pairs(Some(text)).ok();
+        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+        assert_eq!(read("key=1&key.b=x%3D&flag"), Some(vec![pair("key", "1"), pair("key.b", "x="), pair("flag", "")]));
+        assert_eq!(read("&&"), Some(Vec::new()));
+        assert_eq!(read("a=%f"), None);
+    }
+}

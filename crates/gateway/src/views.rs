@@ -1,0 +1,168 @@
+//! `GET /v1/views/{name}`: rows of a view go out, all of one version.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tidemill_format::encode::JsonEncoder;
+use tidemill_format::{Encoder as _, JsonOptions};
+
+use crate::hall::{KeyPart, Lookup, LookupError, Rows};
+use crate::problem::{Answer, Problem};
+use crate::query;
+use crate::router::Doors;
+
+/// The rows that are answered unless the request says otherwise.
+const LIMIT_DEFAULT: usize = 1_000;
+
+/// The most rows that a request can ask for.
+const LIMIT_MAX: usize = 100_000;
+
+/// The step after which the rows stood so.
+const VERSION: HeaderName = HeaderName::from_static("tidemill-version");
+
+/// Whether there are more rows than were asked for.
+const MORE: HeaderName = HeaderName::from_static("tidemill-more");
+
+/// How rows are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// An array of objects.
+    Json,
+    /// An object a line.
+    Lines,
+}
+
+/// Answers rows.
+pub(crate) async fn get(doors: &Arc<Doors>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let view = doors.hall.view(name).map_err(|missing| Problem::not_found("view", name, missing.help))?;
+    let layout = layout(request.headers())?;
+    let lookup = lookup(request.uri().query())?;
+    let view = view.clone();
+    let work = move || view.read(&lookup).map_err(problem).and_then(|rows| answer(&rows, layout));
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Problem::internal(format!("reading the view failed: {error}"))))
+}
+
+fn problem(error: LookupError) -> Problem {
+    match error {
+        LookupError::Key { problem, help } => Problem::bad_query(problem, help),
+        LookupError::Failed(reason) => Problem::internal(reason),
+    }
+}
+
+fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
+    let Some(accept) = headers.get(ACCEPT) else { return Ok(Layout::Json) };
+    let accept = String::from_utf8_lossy(accept.as_bytes());
+    for wanted in accept.split(',') {
+        let mut parts = wanted.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        if parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32))) {
+            continue;
+        }
+        match kind.as_str() {
+            "*/*" | "application/*" | "application/json" => return Ok(Layout::Json),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => return Ok(Layout::Lines),
+            _ => {}
+        }
+    }
+    Err(Problem::not_acceptable(&accept))
+}
+
+fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
+    let mut lookup = Lookup { key: Vec::new(), limit: LIMIT_DEFAULT };
+    for (name, value) in query::pairs(query)? {
+        match name.as_str() {
+            "limit" => {
+                lookup.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
+                    let help = format!("limit is a whole number up to {LIMIT_MAX}");
+                    Problem::bad_query(format!("limit={value} cannot be"), help)
+                })?;
+            }
+            "key" => lookup.key.push(KeyPart { column: None, value }),
+            other => match other.strip_prefix("key.") {
+                Some(column) => lookup.key.push(KeyPart { column: Some(column.to_string()), value }),
+                None => return Err(query::unknown(other, &["key", "limit"])),
+            },
+        }
+    }
+    Ok(lookup)
+}
+
+fn answer(rows: &Rows, layout: Layout) -> Result<Answer, Problem> {
+    let mut lines = Vec::new();
+    let mut encoder = JsonEncoder::new(JsonOptions::default());
+    for batch in &rows.batches {
+        encoder.encode(batch, None, &mut lines).map_err(|error| Problem::internal(error.to_string()))?;
+    }
+    let (kind, text) = match layout {
+        Layout::Lines => ("application/x-ndjson", lines),
+        Layout::Json => ("application/json", array(lines)),
+    };
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(VERSION, HeaderValue::from(rows.version));
+    headers.insert(MORE, HeaderValue::from_static(if rows.more { "true" } else { "false" }));
+    Ok(answer)
+}
+
+/// Lines as an array: a line break is never inside a value.
+fn array(mut lines: Vec<u8>) -> Vec<u8> {
+    if lines.last() == Some(&b'\n') {
+        lines.pop();
+    }
+    for byte in &mut lines {
+        if *byte == b'\n' {
+            *byte = b',';
+        }
+    }
+    lines.insert(0, b'[');
+    lines.push(b']');
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_asked() {
+        let read = |query| lookup(Some(query)).ok();
+        let part = |column: Option<&str>, value: &str| KeyPart {
+            column: column.map(str::to_string),
+            value: value.to_string(),
+        };
+        assert_eq!(lookup(None).ok(), Some(Lookup { key: vec![], limit: 1_000 }));
+        assert_eq!(read("key=a&key=b"), Some(Lookup { key: vec![part(None, "a"), part(None, "b")], limit: 1_000 }));
+        assert_eq!(read("key.day=1&limit=5"), Some(Lookup { key: vec![part(Some("day"), "1")], limit: 5 }));
+        for bad in ["limit=", "limit=-1", "limit=100001", "keyy=1", "limit=ten"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_as_is_accepted() {
+        let read = |accept: &str| {
+            let value = HeaderValue::from_str(accept).expect("it is ASCII");
+            layout(&HeaderMap::from_iter([(ACCEPT, value)])).ok()
+        };
+        assert_eq!(read("text/html, */*;q=0.1"), Some(Layout::Json));
+        assert_eq!(read("application/x-ndjson"), Some(Layout::Lines));
+        assert_eq!(read("application/json;q=0, application/x-ndjson"), Some(Layout::Lines));
+        assert_eq!(read("text/html"), None);
+        assert_eq!(layout(&HeaderMap::new()).ok(), Some(Layout::Json));
+    }
+
+    #[test]
+    fn lines_become_an_array() {
+        let check = |lines: &str, expected: &str| assert_eq!(array(lines.into()), expected.as_bytes());
+        check("", "[]");
+        check("{\"a\":1}\n", "[{\"a\":1}]");
+        check("{\"a\":1}\n{\"a\":2}\n", "[{\"a\":1},{\"a\":2}]");
+    }
+}
