@@ -300,7 +300,10 @@ mod tests {
 
     fn check(values: &[f64], expected: f64) {
         let value = sum(values).value();
-        assert!(value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()), "{values:?}: {value:e}");
+        assert!(
+            value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()),
+            "{values:?}: {value:e}"
+        );
     }
 
     #[test]
@@ -356,7 +359,8 @@ mod tests {
         for value in values {
             let bits = value.to_bits();
             let (field, fraction) = ((bits >> 52) & 0x7ff, bits & ((1 << 52) - 1));
-            let (mantissa, position) = if field == 0 { (fraction, 0) } else { (fraction | 1 << 52, field as usize - 1) };
+            let (mantissa, position) =
+                if field == 0 { (fraction, 0) } else { (fraction | 1 << 52, field as usize - 1) };
             for bit in (0..53).filter(|bit| mantissa >> bit & 1 == 1) {
                 let place = position + bit;
                 let unit = 1_i128 << (place % 32);

@@ -4,9 +4,14 @@ use crate::error::Error;
 use crate::graph::{Graph, Lowering, TaskId};
 use crate::plan::Spec;
 
+pub mod aggregate;
+pub mod assign_window;
 pub mod filter;
 pub(crate) mod guard;
 pub mod project;
+pub(crate) mod time;
+pub mod union;
+pub mod unnest;
 
 /// Adds the tasks of one node to `graph` and returns the one that gives its rows.
 ///
@@ -15,6 +20,10 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
     match &lowering.node.spec {
         Spec::Filter(predicate) => Ok(filter::lower(graph, lowering, predicate)),
         Spec::Project(exprs) => Ok(project::lower(graph, lowering, exprs)),
-        _ => Err(Error::Unsupported { what: lowering.name.clone(), position: lowering.node.position }),
+        Spec::Unnest(spec) => Ok(unnest::lower(graph, lowering, spec)),
+        Spec::Union => Ok(union::lower(graph, lowering)),
+        Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
+        Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),
+        Spec::Source(_) | Spec::Output(_) => Err(Error::broken(&lowering.name, "sources and outputs are not lowered")),
     }
 }

@@ -54,6 +54,51 @@ impl Guard {
         Ok((delta.filter(&kept).map_err(|error| self.broken(error))?, columns))
     }
 
+    /// Leaves out the rows that `bad` names, as failing with `message`; with [`OnError::Stop`] the first is the error.
+    pub fn reject(
+        &self,
+        delta: Delta,
+        bad: &BooleanArray,
+        message: &str,
+        context: &Context,
+        out: &mut Output,
+    ) -> Result<Delta, Error> {
+        let rows: Vec<usize> = bad.values().set_indices().collect();
+        let Some(first) = rows.first() else { return Ok(delta) };
+        if self.on_error == OnError::Stop {
+            return Err(Error::Row {
+                operator: self.name.clone(),
+                position: self.position,
+                row: row::to_json(delta.batch(), *first),
+                message: message.to_string(),
+            });
+        }
+        out.dead_rows += rows.len() as u64;
+        if context.sides.dead_letter {
+            out.side.extend(rows.into_iter().map(|row| SideRow {
+                kind: SideKind::DeadLetter,
+                operator: self.name.clone(),
+                reason: message.to_string(),
+                row: row::to_json(delta.batch(), row),
+            }));
+        }
+        let kept = BooleanArray::new(!bad.values(), None);
+        delta.filter(&kept).map_err(|error| self.broken(error))
+    }
+
+    /// Counts a row that came too late, and sends it to the side when late rows are collected.
+    pub fn late(&self, delta: &Delta, row: usize, context: &Context, out: &mut Output) {
+        out.late_rows += 1;
+        if context.sides.late {
+            out.side.push(SideRow {
+                kind: SideKind::Late,
+                operator: self.name.clone(),
+                reason: "its windows had closed".to_string(),
+                row: row::to_json(delta.batch(), row),
+            });
+        }
+    }
+
     /// A broken promise of the operator.
     pub fn broken(&self, message: impl ToString) -> Error {
         Error::broken(&self.name, message)

@@ -40,7 +40,7 @@ impl Operator for Unnest {
         let (spans, elements) = self.elements(&column)?;
         let mut picks = Picks::default();
         for (row, span) in spans.into_iter().enumerate() {
-            let before = picks.rows.len();
+            let empty = span.is_empty();
             for (index, element) in span.enumerate() {
                 picks.rows.push(row as u32);
                 picks.elements.push(Some(element as u32));
@@ -49,8 +49,7 @@ impl Operator for Unnest {
                     self.send(&delta, &elements, std::mem::take(&mut picks), out)?;
                 }
             }
-            let column_empty = column.is_null(row) || self.width(&column, row) == 0;
-            if self.spec.outer && column_empty && picks.rows.len() == before {
+            if self.spec.outer && empty {
                 picks.rows.push(row as u32);
                 picks.elements.push(None);
                 picks.ordinals.push(None);
@@ -85,14 +84,6 @@ impl Unnest {
             false => offsets[row]..offsets[row + 1],
         };
         Ok(((0..column.len()).map(span).collect(), columns))
-    }
-
-    fn width(&self, column: &ArrayRef, row: usize) -> usize {
-        match column.data_type() {
-            DataType::List(_) => column.as_list::<i32>().value_length(row) as usize,
-            DataType::LargeList(_) => column.as_list::<i64>().value_length(row) as usize,
-            _ => column.as_map().value_length(row) as usize,
-        }
     }
 
     fn send(&self, delta: &Delta, elements: &[ArrayRef], picks: Picks, out: &mut Output) -> Result<(), Error> {
@@ -133,8 +124,8 @@ fn fields(values: &ArrayRef) -> Vec<ArrayRef> {
     let Some(rows) = values.as_struct_opt() else { return vec![values.clone()] };
     let Some(nulls) = rows.nulls().filter(|nulls| nulls.null_count() > 0) else { return rows.columns().to_vec() };
     // A null row has null fields.
-    let valid = arrow_array::BooleanArray::new(!nulls.inner(), None);
-    let clear = |column: &ArrayRef| arrow_select::nullif::nullif(column, &valid);
+    let absent = arrow_array::BooleanArray::new(!nulls.inner(), None);
+    let clear = |column: &ArrayRef| arrow_select::nullif::nullif(column, &absent);
     rows.columns().iter().map(|column| clear(column).unwrap_or_else(|_| column.clone())).collect()
 }
 

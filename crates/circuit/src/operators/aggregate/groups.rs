@@ -1,0 +1,153 @@
+//! [`Groups`]: keys, the weight of each group's rows, and its accumulators, a dense slot for each group.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_schema::{ArrowError, DataType};
+
+use super::accumulator::{Accumulator, Rows};
+use super::parts::{Parts, Setting};
+use crate::key::{KeyEncoder, KeyIndex};
+use crate::operator::StateSize;
+
+/// How groups are made.
+#[derive(Debug, Clone)]
+pub(super) struct Recipe {
+    /// What is computed.
+    pub parts: Parts,
+    /// In what circumstances.
+    pub setting: Setting,
+}
+
+impl Recipe {
+    /// No groups yet, with keys of these types; or what is not supported.
+    pub fn groups(self: &Arc<Self>, key_types: Vec<DataType>) -> Result<Groups, String> {
+        Ok(Groups {
+            encoder: KeyEncoder::new(key_types).ok_or("grouping by lists, maps or rows")?,
+            index: KeyIndex::default(),
+            weights: Vec::new(),
+            accumulators: self.parts.make(&self.setting)?,
+            recipe: self.clone(),
+        })
+    }
+}
+
+/// Keys, weights and accumulators.
+pub(super) struct Groups {
+    encoder: KeyEncoder,
+    index: KeyIndex,
+    weights: Vec<i64>,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    recipe: Arc<Recipe>,
+}
+
+impl Groups {
+    /// The slot of each of `rows` keys; new keys get slots without rows.
+    pub fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Vec<u32> {
+        let keys = self.encoder.encode(keys, rows);
+        let mut slots = Vec::new();
+        self.index.intern(&keys, &keys.hashes(), &mut slots);
+        let count = self.index.slots();
+        self.weights.resize(count.max(self.weights.len()), 0);
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(count));
+        slots
+    }
+
+    /// Takes rows; `slots` has the slot of each.
+    pub fn update(&mut self, slots: &[u32], rows: &Rows<'_>) -> Result<(), ArrowError> {
+        let weights = &mut self.weights;
+        rows.each(slots, None, |_, slot, weight| weights[slot] += weight);
+        self.accumulators.iter_mut().try_for_each(|accumulator| accumulator.update(slots, rows))
+    }
+
+    /// Adds states of the parts `parts` that came as columns, and the weights of their rows.
+    pub fn merge_partial(
+        &mut self,
+        slots: &[u32],
+        weights: Option<&[i64]>,
+        parts: &[usize],
+        columns: &[ArrayRef],
+    ) -> Result<(), ArrowError> {
+        for (slot, weight) in slots.iter().zip(weights.unwrap_or_default()) {
+            self.weights[*slot as usize] += weight;
+        }
+        let mut columns = columns;
+        for part in parts {
+            let accumulator = &mut self.accumulators[*part];
+            let (mine, rest) = columns.split_at(accumulator.partial_types().map_or(0, |types| types.len()));
+            accumulator.merge_partial(slots, mine)?;
+            columns = rest;
+        }
+        Ok(())
+    }
+
+    /// The states of the parts `parts` as columns.
+    pub fn partial(&self, slots: &[u32], parts: &[usize]) -> Result<Vec<ArrayRef>, ArrowError> {
+        let columns = parts.iter().map(|part| self.accumulators[*part].partial(slots));
+        Ok(columns.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The types of [`Groups::partial`]; none when a part has no such form.
+    pub fn partial_types(&self, parts: &[usize]) -> Option<Vec<DataType>> {
+        let types: Option<Vec<_>> = parts.iter().map(|part| self.accumulators[*part].partial_types()).collect();
+        types.map(|types| types.concat())
+    }
+
+    /// Adds the groups `from` of `other` to the groups `to`.
+    pub fn merge(&mut self, other: &Groups, from: &[u32], to: &[u32]) -> Result<(), ArrowError> {
+        for (from, to) in from.iter().zip(to) {
+            self.weights[*to as usize] += other.weights[*from as usize];
+        }
+        for (mine, other) in self.accumulators.iter_mut().zip(&other.accumulators) {
+            mine.merge(other.as_ref(), from, to)?;
+        }
+        Ok(())
+    }
+
+    /// The calls' columns.
+    pub fn evaluate(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.recipe.parts.evaluate(&self.accumulators, slots)
+    }
+
+    /// The key columns.
+    pub fn keys(&self, slots: &[u32]) -> Vec<ArrayRef> {
+        self.encoder.decode(&self.index.keys(slots))
+    }
+
+    /// The sum of the weights of a group's rows.
+    pub fn weight(&self, slot: u32) -> i64 {
+        self.weights[slot as usize]
+    }
+
+    /// The weights of groups.
+    pub fn weights(&self, slots: &[u32]) -> Vec<i64> {
+        slots.iter().map(|slot| self.weights[*slot as usize]).collect()
+    }
+
+    /// The number of slots ever in use at once.
+    pub fn slots(&self) -> usize {
+        self.index.slots()
+    }
+
+    /// The number of groups.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Forgets a group.
+    pub fn retire(&mut self, slot: u32) {
+        self.index.remove(slot);
+        self.weights[slot as usize] = 0;
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(slot));
+    }
+
+    /// What the groups take.
+    pub fn size(&self) -> StateSize {
+        let entries: u64 = self.accumulators.iter().map(|accumulator| accumulator.entries()).sum();
+        let bytes: u64 = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
+        StateSize {
+            entries: self.index.len() as u64 + entries,
+            bytes: self.index.bytes() + 8 * self.weights.capacity() as u64 + bytes,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! [`Merged`]: sessions over rows that are never taken back, one merged state each.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, UInt32Array, UInt64Array};
+use arrow_schema::{ArrowError, DataType};
+use tidemill_base::Timestamp;
+
+use super::{bound_of, passed};
+use crate::delta::{DELTA_ROWS_MAX, Delta};
+use crate::error::Error;
+use crate::key::{KeyEncoder, KeyIndex};
+use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operators::aggregate::Design;
+use crate::operators::aggregate::accumulator::Rows;
+use crate::operators::aggregate::groups::Groups;
+use crate::operators::aggregate::windows::Span;
+use crate::operators::time::read_times;
+use crate::plan::TimeDomain;
+
+/// A session of a key.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    first: i64,
+    last: i64,
+    /// Names its state.
+    id: u64,
+}
+
+/// Sessions by key.
+pub(super) struct Merged {
+    design: Arc<Design>,
+    time: usize,
+    gap: i64,
+    encoder: KeyEncoder,
+    keys: KeyIndex,
+    /// The open sessions of each key, by first row.
+    sessions: Vec<Vec<Session>>,
+    /// The states, by the sessions' ids.
+    states: Groups,
+    next_id: u64,
+    /// For each session when to look at it again: (end, key, id).
+    due: BinaryHeap<Reverse<(i64, u32, u64)>>,
+    closed: i64,
+}
+
+impl Merged {
+    /// No sessions yet; or what is not supported.
+    pub fn new(design: Arc<Design>) -> Result<Self, Error> {
+        let (time, gap) = design.session().unwrap_or((0, 0));
+        let encoder = KeyEncoder::new(design.key_types.clone());
+        let encoder = encoder.ok_or_else(|| design.unsupported.error("grouping by lists, maps or rows"))?;
+        let states = design.groups(vec![DataType::UInt64])?;
+        Ok(Merged {
+            time,
+            gap,
+            encoder,
+            keys: KeyIndex::default(),
+            sessions: Vec::new(),
+            states,
+            next_id: 0,
+            due: BinaryHeap::new(),
+            closed: i64::MIN,
+            design,
+        })
+    }
+
+    /// The session that takes a row, and those that it joins to it; none when the row is late.
+    fn place(&mut self, key: u32, time: i64, bound: i64, joined: &mut BTreeMap<u64, u64>) -> Option<u64> {
+        let gap = self.gap;
+        let list = &mut self.sessions[key as usize];
+        let touches = |session: &Session| {
+            let end = session.last.saturating_add(gap);
+            time <= end && session.first <= time.saturating_add(gap) && !behind(end, bound)
+        };
+        let Some(at) = list.iter().position(touches) else {
+            let end = time.saturating_add(gap);
+            if behind(end, bound.max(self.closed)) {
+                return None;
+            }
+            let id = self.next_id;
+            self.next_id += 1;
+            let place = list.partition_point(|session| session.first <= time);
+            list.insert(place, Session { first: time, last: time, id });
+            self.due.push(Reverse((end, key, id)));
+            return Some(id);
+        };
+        let mut session = list[at];
+        let mut index = at + 1;
+        while index < list.len() {
+            if touches(&list[index]) {
+                let other = list.remove(index);
+                session.first = session.first.min(other.first);
+                session.last = session.last.max(other.last);
+                joined.insert(other.id, session.id);
+            } else {
+                index += 1;
+            }
+        }
+        session.first = session.first.min(time);
+        session.last = session.last.max(time);
+        list[at] = session;
+        Some(session.id)
+    }
+
+    fn take(&mut self, delta: Delta, times: &[i64], context: &Context, out: &mut Output) -> Result<(), ArrowError> {
+        let keys = self.encoder.encode_batch(delta.batch(), &self.design.keys);
+        let mut slots = Vec::new();
+        self.keys.intern(&keys, &keys.hashes(), &mut slots);
+        self.sessions.resize_with(self.keys.slots().max(self.sessions.len()), Vec::new);
+        let new_from = self.next_id;
+        let mut joined = BTreeMap::new();
+        let (mut rows, mut ids) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
+        let mut late = Vec::new();
+        for (row, (key, time)) in slots.iter().zip(times).enumerate() {
+            let bound = bound_of(&self.design, &delta, row);
+            match self.place(*key, *time, bound, &mut joined) {
+                Some(id) => {
+                    rows.push(row as u32);
+                    ids.push(id);
+                }
+                None => {
+                    self.design.guard.late(&delta, row, context, out);
+                    late.push(*key);
+                }
+            }
+        }
+        late.into_iter().for_each(|key| self.forget_if_empty(key));
+        let delta = if rows.len() == delta.rows() { delta } else { delta.take(&UInt32Array::from(rows))? };
+        if !joined.is_empty() {
+            ids.iter_mut().for_each(|id| *id = root(&joined, *id));
+            self.join(&joined, new_from)?;
+        }
+        let slots = self.slots(ids);
+        self.states.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    /// Merges the states of sessions that were there before this chunk and have been joined.
+    fn join(&mut self, joined: &BTreeMap<u64, u64>, new_from: u64) -> Result<(), ArrowError> {
+        let old: Vec<(u64, u64)> =
+            joined.keys().filter(|id| **id < new_from).map(|id| (*id, root(joined, *id))).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        let from = self.slots(old.iter().map(|(from, _)| *from).collect());
+        let to = self.slots(old.iter().map(|(_, to)| *to).collect());
+        // A state cannot be merged within its own groups: it goes by other ones.
+        let mut moved = self.design.groups(vec![DataType::UInt64]).map_err(|error| {
+            ArrowError::ComputeError(error.to_string())
+        })?;
+        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(old.iter().map(|(from, _)| *from)));
+        let between = moved.intern(&[numbers], old.len());
+        moved.merge(&self.states, &from, &between)?;
+        self.states.merge(&moved, &between, &to)?;
+        from.into_iter().for_each(|slot| self.states.retire(slot));
+        Ok(())
+    }
+
+    /// The slots of sessions' states.
+    fn slots(&mut self, ids: Vec<u64>) -> Vec<u32> {
+        let rows = ids.len();
+        self.states.intern(&[Arc::new(UInt64Array::from(ids)) as ArrayRef], rows)
+    }
+
+    /// Sessions whose end a watermark has passed, at most a chunk of them.
+    fn close(&mut self, clock: i64) -> (Vec<u32>, Vec<Span>, Vec<u64>) {
+        let (mut keys, mut spans, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(Reverse((end, key, id))) = self.due.peek().copied().filter(|_| ids.len() < DELTA_ROWS_MAX) {
+            if !passed(end, clock) {
+                break;
+            }
+            self.due.pop();
+            let list = &mut self.sessions[key as usize];
+            let Some(at) = list.iter().position(|session| session.id == id) else { continue };
+            let session = list[at];
+            let end = session.last.saturating_add(self.gap);
+            if passed(end, clock) {
+                list.remove(at);
+                keys.push(key);
+                spans.push((end, session.first));
+                ids.push(id);
+            } else {
+                self.due.push(Reverse((end, key, id)));
+            }
+        }
+        (keys, spans, ids)
+    }
+
+    fn step(&mut self, clock: i64, out: &mut Output) -> Result<Flush, ArrowError> {
+        let (keys, spans, ids) = self.close(clock);
+        if ids.is_empty() {
+            self.closed = self.closed.max(clock);
+            return Ok(Flush::Done);
+        }
+        let slots = self.slots(ids);
+        let columns = self.encoder.decode(&self.keys.keys(&keys));
+        let calls = self.states.evaluate(&slots)?;
+        out.emit(self.design.rows(columns, Some(&spans), calls, None, slots.len())?);
+        slots.into_iter().for_each(|slot| self.states.retire(slot));
+        keys.into_iter().for_each(|key| self.forget_if_empty(key));
+        Ok(Flush::More)
+    }
+
+    fn forget_if_empty(&mut self, key: u32) {
+        if self.sessions[key as usize].is_empty() {
+            self.keys.remove(key);
+        }
+    }
+}
+
+/// Whether a row that carries `bound` sees `end` as passed.
+fn behind(end: i64, bound: i64) -> bool {
+    end < bound
+}
+
+/// The session that `id` has been joined to in the end.
+fn root(joined: &BTreeMap<u64, u64>, id: u64) -> u64 {
+    let mut id = id;
+    while let Some(next) = joined.get(&id) {
+        id = *next;
+    }
+    id
+}
+
+impl Operator for Merged {
+    fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
+        let (delta, times) = read_times(&self.design.guard, delta, self.time, context, out)?;
+        if delta.is_empty() {
+            return Ok(());
+        }
+        self.take(delta, &times, context, out).map_err(|error| self.design.guard.broken(error))
+    }
+
+    fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        self.step(self.design.clock(context), out).map_err(|error| self.design.guard.broken(error))
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        let due = self.due.peek().map(|Reverse((end, _, _))| Timestamp(end.saturating_add(1)));
+        due.filter(|_| self.design.domain == TimeDomain::Processing)
+    }
+
+    fn state_size(&self) -> StateSize {
+        let mut size = self.states.size();
+        let lists: usize = self.sessions.iter().map(|list| list.capacity() * size_of::<Session>()).sum();
+        let heads = self.sessions.capacity() * size_of::<Vec<Session>>();
+        size.entries += self.keys.len() as u64;
+        size.bytes += self.keys.bytes() + (lists + heads + self.due.capacity() * 24) as u64;
+        size
+    }
+}
