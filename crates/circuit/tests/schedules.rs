@@ -1,0 +1,87 @@
+//! Random plans over random input, cut into random steps over 1 to 4 lanes: after every step the integral of the output
+//! is what a naive evaluation of the plan says about the rows so far.
+//!
+//! A case is named by its seed. `TIDEMILL_CASES=20000 cargo test -p tidemill-circuit --test schedules` runs more of
+//! them, `TIDEMILL_SEED=17 ...` runs one.
+
+mod schedules {
+    pub(crate) mod input;
+    pub(crate) mod naive;
+    pub(crate) mod plans;
+    pub(crate) mod value;
+}
+
+use std::collections::BTreeMap;
+
+use schedules::input::Script;
+use schedules::naive;
+use schedules::plans::{self, Case};
+use schedules::value::{self, Row};
+use tidemill_base::rand::Rng;
+use tidemill_circuit::Circuit;
+use tidemill_circuit::circuit::Options;
+use tidemill_circuit::decode::Decoders;
+
+/// Cases of one run, unless `TIDEMILL_CASES` says otherwise.
+const CASES: u64 = 3_000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// The integral of the output after each step.
+fn run(case: &Case, script: &Script, lanes: usize) -> Vec<BTreeMap<Row, i64>> {
+    let options = Options { lanes, ..Options::default() };
+    let mut circuit = Circuit::new(&case.plan, &Decoders::new(), options).expect("the plan is supported");
+    let mut integral: BTreeMap<Row, i64> = BTreeMap::new();
+    let mut integrals = Vec::new();
+    for step in script.steps() {
+        let output = circuit.step(step).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(output.trailer.late_rows, 0, "no row of a script is late");
+        for delta in output.outputs.iter().flat_map(|output| &output.deltas) {
+            for (row, values) in value::rows(delta.batch()).into_iter().enumerate() {
+                *integral.entry(values).or_default() += delta.weight(row);
+            }
+        }
+        integral.retain(|_, weight| *weight != 0);
+        assert!(
+            integral.values().all(|weight| *weight > 0),
+            "an integral is never negative after a step: {integral:?}"
+        );
+        integrals.push(integral.clone());
+    }
+    let left: u64 = circuit.state().iter().map(|(_, size)| size.entries).sum();
+    assert!(!case.closes || left == 0, "windows that have closed leave nothing behind, but {left} entries are there");
+    integrals
+}
+
+fn check(seed: u64) {
+    let mut rng = Rng::seeded(seed);
+    let case = plans::random(&mut rng);
+    let script = Script::random(&mut rng, &case);
+    let told = |what: &str, script: &Script| format!("seed {seed}: {what}\n{}\n{}", case.describe(), script.describe());
+    let mut finals = Vec::new();
+    for lanes in [1, 1 + rng.below(4) as usize] {
+        let script = script.recut(&mut rng);
+        let integrals = run(&case, &script, lanes);
+        for (step, integral) in integrals.iter().enumerate() {
+            let expected = naive::answer(&case, &script, step);
+            if let Err(difference) = value::same(integral, &expected) {
+                panic!("{}", told(&format!("{lanes} lanes, step {step}: {difference}"), &script));
+            }
+        }
+        finals.push(integrals.last().cloned().unwrap_or_default());
+    }
+    assert_eq!(finals[0], finals[1], "{}", told("lanes and steps change no bit of the answer", &script));
+}
+
+#[test]
+fn every_schedule_gives_the_naive_answer() {
+    if let Some(seed) = number("TIDEMILL_SEED") {
+        return check(seed);
+    }
+    for seed in 0..number("TIDEMILL_CASES").unwrap_or(CASES) {
+        let caught = std::panic::catch_unwind(|| check(seed));
+        assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
+    }
+}
