@@ -12,6 +12,7 @@ pub mod circuit;
 pub mod decode;
 pub mod delta;
 pub mod error;
+pub mod exact;
 mod exchange;
 pub mod expr;
 pub mod graph;
