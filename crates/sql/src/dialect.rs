@@ -213,6 +213,14 @@ impl Dialect for FlinkDialect {
         !keywords::RESERVED_FOR_TABLE_ALIAS.contains(keyword) && !stands_reserved(parser)
     }
 
+    fn is_select_item_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        if explicit { !stands_reserved(parser) } else { self.is_column_alias(keyword, parser) }
+    }
+
+    fn is_table_factor_alias(&self, explicit: bool, keyword: &Keyword, parser: &mut Parser<'_>) -> bool {
+        if explicit { !stands_reserved(parser) } else { self.is_table_alias(keyword, parser) }
+    }
+
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         if !self.burn() {
             return Some(Err(ParserError::RecursionLimitExceeded));

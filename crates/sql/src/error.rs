@@ -42,7 +42,7 @@ pub enum Error {
         position: Position,
     },
     /// Expressions, queries or types inside each other beyond what is allowed.
-    #[error("this is nested too deeply or is too long a chain: {limit} is the limit")]
+    #[error("more than {limit}")]
     TooDeep {
         /// The limit, in words.
         limit: String,

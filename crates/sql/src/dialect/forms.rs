@@ -195,7 +195,9 @@ impl Form<'_, '_> {
     fn cast(mut self, kind: CastKind) -> Result<Expr, Stop> {
         self.open();
         let expr = Box::new(self.parser.parse_expr()?);
-        self.expect("AS")?;
+        if !self.take("AS") {
+            return Err(with_help(self.unexpected("AS"), "write CAST(x AS type)").into());
+        }
         let data_type = types::parse(self.parser, self.end)?.to_ast();
         self.close("`)`")?;
         Ok(Expr::Cast { kind, expr, data_type, array: false, format: None })
@@ -340,6 +342,15 @@ impl Form<'_, '_> {
 
     fn unexpected(&self, expected: &str) -> Error {
         unexpected(self.parser, self.end, expected)
+    }
+}
+
+fn with_help(error: Error, text: &str) -> Error {
+    match error {
+        Error::Unexpected { expected, found, position, help: _ } => {
+            Error::Unexpected { expected, found, position, help: Some(text.to_string()) }
+        }
+        other => other,
     }
 }
 

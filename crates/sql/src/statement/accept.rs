@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
     Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier,
     TableAlias, TableAliasColumnDef, Values, WildcardAdditionalOptions, With,
 };
+use datafusion::sql::sqlparser::tokenizer::Token;
 use tidemill_base::Position;
 
 use super::cursor::Cursor;
@@ -437,10 +438,18 @@ impl Accept<'_, '_> {
             Some(_) => Err(Error::Unexpected {
                 expected: "a name".to_string(),
                 found: format!("the text '{}'", name.value),
-                position: name_start(name, near),
+                position: self.text_after(&name.value, name_start(name, near)),
                 help: Some(format!("write the name in backticks: `{}`", name.value)),
             }),
         }
+    }
+
+    /// The first text in quotes after a place; sqlparser does not keep where it was.
+    fn text_after(&self, text: &str, near: Position) -> Position {
+        let found = self.cursor.tokens.iter().find(|token| {
+            place(token.span.start) >= near && matches!(&token.token, Token::SingleQuotedString(found) if found == text)
+        });
+        found.map_or(near, |token| place(token.span.start))
     }
 
     fn at(&self, expr: &Expr) -> Position {

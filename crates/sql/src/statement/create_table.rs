@@ -235,7 +235,10 @@ fn watermark(cursor: &mut Cursor<'_>) -> Result<Watermark, Error> {
             help: Some("define a computed column for it: ts AS row_column.field".to_string()),
         });
     }
-    cursor.expect(&["AS"])?;
+    if !cursor.take(&["AS"]) {
+        let help = format!("write WATERMARK FOR {} AS {} - INTERVAL '5' SECOND", column.text, column.text);
+        return Err(cursor.unexpected_with("AS", &help));
+    }
     Ok(Watermark { column, expr: expr(cursor)?, position })
 }
 

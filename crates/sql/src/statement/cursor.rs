@@ -287,14 +287,31 @@ impl<'a> Cursor<'a> {
         let found = self.tokens.get(index);
         let position = found.map_or(self.end, |token| place(token.span.start));
         let shown = found.map_or("the end of the statement".to_string(), |token| shown(&token.token));
-        if help.is_none() {
-            if let Some((position, found, meant)) = self.misspelt(index, expected) {
+        if let Some(error) = self.lonely(index) {
+            return error;
+        }
+        if let Some((at, found, meant)) = self.misspelt(index, expected) {
+            if help.is_none() || at == position {
                 let help = Some(format!("did you mean {meant}?"));
-                return Error::Unexpected { expected: expected.to_string(), found, position, help };
+                return Error::Unexpected { expected: expected.to_string(), found, position: at, help };
             }
         }
         let help = help.or_else(|| self.hint_for(index, expected));
         Error::Unexpected { expected: expected.to_string(), found: shown, position, help }
+    }
+
+    /// GROUP or ORDER without BY, which sqlparser stumbles over later.
+    fn lonely(&self, index: usize) -> Option<Error> {
+        let word = bare_word(&self.tokens.get(index)?.token)?;
+        let first = ["GROUP", "ORDER", "PARTITION"].into_iter().find(|first| first.eq_ignore_ascii_case(&word.value))?;
+        let next = self.tokens.get(index + 1);
+        let by = next.and_then(|token| bare_word(&token.token)).is_some_and(|word| word.value.eq_ignore_ascii_case("BY"));
+        (!by).then(|| Error::Unexpected {
+            expected: "BY".to_string(),
+            found: next.map_or("the end of the statement".to_string(), |token| shown(&token.token)),
+            position: next.map_or(self.end, |token| place(token.span.start)),
+            help: Some(format!("write {first} BY column; in backticks `{}` is a name", word.value)),
+        })
     }
 
     /// A clause word with a slip of the finger, here or in the two words before (which then were read as names).
@@ -328,10 +345,23 @@ impl<'a> Cursor<'a> {
         if expected.starts_with("the end") && starts(&["INSERT", "CREATE", "SELECT", "SET", "DROP", "EXPLAIN"]) {
             return Some("end the statement before it with `;`".to_string());
         }
-        if found.is_none() && (expected.contains(')') || self.open_brackets() > 0) {
+        if expected.contains("after AS") {
+            return Some("after AS stands a name; a reserved word has to be in backticks".to_string());
+        }
+        if found_word.is_some_and(|word| word.value.eq_ignore_ascii_case("EMIT")) {
+            return Some("EMIT CHANGES stands once, at the end of the whole query".to_string());
+        }
+        if expected == "an expression" {
+            return Some("write a column, a value or a call".to_string());
+        }
+        if expected.starts_with("SELECT, VALUES") {
+            return Some("write a query".to_string());
+        }
+        if expected.contains("`)`") || found.is_none() && self.open_brackets() > 0 {
             return Some("a bracket that was opened is never closed: add `)`".to_string());
         }
-        if found.is_some_and(|token| token.token == Token::RParen) && expected.starts_with("the end") {
+        let closes = found.is_some_and(|token| token.token == Token::RParen);
+        if closes && expected.starts_with("the end") {
             return Some("this bracket closes nothing: remove it".to_string());
         }
         None
@@ -396,6 +426,7 @@ fn plainly(expected: &str) -> String {
         "an expression" | "an expression:" => "an expression".to_string(),
         "SELECT, VALUES, or a subquery in the query body" => "SELECT, VALUES or WITH".to_string(),
         "identifier" => "a name".to_string(),
+        "an identifier after AS" => "a name after AS".to_string(),
         ")" => "`)`".to_string(),
         "(" => "`(`".to_string(),
         "joined table" => "a join or a query in the brackets".to_string(),

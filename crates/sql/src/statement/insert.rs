@@ -54,7 +54,7 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Insert, Error> {
     }
     let starts = ["SELECT", "WITH", "VALUES"].iter().any(|word| cursor.sees(word)) || cursor.sees_token(&Token::LParen);
     if !starts {
-        return Err(cursor.unexpected("SELECT, VALUES or WITH"));
+        return Err(cursor.unexpected_with("SELECT, VALUES or WITH", "write INSERT INTO table SELECT ..."));
     }
     Ok(Insert { table, columns, options, query: query::inner(cursor)? })
 }

@@ -11,8 +11,10 @@ use crate::error::Error;
 
 /// Brackets inside each other, at most.
 const DEPTH_MAX: usize = 60;
+/// Brackets with queries or tables inside each other, at most.
+const QUERIES_MAX: usize = 12;
 /// Tokens without a comma between them (each operand of an operator chain is one level of the tree), at most.
-const CHAIN_MAX: usize = 4_000;
+const CHAIN_MAX: usize = 2_000;
 
 /// A text and where its lines start, to cut statements out of it.
 pub(crate) struct Source<'a> {
@@ -31,10 +33,12 @@ impl<'a> Source<'a> {
         self.text.get(self.offset(start)..self.offset(end)).unwrap_or_default()
     }
 
-    /// The place after the last character.
+    /// The place after the last character that is no white space.
     pub(crate) fn end(&self) -> Position {
-        let start = self.lines.last().copied().unwrap_or_default();
-        Position { line: self.lines.len() as u64, column: self.text[start..].chars().count() as u64 + 1 }
+        let end = self.text.trim_end().len();
+        let line = self.lines.partition_point(|start| *start <= end).max(1);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        Position { line: line as u64, column: self.text[start..end].chars().count() as u64 + 1 }
     }
 
     fn offset(&self, Position { line, column }: Position) -> usize {
@@ -161,38 +165,72 @@ fn check_words(piece: &Piece) -> Result<(), Error> {
 }
 
 fn check_depth(piece: &Piece) -> Result<(), Error> {
-    // One entry for each open bracket: the tokens since the last comma, and the most there were between two commas.
-    let mut open: Vec<(usize, usize)> = vec![(0, 0)];
-    for token in &piece.tokens {
+    let mut open = vec![Level::default()];
+    let mut previous = None;
+    for (at, token) in piece.tokens.iter().enumerate() {
         let position = place(token.span.start);
         match &token.token {
-            Token::LParen | Token::LBracket | Token::LBrace => open.push((0, 0)),
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                let query = holds_query(previous, piece.tokens.get(at + 1).map(|token| &token.token), open.last());
+                open.push(Level { query, ..Level::default() });
+            }
             Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => {
-                let (_, most) = open.pop().unwrap_or_default();
-                if let Some((run, top)) = open.last_mut() {
-                    *run += most;
-                    *top = (*top).max(*run);
+                let Level { most, .. } = open.pop().unwrap_or_default();
+                if let Some(level) = open.last_mut() {
+                    level.add(most);
                 }
             }
             Token::Comma => {
-                if let Some((run, _)) = open.last_mut() {
-                    *run = 0;
+                if let Some(level) = open.last_mut() {
+                    level.run = 0;
                 }
             }
             _ => {}
         }
-        if let Some((run, top)) = open.last_mut() {
-            *run += 1;
-            *top = (*top).max(*run);
-            if *top > CHAIN_MAX {
-                return Err(Error::TooDeep { limit: format!("{CHAIN_MAX} tokens without a comma"), position });
+        if let Some(level) = open.last_mut() {
+            level.add(1);
+            if level.most > CHAIN_MAX {
+                return Err(Error::TooDeep { limit: format!("{CHAIN_MAX} words without a comma"), position });
             }
         }
         if open.len() > DEPTH_MAX {
             return Err(Error::TooDeep { limit: format!("{DEPTH_MAX} open brackets"), position });
         }
+        if open.iter().filter(|level| level.query).count() > QUERIES_MAX {
+            return Err(Error::TooDeep { limit: format!("{QUERIES_MAX} queries inside each other"), position });
+        }
+        previous = Some(&token.token);
     }
     Ok(())
+}
+
+/// An open bracket, while depth is checked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    /// The tokens since the last comma, those in closed brackets too.
+    run: usize,
+    /// The most there were between two commas.
+    most: usize,
+    /// A query or a table stands in it.
+    query: bool,
+}
+
+impl Level {
+    fn add(&mut self, tokens: usize) {
+        self.run += tokens;
+        self.most = self.most.max(self.run);
+    }
+}
+
+/// Whether a bracket holds a query or tables, which take far more stack to read than an expression does.
+fn holds_query(before: Option<&Token>, after: Option<&Token>, level: Option<&Level>) -> bool {
+    let is = |token: Option<&Token>, words: &[&str]| {
+        token.and_then(bare_word).is_some_and(|word| words.iter().any(|other| other.eq_ignore_ascii_case(&word.value)))
+    };
+    is(after, &["SELECT", "WITH", "VALUES"])
+        || is(before, &["FROM", "JOIN", "UNION", "ALL", "EXCEPT", "INTERSECT", "AS", "TABLE", "LATERAL"])
+        || before.is_none()
+        || before == Some(&Token::LParen) && level.is_some_and(|level| level.query)
 }
 
 /// The word that a token is, unless it is quoted.

@@ -68,7 +68,17 @@ pub fn parse_text(text: &str) -> Result<Type, Error> {
 
 /// Reads a type from where the parser stands; `end` is the place of the end of its tokens.
 pub(crate) fn parse(parser: &mut Parser<'_>, end: Position) -> Result<Type, Error> {
-    Reader { parser, end, half: false }.whole(0)
+    let mut reader = Reader { parser, end, half: false };
+    let read = reader.whole(0)?;
+    if reader.half {
+        return Err(Error::Unexpected {
+            expected: "one `>` only".to_string(),
+            found: "`>>`".to_string(),
+            position: reader.position(),
+            help: Some("remove the `>` that closes nothing".to_string()),
+        });
+    }
+    Ok(read)
 }
 
 struct Reader<'p, 'a> {
@@ -357,8 +367,13 @@ impl Reader<'_, '_> {
 
     fn unexpected(&self, expected: &str) -> Error {
         let found = shown_token(&self.parser.peek_token_ref().token);
-        let help =
-            expected.contains('<').then(|| "write for instance ARRAY<INT>, MAP<STRING, INT>, ROW<a INT>".to_string());
+        let help = match expected {
+            "`>`" => Some("close what ROW<, ARRAY< or MAP< opened with `>`"),
+            "`<`" => Some("write for instance ARRAY<INT>, MAP<STRING, INT>, ROW<a INT>"),
+            "a type" => Some("write for instance BIGINT, STRING, TIMESTAMP(3), DECIMAL(10, 2) or ROW<a INT>"),
+            _ => None,
+        }
+        .map(str::to_string);
         Error::Unexpected { expected: expected.to_string(), found, position: self.position(), help }
     }
 }

@@ -16,7 +16,8 @@ const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
 impl Accept<'_, '_> {
     pub(super) fn from(&self, from: &[TableWithJoins]) -> Result<(), Error> {
         for (index, TableWithJoins { relation, joins }) in from.iter().enumerate() {
-            if index > 0 && !is_unnest(relation) {
+            let lateral = matches!(relation, TableFactor::Function { .. } | TableFactor::Derived { lateral: true, .. });
+            if index > 0 && !is_unnest(relation) && !lateral {
                 let at = factor_position(relation, self.start);
                 return Err(self.unsupported(at, "joins are not supported yet", JOIN_HELP));
             }
