@@ -1,0 +1,187 @@
+//! DataFusion in batch: bare SELECTs over materialised views, the shell, and the oracle of every test.
+//!
+//! A plan is the same as for the circuit; window table functions become plain relational nodes and aggregates their naive
+//! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
+
+mod windows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::{DefaultTableSource, MemTable};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::logical_plan::TableScan;
+use datafusion::logical_expr::planner::ContextProvider;
+use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::physical_plan::collect;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use tidemill_base::Position;
+
+use crate::catalog::{Catalog, config, schema_of};
+use crate::error::Error;
+use crate::expr::sentence;
+use crate::functions::Session;
+use crate::plan::assign::WindowAssign;
+use crate::plan::{optimise, planned, scanned};
+use crate::statement::{self, Body};
+
+/// Tables in memory, and SELECT over them.
+pub struct BatchSession {
+    catalog: Catalog,
+    tables: BTreeMap<String, RecordBatch>,
+}
+
+impl BatchSession {
+    /// A session without tables.
+    pub fn new(session: &Arc<Session>) -> Self {
+        BatchSession { catalog: Catalog::new(session), tables: BTreeMap::new() }
+    }
+
+    /// Gives rows a name, or a name other rows.
+    pub fn register(&mut self, name: &str, rows: RecordBatch) {
+        self.catalog.add_table(name, rows.schema());
+        self.tables.insert(name.to_string(), rows);
+    }
+
+    /// Gives a query a name.
+    ///
+    /// # Errors
+    /// What is wrong with the query.
+    pub fn register_view(&mut self, name: &str, query: &str) -> Result<(), Error> {
+        let plan = self.planned(query)?;
+        self.catalog.add_view(name, plan);
+        Ok(())
+    }
+
+    /// The rows of one SELECT.
+    ///
+    /// # Errors
+    /// What is wrong with the query, or a row on which an expression fails.
+    pub fn select(&self, query: &str) -> Result<RecordBatch, Error> {
+        let plan = self.planned(query)?;
+        run(plan, &self.tables, self.catalog.options())
+    }
+
+    fn planned(&self, query: &str) -> Result<LogicalPlan, Error> {
+        let statements = statement::parse(query)?;
+        let wrong = |position: Option<Position>| Error::Plan {
+            problem: "one SELECT is expected here".to_string(),
+            position,
+            help: Some("write SELECT ... FROM view".to_string()),
+        };
+        match statements.as_slice() {
+            [one] => match &one.body {
+                Body::Query(query) => planned(&query.ast, &self.catalog, query.position),
+                _ => Err(wrong(Some(one.position))),
+            },
+            [] => Err(wrong(None)),
+            [_, second, ..] => Err(wrong(Some(second.position))),
+        }
+    }
+}
+
+/// A SELECT over materialised views, ready to run at any step.
+#[derive(Debug)]
+pub struct ViewQuery {
+    plan: LogicalPlan,
+    _session: Arc<Session>,
+}
+
+impl ViewQuery {
+    pub(crate) fn new(plan: LogicalPlan, session: Arc<Session>) -> Self {
+        ViewQuery { plan, _session: session }
+    }
+
+    /// The views that it reads.
+    pub fn views(&self) -> Vec<String> {
+        scanned(&self.plan)
+    }
+
+    /// Its rows, from the rows of its views.
+    ///
+    /// # Errors
+    /// When a view is missing, or an expression fails on a row.
+    pub fn rows(&self, views: &BTreeMap<String, RecordBatch>) -> Result<RecordBatch, Error> {
+        run(self.plan.clone(), views, &config())
+    }
+}
+
+/// Runs a checked plan over tables in memory.
+pub(crate) fn run(
+    plan: LogicalPlan,
+    tables: &BTreeMap<String, RecordBatch>,
+    options: &datafusion::common::config::ConfigOptions,
+) -> Result<RecordBatch, Error> {
+    let schema = schema_of(&plan);
+    let batches = on_a_thread(|| {
+        let plan = relational(plan)?;
+        let plan = optimise(plan, options, true)?;
+        execute(with_tables(plan, tables)?, options)
+    });
+    let batches = batches.map_err(|error| Error::Plan { problem: sentence(&error), position: None, help: None })?;
+    joined(&schema, &batches)
+}
+
+/// The batches as one, with the columns of `schema`.
+fn joined(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let bug = |error: arrow_schema::ArrowError| Error::Bug { problem: error.to_string() };
+    let batches = batches.iter().map(|batch| {
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)
+    });
+    let batches = batches.collect::<Result<Vec<_>, _>>().map_err(bug)?;
+    arrow_select::concat::concat_batches(&schema, &batches).map_err(bug)
+}
+
+/// Window table functions as plain relational nodes.
+fn relational(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let relational = plan.transform_up(|node| {
+        let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
+        if let Some(assign) = extension.as_any().downcast_ref::<WindowAssign>() {
+            return Ok(Transformed::yes(windows::relational(assign)?));
+        }
+        Ok(Transformed::no(node))
+    })?;
+    Ok(relational.data)
+}
+
+/// Puts the rows behind the tables that the plan scans.
+fn with_tables(plan: LogicalPlan, tables: &BTreeMap<String, RecordBatch>) -> Result<LogicalPlan> {
+    let placed = plan.transform_up(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+        let Some(rows) = tables.get(scan.table_name.table()) else {
+            return Err(DataFusionError::Execution(format!("there are no rows of {}", scan.table_name.table())));
+        };
+        let declared = scan.source.schema();
+        let rows = RecordBatch::try_new(Arc::clone(&declared), rows.columns().to_vec())?;
+        let source = Arc::new(DefaultTableSource::new(Arc::new(MemTable::try_new(declared, vec![vec![rows]])?)));
+        Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+    })?;
+    Ok(placed.data)
+}
+
+fn execute(plan: LogicalPlan, options: &datafusion::common::config::ConfigOptions) -> Result<Vec<RecordBatch>> {
+    let config = SessionConfig::from(options.clone());
+    let state = SessionStateBuilder::new().with_config(config).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(async {
+        let physical = DefaultPhysicalPlanner::default().create_physical_plan(&plan, &state).await?;
+        collect(physical, state.task_ctx()).await
+    })
+}
+
+/// Runs `work` where no other runtime is.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let handle =
+            std::thread::Builder::new().name("batch".to_string()).stack_size(16 << 20).spawn_scoped(scope, work)?;
+        handle.join().unwrap_or_else(|_| Err(DataFusionError::Internal("the batch query panicked".to_string())))
+    })
+}

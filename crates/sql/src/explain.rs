@@ -1,0 +1,354 @@
+//! `explain`: the circuit of a pipeline, what each operator keeps and what bounds it, as text, JSON or a mermaid graph.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tidemill_circuit::plan::{
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, NodeId, SourceSpec, Spec, TimeDomain, Window,
+    WindowKey,
+};
+
+use crate::expr::duration;
+use crate::pipeline::{Changelog, OutputKind, Pipeline, SelectKind, Warning};
+use crate::types::{name_of, quoted};
+
+/// One operator, explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Operator {
+    /// Its number in the plan.
+    pub id: NodeId,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it does.
+    pub detail: String,
+    /// The operators it reads.
+    pub inputs: Vec<NodeId>,
+    /// Its columns: name and type.
+    pub columns: Vec<(String, String)>,
+    /// What it keeps from step to step; none for operators that keep nothing.
+    pub state: Option<String>,
+    /// What bounds what it keeps; none when nothing does.
+    pub bound: Option<String>,
+    /// Whether no row is ever taken back.
+    pub append_only: bool,
+    /// Whether its rows depend on when steps ran, so that only a replay gives the same.
+    pub schedule_dependent: bool,
+}
+
+/// Every operator of the pipeline, inputs before those who read them.
+pub fn operators(pipeline: &Pipeline) -> Vec<Operator> {
+    let append_only = pipeline.plan.append_only();
+    let nodes = pipeline.plan.nodes.iter().enumerate();
+    nodes.map(|(id, node)| operator(pipeline, id, node, append_only[id])).collect()
+}
+
+fn operator(pipeline: &Pipeline, id: NodeId, node: &Node, append_only: bool) -> Operator {
+    let (state, bound) = match &node.spec {
+        Spec::Aggregate(spec) => kept(spec),
+        _ => (None, None),
+    };
+    Operator {
+        id,
+        kind: node.title(),
+        detail: detail(pipeline, node),
+        inputs: node.inputs.clone(),
+        columns: node.schema.fields().iter().map(|field| (field.name().clone(), name_of(field.data_type()))).collect(),
+        state,
+        bound,
+        append_only,
+        schedule_dependent: pipeline.facts.of(id).schedule_dependent,
+    }
+}
+
+/// What an aggregate keeps, and what bounds it.
+fn kept(spec: &AggregateSpec) -> (Option<String>, Option<String>) {
+    let per = if spec.keys.is_empty() { "one group".to_string() } else { "one entry a group".to_string() };
+    let late =
+        if spec.allowed_lateness_ms > 0 { format!(" + {}", duration(spec.allowed_lateness_ms)) } else { String::new() };
+    let clock = |domain: TimeDomain| match domain {
+        TimeDomain::Event => "the watermark",
+        TimeDomain::Processing => "processing time",
+    };
+    match &spec.window {
+        Some(WindowKey::Time { window: Window::Session { gap }, domain, .. }) => (
+            Some("open sessions of each group".to_string()),
+            Some(format!("a session goes when {} passes its last row by {}{late}", clock(*domain), duration(*gap))),
+        ),
+        Some(WindowKey::Time { domain, window, .. }) => {
+            let panes = if matches!(window, Window::Tumble { .. }) { "open windows" } else { "panes of open windows" };
+            (
+                Some(format!("{per} in {panes}")),
+                Some(format!("a window goes when {} passes its end{late}", clock(*domain))),
+            )
+        }
+        Some(WindowKey::Columns { domain, .. }) => (
+            Some(format!("{per} in open windows")),
+            Some(format!("a window goes when {} passes its end{late}", clock(*domain))),
+        ),
+        None if spec.keys.is_empty() => {
+            let distinct = spec.calls.iter().any(grows);
+            let bound = (!distinct).then(|| "it is one group".to_string());
+            (Some(per), bound)
+        }
+        None => (Some(per), None),
+    }
+}
+
+/// Whether a call keeps more the more rows there are.
+fn grows(call: &AggregateCall) -> bool {
+    call.distinct || matches!(call.function, AggregateFunction::ArrayAgg | AggregateFunction::ListAgg)
+}
+
+fn detail(pipeline: &Pipeline, node: &Node) -> String {
+    let input = |column: usize| match node.inputs.first() {
+        Some(input) => quoted(pipeline.plan.nodes[*input].schema.field(column).name()),
+        None => format!("#{column}"),
+    };
+    match &node.spec {
+        Spec::Source(source) => source_detail(source),
+        Spec::Filter(predicate) => predicate.print(),
+        Spec::Project(exprs) => {
+            let fields = node.schema.fields().iter();
+            let named = exprs.iter().zip(fields).map(|(expr, field)| {
+                let (printed, name) = (expr.print(), quoted(field.name()));
+                if printed == name || *field.name() == printed { name } else { format!("{printed} AS {name}") }
+            });
+            named.collect::<Vec<_>>().join(", ")
+        }
+        Spec::Unnest(spec) => {
+            let outer = if spec.outer { ", rows without elements stay" } else { "" };
+            format!("{}{outer}", input(spec.column))
+        }
+        Spec::Union => format!("{} inputs", node.inputs.len()),
+        Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
+        Spec::Aggregate(spec) => aggregate_detail(spec, &input),
+        Spec::Output(spec) => {
+            let key = spec.key.as_ref().map(|key| {
+                let names: Vec<_> = key.iter().map(|column| quoted(node.schema.field(*column).name())).collect();
+                format!(", rows identified by ({})", names.join(", "))
+            });
+            let key = key.unwrap_or_default();
+            let kind = pipeline.outputs.iter().find(|output| output.name == spec.name).map(|output| &output.kind);
+            match kind {
+                Some(OutputKind::Sink { table }) => format!("to table {}{key}", quoted(table)),
+                Some(OutputKind::MaterializedView { name }) => format!("kept as view {}{key}", quoted(name)),
+                Some(OutputKind::Select { index }) => {
+                    format!("kept for SELECT {}{key}{}", index + 1, tail(pipeline, *index))
+                }
+                None => spec.name.clone(),
+            }
+        }
+    }
+}
+
+fn tail(pipeline: &Pipeline, index: usize) -> String {
+    match pipeline.selects.get(index).map(|select| &select.kind) {
+        Some(SelectKind::Circuit { tail, .. }) if !tail.is_empty() => {
+            format!(", printed through {}", tail.describe().join(", then "))
+        }
+        _ => String::new(),
+    }
+}
+
+fn source_detail(source: &SourceSpec) -> String {
+    let mut text =
+        format!("{} ({})", quoted(&source.name), names(source.decoded.fields().iter().map(|field| field.name())));
+    if let Some(computed) = &source.computed {
+        let computed: Vec<_> =
+            computed.iter().filter(|expr| expr.column().is_none()).map(|expr| expr.print()).collect();
+        if !computed.is_empty() {
+            let _ = write!(text, ", computes {}", computed.join(", "));
+        }
+    }
+    if let Some(watermark) = &source.watermark {
+        let _ = write!(text, ", watermark {}", watermark.bound.print());
+    }
+    if !source.append_only {
+        text += ", rows may be taken back";
+    }
+    text
+}
+
+fn aggregate_detail(spec: &AggregateSpec, input: &dyn Fn(usize) -> String) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if !spec.keys.is_empty() {
+        parts.push(format!("by {}", spec.keys.iter().map(|key| input(*key)).collect::<Vec<_>>().join(", ")));
+    }
+    match &spec.window {
+        Some(WindowKey::Time { time, window, domain }) => parts.push(windowed(window, &input(*time), *domain)),
+        Some(WindowKey::Columns { start, end, .. }) => {
+            parts.push(format!("windows {} to {}", input(*start), input(*end)))
+        }
+        None => {}
+    }
+    if !spec.calls.is_empty() {
+        parts.push(spec.calls.iter().map(|call| called(call, input)).collect::<Vec<_>>().join(", "));
+    }
+    if spec.window.is_some() {
+        parts.push(match spec.emit {
+            Emit::OnClose => "emits when a window closes".to_string(),
+            Emit::Changes => "emits changes".to_string(),
+        });
+    }
+    parts.join("; ")
+}
+
+fn called(call: &AggregateCall, input: &dyn Fn(usize) -> String) -> String {
+    let name = match call.function {
+        AggregateFunction::ApproxQuantile(share) => format!("APPROX_QUANTILE[{share}]"),
+        other => shouted(&format!("{other:?}")),
+    };
+    let distinct = if call.distinct { "DISTINCT " } else { "" };
+    let args: Vec<_> = call.args.iter().map(|arg| input(*arg)).collect();
+    let args = if args.is_empty() { "*".to_string() } else { args.join(", ") };
+    let filter = call.filter.map(|filter| format!(" FILTER {}", input(filter))).unwrap_or_default();
+    format!("{name}({distinct}{args}){filter}")
+}
+
+/// `StddevPop` as `STDDEV_POP`.
+fn shouted(name: &str) -> String {
+    let mut text = String::new();
+    for (index, letter) in name.char_indices() {
+        if index > 0 && letter.is_uppercase() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_uppercase());
+    }
+    text.replace("LIST_AGG", "LISTAGG")
+}
+
+fn windowed(window: &Window, time: &str, domain: TimeDomain) -> String {
+    let shift = |offset: &i64| if *offset == 0 { String::new() } else { format!(", offset {}", duration(*offset)) };
+    let clock = if domain == TimeDomain::Processing { " (processing time)" } else { "" };
+    match window {
+        Window::Tumble { size, offset } => format!("TUMBLE {}{} of {time}{clock}", duration(*size), shift(offset)),
+        Window::Hop { slide, size, offset } => {
+            format!("HOP {} every {}{} of {time}{clock}", duration(*size), duration(*slide), shift(offset))
+        }
+        Window::Cumulate { step, max, offset } => {
+            format!("CUMULATE {} to {}{} of {time}{clock}", duration(*step), duration(*max), shift(offset))
+        }
+        Window::Session { gap } => format!("SESSION {} of {time}{clock}", duration(*gap)),
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// What a person should know of the circuit: state without bound.
+pub(crate) fn warnings(pipeline: &Pipeline) -> Vec<Warning> {
+    let unbounded =
+        operators(pipeline).into_iter().filter(|operator| operator.state.is_some() && operator.bound.is_none());
+    unbounded
+        .map(|operator| Warning {
+            text: format!(
+                "{} {} ({}) keeps {} and nothing bounds how many: over endless input it grows with the number of groups",
+                operator.kind,
+                operator.id,
+                operator.detail,
+                operator.state.unwrap_or_default()
+            ),
+            position: pipeline.plan.nodes[operator.id].position,
+        })
+        .collect()
+}
+
+/// The circuit as a tree for each output; an operator that is read twice is written once.
+pub fn text(pipeline: &Pipeline) -> String {
+    let operators = operators(pipeline);
+    let mut out = String::new();
+    let mut written = vec![false; operators.len()];
+    for output in &pipeline.outputs {
+        write_tree(&mut out, pipeline, &operators, output.node, 0, &mut written);
+        let changes = match &output.changelog {
+            Changelog::AppendOnly => "rows only come".to_string(),
+            Changelog::Updating { operator, .. } => format!("rows come and go, first at {operator}"),
+        };
+        let _ = writeln!(out, "  changes: {changes}");
+        if operators[output.node].schedule_dependent {
+            let _ = writeln!(out, "  depends on when steps run: only a replay gives the same rows");
+        }
+    }
+    for (index, select) in pipeline.selects.iter().enumerate() {
+        if let SelectKind::Views(query) = &select.kind {
+            let _ = writeln!(out, "SELECT {}: in batch over {}", index + 1, query.views().join(", "));
+        }
+    }
+    let warnings = warnings(pipeline);
+    for warning in &warnings {
+        let place = warning.position.map(|position| format!(" ({position})")).unwrap_or_default();
+        let _ = writeln!(out, "warning: {}{place}", warning.text);
+    }
+    out
+}
+
+fn write_tree(
+    out: &mut String,
+    pipeline: &Pipeline,
+    operators: &[Operator],
+    id: NodeId,
+    depth: usize,
+    written: &mut [bool],
+) {
+    let operator = &operators[id];
+    let indent = "  ".repeat(depth);
+    if written[id] {
+        let _ = writeln!(out, "{indent}{} [{id}] (as above)", operator.kind);
+        return;
+    }
+    written[id] = true;
+    let _ = writeln!(out, "{indent}{} [{id}] {}", operator.kind, operator.detail);
+    if let Some(state) = &operator.state {
+        let bound = operator.bound.clone().unwrap_or_else(|| "nothing bounds it".to_string());
+        let _ = writeln!(out, "{indent}  keeps: {state}; {bound}");
+    }
+    for input in &operator.inputs {
+        write_tree(out, pipeline, operators, *input, depth + 1, written);
+    }
+}
+
+/// The circuit as one JSON object: `operators`, `outputs`, `warnings`.
+pub fn json(pipeline: &Pipeline) -> String {
+    let outputs: Vec<_> = pipeline
+        .outputs
+        .iter()
+        .map(|output| {
+            let (changes, operator) = match &output.changelog {
+                Changelog::AppendOnly => ("append-only", None),
+                Changelog::Updating { operator, .. } => ("updating", Some(operator.clone())),
+            };
+            serde_json::json!({
+                "name": output.name,
+                "node": output.node,
+                "key": output.key,
+                "changes": changes,
+                "first_updating": operator,
+            })
+        })
+        .collect();
+    let warnings: Vec<_> = warnings(pipeline).into_iter().map(|warning| warning.text).collect();
+    let whole = serde_json::json!({ "operators": operators(pipeline), "outputs": outputs, "warnings": warnings });
+    serde_json::to_string_pretty(&whole).unwrap_or_default()
+}
+
+/// The circuit as a mermaid flowchart.
+pub fn mermaid(pipeline: &Pipeline) -> String {
+    let mut out = "flowchart TD\n".to_string();
+    for operator in operators(pipeline) {
+        let kept = operator.state.as_ref().map(|state| {
+            let bound = operator.bound.clone().unwrap_or_else(|| "nothing bounds it".to_string());
+            format!("<br/>keeps: {state}; {bound}")
+        });
+        let label = format!("<b>{}</b><br/>{}{}", operator.kind, escaped(&operator.detail), kept.unwrap_or_default());
+        let _ = writeln!(out, "  n{}[\"{label}\"]", operator.id);
+        for input in operator.inputs {
+            let _ = writeln!(out, "  n{input} --> n{}", operator.id);
+        }
+    }
+    out
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

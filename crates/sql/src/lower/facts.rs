@@ -1,0 +1,111 @@
+//! What is known of the circuit's nodes: which columns are times and windows, and which columns identify a row.
+
+use datafusion::logical_expr::Expr;
+use tidemill_circuit::plan::{NodeId, TimeDomain};
+
+use crate::expr::unaliased;
+
+/// The node that assigned a window.
+pub(crate) type WindowId = usize;
+
+/// What a column means to time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    /// Nothing.
+    Plain,
+    /// It is a time that moves windows on; of a window when one is named.
+    Time(TimeDomain, Option<WindowId>),
+    /// It is the start of a window.
+    Start(TimeDomain, WindowId),
+    /// It is the end of a window.
+    End(TimeDomain, WindowId),
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeFacts {
+    /// What each column means to time.
+    pub(crate) attributes: Vec<Attribute>,
+    /// Columns that identify a row, when any do.
+    pub(crate) key: Option<Vec<usize>>,
+    /// Whether rows come from one source in its order, possibly fewer of them.
+    pub(crate) from_source: bool,
+    /// Whether the rows depend on when steps ran.
+    pub(crate) schedule_dependent: bool,
+}
+
+/// What is known of every node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    nodes: Vec<NodeFacts>,
+}
+
+impl Facts {
+    pub(crate) fn push(&mut self, facts: NodeFacts) {
+        self.nodes.push(facts);
+    }
+
+    pub(crate) fn of(&self, node: NodeId) -> &NodeFacts {
+        &self.nodes[node]
+    }
+
+    /// What is true of all the rows of several nodes.
+    pub(crate) fn union(&self, nodes: &[NodeId]) -> NodeFacts {
+        let of = |column: usize| {
+            let first = self.nodes[nodes[0]].attributes[column];
+            let same = nodes.iter().all(|node| self.nodes[*node].attributes[column] == first);
+            // Windows of different nodes are not the same windows, even where the times agree.
+            match first {
+                Attribute::Time(domain, _) => {
+                    let times = nodes.iter().all(|node| {
+                        matches!(self.nodes[*node].attributes[column], Attribute::Time(other, _) if other == domain)
+                    });
+                    if times { Attribute::Time(domain, None) } else { Attribute::Plain }
+                }
+                other if same => other,
+                _ => Attribute::Plain,
+            }
+        };
+        let columns = self.nodes[nodes[0]].attributes.len();
+        NodeFacts {
+            attributes: (0..columns).map(of).collect(),
+            key: None,
+            from_source: false,
+            schedule_dependent: nodes.iter().any(|node| self.nodes[*node].schedule_dependent),
+        }
+    }
+}
+
+impl NodeFacts {
+    /// The facts after a projection: for each new column the old one it is, `usize::MAX` for processing time.
+    pub(crate) fn projected(&self, columns: &[Option<usize>]) -> NodeFacts {
+        let attribute = |column: &Option<usize>| match column {
+            Some(usize::MAX) => Attribute::Time(TimeDomain::Processing, None),
+            Some(column) => self.attributes[*column],
+            None => Attribute::Plain,
+        };
+        let place = |column: &usize| columns.iter().position(|kept| *kept == Some(*column));
+        NodeFacts {
+            attributes: columns.iter().map(attribute).collect(),
+            key: self.key.as_ref().and_then(|key| key.iter().map(place).collect()),
+            from_source: self.from_source,
+            schedule_dependent: self.schedule_dependent || columns.contains(&Some(usize::MAX)),
+        }
+    }
+
+    /// The facts after the rows were multiplied by elements of `columns` more columns.
+    pub(crate) fn unnested(&self, columns: usize) -> NodeFacts {
+        let mut facts = self.clone();
+        facts.attributes.extend(std::iter::repeat_n(Attribute::Plain, columns));
+        (facts.key, facts.from_source) = (None, false);
+        facts
+    }
+}
+
+/// Whether an expression is the step's time, which makes a column of processing time.
+pub(crate) fn is_proctime(expr: &Expr) -> bool {
+    match unaliased(expr) {
+        Expr::ScalarFunction(call) => call.func.name() == "current_timestamp",
+        _ => false,
+    }
+}

@@ -1,0 +1,284 @@
+//! Tables as sources: one node a table for all queries, with only the columns that any of them needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::logical_expr::logical_plan::TableScan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use tidemill_base::Position;
+use tidemill_circuit::expr::Column as CircuitColumn;
+use tidemill_circuit::plan::{NodeId, SourceSpec, Spec, TimeDomain, WatermarkSpec};
+
+use super::facts::{Attribute, NodeFacts, is_proctime};
+use super::{Builder, Lowered, ORIGIN, Slot};
+use crate::aggregate;
+use crate::expr::{compile, compile_in_order, unaliased};
+use crate::pipeline::ValuesDef;
+use crate::plan::assign::WindowAssign;
+
+/// A declared table, ready to be scanned.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The table's name.
+    pub(crate) name: String,
+    /// Where it is declared.
+    pub(crate) position: Position,
+    /// The columns that can be decoded: physical ones and metadata.
+    pub(crate) decodable: DFSchema,
+    /// All columns, in the order of the declaration: what computes each, over `decodable`.
+    pub(crate) columns: Vec<(Field, Expr)>,
+    /// The time column, and the watermark over all columns.
+    pub(crate) watermark: Option<(usize, Expr)>,
+    /// The columns as a query names them.
+    pub(crate) readable: DFSchema,
+    /// The declared key, as places in `columns`.
+    pub(crate) primary_key: Vec<usize>,
+    /// Whether no row is ever taken back.
+    pub(crate) append_only: bool,
+    /// After how long a silent partition stops holding the watermark back.
+    pub(crate) idle_timeout_ms: Option<u64>,
+    /// What the queries need of it.
+    pub(crate) needs: Needs,
+}
+
+/// What queries need of a source.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Needs {
+    /// The columns, as places in the declaration.
+    pub(crate) columns: BTreeSet<usize>,
+    /// Where in its source each row stood.
+    pub(crate) origin: bool,
+    /// How far event time has moved on.
+    pub(crate) watermark: bool,
+}
+
+impl Needs {
+    /// Adds what a query needs of each table it scans.
+    pub(crate) fn gather(plan: &LogicalPlan, needs: &mut BTreeMap<String, Needs>) -> Result<()> {
+        let (mut origin, mut watermark) = (false, false);
+        let mut scans = Vec::new();
+        plan.apply(|node| {
+            match node {
+                LogicalPlan::TableScan(scan) => scans.push(scan),
+                LogicalPlan::Aggregate(aggregate) => {
+                    origin |= aggregate.aggr_expr.iter().any(is_ordered);
+                }
+                LogicalPlan::Extension(extension) => {
+                    watermark |= extension.node.as_any().is::<WindowAssign>();
+                }
+                _ => {}
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for scan in scans {
+            let needs = needs.entry(scan.table_name.table().to_string()).or_default();
+            let all = scan.source.schema().fields().len();
+            match &scan.projection {
+                Some(columns) => needs.columns.extend(columns),
+                None => needs.columns.extend(0..all),
+            }
+            needs.origin |= origin;
+            needs.watermark |= watermark;
+        }
+        Ok(())
+    }
+}
+
+fn is_ordered(call: &Expr) -> bool {
+    match unaliased(call) {
+        Expr::AggregateFunction(call) => {
+            aggregate::lowered(&call.func, &call.params.args).is_some_and(|lowered| lowered.ordered)
+        }
+        _ => false,
+    }
+}
+
+impl Source {
+    /// The columns of the source's node, as places in the declaration.
+    fn present(&self) -> Result<Vec<usize>> {
+        let mut present = self.needs.columns.clone();
+        if let (Some((time, bound)), true) = (&self.watermark, self.needs.watermark) {
+            present.insert(*time);
+            present.extend(crate::expr::columns_of(bound, &self.readable)?);
+        }
+        if present.is_empty() {
+            present.extend(self.cheapest());
+        }
+        Ok(present.into_iter().collect())
+    }
+
+    /// The column that costs least to decode, for queries that only count rows.
+    fn cheapest(&self) -> Option<usize> {
+        let cost = |place: &usize| match self.columns[*place].0.data_type() {
+            DataType::Boolean => 0,
+            data_type if data_type.is_integer() => 1,
+            data_type if data_type.is_numeric() => 2,
+            DataType::Utf8 | DataType::Binary => 4,
+            data_type if data_type.is_nested() => 5,
+            _ => 3,
+        };
+        let plain = |place: &usize| matches!(unaliased(&self.columns[*place].1), Expr::Column(_));
+        (0..self.columns.len()).filter(plain).min_by_key(cost)
+    }
+
+    /// The decoded columns that `present` need, as places in `decodable`.
+    fn decoded(&self, present: &[usize]) -> Result<Vec<usize>> {
+        let mut decoded = BTreeSet::new();
+        for place in present {
+            decoded.extend(crate::expr::columns_of(&self.columns[*place].1, &self.decodable)?);
+        }
+        if decoded.is_empty() {
+            decoded.extend(
+                self.cheapest()
+                    .map(|place| self.columns[place].1.clone())
+                    .and_then(|expr| crate::expr::columns_of(&expr, &self.decodable).ok()?.first().copied()),
+            );
+        }
+        Ok(decoded.into_iter().collect())
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn scan(&mut self, scan: &TableScan, origin: bool) -> Result<Lowered> {
+        let TableScan { table_name, projection, filters, fetch, source: _, projected_schema, .. } = scan;
+        if !filters.is_empty() || fetch.is_some() {
+            return internal_err!("the scan of {table_name} has filters or a limit");
+        }
+        let sources = self.sources;
+        let Some(source) = sources.get(table_name.table()) else {
+            return internal_err!("{table_name} is no source");
+        };
+        let (node, present) = self.source(source)?;
+        let wanted: Vec<usize> = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..projected_schema.fields().len()).collect(),
+        };
+        let slot = |column: &usize| match present.iter().position(|place| place == column) {
+            Some(place) => Ok(Slot::At(place)),
+            None => internal_err!("column {column} of {table_name} is not there"),
+        };
+        let slots = wanted.iter().map(slot).collect::<Result<_>>()?;
+        let origin = (origin && source.needs.origin).then_some(present.len());
+        Ok(Lowered { node, slots, origin, pending: None })
+    }
+
+    /// The node of a source and the columns it has, as places in the declaration.
+    fn source(&mut self, source: &Source) -> Result<(NodeId, Vec<usize>)> {
+        let present = source.present()?;
+        let decoded = source.decoded(&present)?;
+        let fields: Vec<Field> = decoded.iter().map(|place| source.decodable.field(*place).as_ref().clone()).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let mut places = vec![None; source.decodable.fields().len()];
+        for (index, place) in decoded.iter().enumerate() {
+            places[*place] = Some(index);
+        }
+        let mut exprs = Vec::with_capacity(present.len());
+        let mut columns = Vec::with_capacity(present.len());
+        for place in &present {
+            let (field, expr) = &source.columns[*place];
+            exprs.push(compile(expr, &source.decodable, &places)?);
+            columns.push(field.clone());
+        }
+        let same =
+            exprs.len() == decoded.len() && exprs.iter().enumerate().all(|(index, expr)| expr.column() == Some(index));
+        if source.needs.origin {
+            exprs.push(CircuitColumn::new(decoded.len(), ORIGIN, DataType::UInt64));
+            columns.push(Field::new(ORIGIN, DataType::UInt64, false));
+        }
+        let spec = SourceSpec {
+            name: source.name.clone(),
+            decoded: schema,
+            origin: source.needs.origin,
+            computed: (!same).then_some(exprs),
+            watermark: self.watermark(source, &present)?,
+            append_only: source.append_only,
+        };
+        let facts = source_facts(source, &present);
+        let statement = self.position;
+        self.position = Some(source.position);
+        let node = self.add(Spec::Source(spec), vec![], Arc::new(Schema::new(columns)), facts);
+        self.position = statement;
+        Ok((node, present))
+    }
+
+    fn watermark(&self, source: &Source, present: &[usize]) -> Result<Option<WatermarkSpec>> {
+        let Some((time, bound)) = source.watermark.as_ref().filter(|_| source.needs.watermark) else { return Ok(None) };
+        let place = |column: usize| present.iter().position(|place| *place == column);
+        let places: Vec<_> = (0..source.columns.len()).map(place).collect();
+        let Some(time) = place(*time) else { return internal_err!("the time of {} is not there", source.name) };
+        let bound = compile(bound, &source.readable, &places)?;
+        Ok(Some(WatermarkSpec { time, bound, idle_timeout_ms: source.idle_timeout_ms }))
+    }
+
+    /// `VALUES`: rows that stand in the file.
+    pub(super) fn rows(&mut self, schema: &DFSchema, values: &[Vec<Expr>]) -> Result<Lowered> {
+        let empty = DFSchema::empty();
+        let one = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            vec![],
+            &arrow_array::RecordBatchOptions::new().with_row_count(Some(1)),
+        )?;
+        let mut columns: Vec<Vec<ScalarValue>> = vec![Vec::new(); schema.fields().len()];
+        for row in values {
+            for ((column, expr), field) in columns.iter_mut().zip(row).zip(schema.fields()) {
+                let value = compile_in_order(expr, &empty)?;
+                let value = value.evaluate(&one).map_err(datafusion::common::DataFusionError::Execution)?;
+                column.push(ScalarValue::try_from_array(&value, 0)?.cast_to(field.data_type())?);
+            }
+        }
+        let fields = super::nullable(&super::fields_of(schema));
+        let arrays = columns.into_iter().map(ScalarValue::iter_to_array).collect::<Result<_>>()?;
+        self.fixed(RecordBatch::try_new(fields, arrays)?)
+    }
+
+    /// A SELECT without FROM reads one row.
+    pub(super) fn one_row(&mut self, produce_one_row: bool, schema: &DFSchema) -> Result<Lowered> {
+        if !schema.fields().is_empty() {
+            return internal_err!("an empty relation with columns");
+        }
+        let field = Field::new("$row", DataType::Boolean, false);
+        let rows = vec![true; usize::from(produce_one_row)];
+        let column = Arc::new(arrow_array::BooleanArray::from(rows));
+        let lowered = self.fixed(RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?)?;
+        Ok(Lowered { slots: vec![], ..lowered })
+    }
+
+    fn fixed(&mut self, rows: RecordBatch) -> Result<Lowered> {
+        let schema = rows.schema();
+        let name = format!("$values.{}", self.values.len());
+        let spec = SourceSpec {
+            name: name.clone(),
+            decoded: Arc::clone(&schema),
+            origin: false,
+            computed: None,
+            watermark: None,
+            append_only: true,
+        };
+        self.values.push(ValuesDef { source: name, rows });
+        let count = schema.fields().len();
+        let facts = NodeFacts { attributes: vec![Attribute::Plain; count], ..NodeFacts::default() };
+        let node = self.add(Spec::Source(spec), vec![], schema, facts);
+        Ok(Lowered::in_order(node, count))
+    }
+}
+
+fn source_facts(source: &Source, present: &[usize]) -> NodeFacts {
+    let event = source.watermark.as_ref().map(|(time, _)| *time);
+    let attribute = |place: &usize| match event {
+        Some(time) if time == *place => Attribute::Time(TimeDomain::Event, None),
+        _ if is_proctime(&source.columns[*place].1) => Attribute::Time(TimeDomain::Processing, None),
+        _ => Attribute::Plain,
+    };
+    let mut attributes: Vec<Attribute> = present.iter().map(attribute).collect();
+    let schedule_dependent = attributes.contains(&Attribute::Time(TimeDomain::Processing, None));
+    if source.needs.origin {
+        attributes.push(Attribute::Plain);
+    }
+    let places = source.primary_key.iter().map(|column| present.iter().position(|place| place == column));
+    let key = places.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
+    NodeFacts { attributes, key, from_source: true, schedule_dependent }
+}

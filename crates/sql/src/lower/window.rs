@@ -1,0 +1,124 @@
+//! Window table functions: held back for the aggregate above, or assigned row by row.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
+use datafusion::common::{DFSchema, Result, internal_err};
+use datafusion::logical_expr::Expr;
+use tidemill_base::Position;
+use tidemill_circuit::plan::{AssignSpec, Spec, TimeDomain, Window};
+
+use super::facts::Attribute;
+use super::{Builder, Lowered, Slot, window_type};
+use crate::catalog::outside;
+use crate::error::Error;
+use crate::expr::print;
+use crate::plan::assign::{WINDOW_COLUMNS, WindowAssign};
+
+/// Windows that are still to be assigned to the rows of a node.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    /// The column of time.
+    pub(crate) time: usize,
+    /// The windows.
+    pub(crate) window: Window,
+    /// What moves them on.
+    pub(crate) domain: TimeDomain,
+    /// What sessions are apart by.
+    pub(crate) partition: Vec<usize>,
+    /// Where the function stands.
+    pub(crate) position: Option<Position>,
+}
+
+impl Builder<'_> {
+    pub(super) fn assign(&mut self, assign: &WindowAssign, origin: bool) -> Result<Lowered> {
+        let WindowAssign { input, time, partition, window, position: _, schema: _ } = assign;
+        let lowered = self.lower(input, origin)?;
+        let lowered = self.materialise(lowered)?;
+        let column = |expr: &Expr| match lowered.slot_of(expr, input.schema())? {
+            Slot::At(column) => Ok(column),
+            _ => internal_err!("a window over a window that is not assigned"),
+        };
+        let at = column(time)?;
+        let domain = match self.facts.of(lowered.node).attributes[at] {
+            Attribute::Time(domain, _) => domain,
+            Attribute::Start(..) | Attribute::End(..) | Attribute::Plain => return Err(no_time(time, assign.place())),
+        };
+        let partition = partition.iter().map(column).collect::<Result<_>>()?;
+        let pending = Pending { time: at, window: window.0, domain, partition, position: assign.place() };
+        let mut slots = lowered.slots.clone();
+        slots.extend([Slot::Start, Slot::End, Slot::Time]);
+        Ok(Lowered { slots, pending: Some(pending), ..lowered })
+    }
+
+    /// Assigns windows that were held back.
+    pub(super) fn materialise(&mut self, lowered: Lowered) -> Result<Lowered> {
+        let Some(pending) = lowered.pending else { return Ok(lowered) };
+        if matches!(pending.window, Window::Session { .. }) {
+            return Err(outside(Error::Window {
+                problem: "the windows of SESSION are known only when they close".to_string(),
+                position: pending.position.or(self.position).unwrap_or(Position { line: 1, column: 1 }),
+                help: Some(
+                    "aggregate them: GROUP BY window_start, window_end and the columns of PARTITION BY".to_string(),
+                ),
+            }));
+        }
+        let before = Arc::clone(&self.plan.nodes[lowered.node].schema);
+        let width = before.fields().len();
+        let mut fields: Vec<FieldRef> = before.fields().iter().map(Arc::clone).collect();
+        let zone = match before.field(pending.time).data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            other => return internal_err!("the time of a window is {other}"),
+        };
+        let zoned = DataType::Timestamp(TimeUnit::Millisecond, zone);
+        for (name, data_type) in WINDOW_COLUMNS.into_iter().zip([window_type(), window_type(), zoned]) {
+            fields.push(Arc::new(Field::new(name, data_type, false)));
+        }
+        let mut facts = self.facts.of(lowered.node).clone();
+        let (id, domain) = (self.plan.nodes.len(), pending.domain);
+        facts.attributes.extend([
+            Attribute::Start(domain, id),
+            Attribute::End(domain, id),
+            Attribute::Time(domain, Some(id)),
+        ]);
+        if let Some(key) = &mut facts.key {
+            key.extend([width, width + 1]);
+        }
+        facts.schedule_dependent |= domain == TimeDomain::Processing;
+        let spec = Spec::AssignWindow(AssignSpec { time: pending.time, window: pending.window, domain });
+        let statement = self.position;
+        self.position = pending.position.or(statement);
+        let node = self.add(spec, vec![lowered.node], Arc::new(Schema::new(fields)), facts);
+        self.position = statement;
+        let place = |slot: Slot| match slot {
+            Slot::Start => Slot::At(width),
+            Slot::End => Slot::At(width + 1),
+            Slot::Time => Slot::At(width + 2),
+            at => at,
+        };
+        let slots = lowered.slots.into_iter().map(place).collect();
+        Ok(Lowered { node, slots, origin: lowered.origin, pending: None })
+    }
+
+    /// Assigns windows that were held back, if one of `exprs` computes with their columns.
+    pub(super) fn assigned_for(&mut self, lowered: Lowered, exprs: &[Expr], schema: &DFSchema) -> Result<Lowered> {
+        for expr in exprs {
+            if lowered.names_window(expr, schema)? {
+                return self.materialise(lowered);
+            }
+        }
+        Ok(lowered)
+    }
+}
+
+fn no_time(time: &Expr, position: Option<Position>) -> datafusion::common::DataFusionError {
+    let name = print(time);
+    outside(Error::Window {
+        problem: format!("{name} is no time attribute: nothing says how far it has moved on"),
+        position: position.unwrap_or(Position { line: 1, column: 1 }),
+        help: Some(format!(
+            "declare WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND on its table, and select the column as it is; \
+             or take PROCTIME()"
+        )),
+    })
+}

@@ -1,0 +1,281 @@
+//! [`Pipeline`]: everything one SQL file asks for, planned: tables, one circuit, what leaves it, how answers are printed.
+//!
+//! Connector options are carried as they were written; whoever runs the pipeline hands them to the connectors. No type
+//! of the SQL library shows here.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, SchemaRef};
+use tidemill_base::Position;
+use tidemill_circuit::Plan;
+use tidemill_circuit::expr::OnError;
+use tidemill_circuit::plan::NodeId;
+
+use crate::batch::ViewQuery;
+use crate::functions::Session;
+use crate::plan::tail::Tail;
+
+/// Everything a pipeline file asks for.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The tables, in the order of the file.
+    pub tables: Vec<TableDef>,
+    /// Rows that stand in the file itself (`VALUES`, a SELECT without FROM): sources that the shell feeds at once.
+    pub values: Vec<ValuesDef>,
+    /// One circuit for every INSERT, materialised view and bare SELECT; sources and equal parts are shared.
+    pub plan: Plan,
+    /// What each output node of the circuit is.
+    pub outputs: Vec<OutputDef>,
+    /// The bare SELECT statements, in the order of the file.
+    pub selects: Vec<SelectDef>,
+    /// What EXPLAIN statements asked for.
+    pub explains: Vec<ExplainDef>,
+    /// What SET statements said.
+    pub settings: Settings,
+    /// Clock, seed and zone of the pipeline's functions; the driver sets its step cell before each step.
+    pub session: Arc<Session>,
+    /// What a person should know: state without bound, settings that mean nothing here.
+    pub warnings: Vec<Warning>,
+    /// For each node of the plan where its columns' time comes from and what makes rows unique.
+    pub(crate) facts: crate::lower::Facts,
+}
+
+/// A sentence for the person at the keyboard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What is so.
+    pub text: String,
+    /// Where.
+    pub position: Option<Position>,
+}
+
+/// A table declared by CREATE TABLE.
+#[derive(Debug, Clone)]
+pub struct TableDef {
+    /// Its name.
+    pub name: String,
+    /// All its columns, in order.
+    pub columns: Vec<ColumnDef>,
+    /// The columns that rows are decoded to and encoded from: physical ones, then metadata.
+    pub schema: SchemaRef,
+    /// The columns that identify a row, when declared.
+    pub primary_key: Vec<String>,
+    /// The columns that name folders or partitions.
+    pub partitioned_by: Vec<String>,
+    /// What stands in WITH, and in hints.
+    pub options: Vec<OptionDef>,
+    /// The time column, and the watermark as written, when declared.
+    pub watermark: Option<(String, String)>,
+    /// Whether the pipeline reads it.
+    pub is_source: bool,
+    /// Whether the pipeline writes it.
+    pub is_sink: bool,
+    /// Where its name stands.
+    pub position: Position,
+}
+
+/// An option as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionDef {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// Where the key stands.
+    pub position: Position,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDef {
+    /// Name, type and whether it may be null.
+    pub field: Field,
+    /// Where its values come from.
+    pub kind: ColumnOrigin,
+}
+
+/// Where the values of a column come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnOrigin {
+    /// The record.
+    Physical,
+    /// What the connector knows of the record under this key; `writable` when sinks take it.
+    Metadata {
+        /// The connector's name for it.
+        key: String,
+        /// Whether a sink takes it.
+        writable: bool,
+    },
+    /// An expression over the other columns, as printed.
+    Computed(String),
+}
+
+/// Rows that stand in the file.
+#[derive(Debug, Clone)]
+pub struct ValuesDef {
+    /// The name of the source in the plan.
+    pub source: String,
+    /// The rows, with the source's decoded columns.
+    pub rows: RecordBatch,
+}
+
+/// Rows that leave the circuit.
+#[derive(Debug, Clone)]
+pub struct OutputDef {
+    /// The name of the output in the plan.
+    pub name: String,
+    /// The output node.
+    pub node: NodeId,
+    /// What becomes of the rows.
+    pub kind: OutputKind,
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The columns that identify a row, when any do.
+    pub key: Option<Vec<usize>>,
+    /// Whether no row is ever taken back; else the first operator that takes rows back is named.
+    pub changelog: Changelog,
+    /// Where the statement stands.
+    pub position: Position,
+}
+
+/// What becomes of an output's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputKind {
+    /// They go to a table.
+    Sink {
+        /// The table.
+        table: String,
+    },
+    /// They are kept, to be read.
+    MaterializedView {
+        /// The view.
+        name: String,
+    },
+    /// They are kept for the bare SELECT of this index.
+    Select {
+        /// The index in [`Pipeline::selects`].
+        index: usize,
+    },
+}
+
+/// Whether rows are taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changelog {
+    /// Rows only come.
+    AppendOnly,
+    /// Rows come and go; this operator is the first to take one back.
+    Updating {
+        /// The operator, as `explain` names it.
+        operator: String,
+        /// Where the query asks for it.
+        position: Option<Position>,
+    },
+}
+
+/// A bare SELECT.
+#[derive(Debug)]
+pub struct SelectDef {
+    /// Its text.
+    pub text: String,
+    /// Where it stands.
+    pub position: Position,
+    /// The columns of the answer.
+    pub schema: SchemaRef,
+    /// How the answer is had.
+    pub kind: SelectKind,
+}
+
+/// How the answer of a bare SELECT is had.
+#[derive(Debug)]
+pub enum SelectKind {
+    /// From the integral of an output, through ORDER BY, LIMIT and what is above them.
+    Circuit {
+        /// The index in [`Pipeline::outputs`].
+        output: usize,
+        /// What is done with its rows at the end.
+        tail: Tail,
+    },
+    /// In batch, over materialised views at one step.
+    Views(ViewQuery),
+}
+
+/// An EXPLAIN statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainDef {
+    /// The statement that is explained.
+    pub text: String,
+    /// Where it stands.
+    pub position: Position,
+    /// The explanation.
+    pub plan: String,
+}
+
+/// What SET statements said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `'on-error'`: what becomes of a row on which an expression fails.
+    pub on_error: OnError,
+    /// `'lanes'` or `'parallelism.default'`.
+    pub lanes: Option<usize>,
+    /// `'seed'` of RAND and UUID.
+    pub seed: Option<u64>,
+    /// `'pipeline.name'`.
+    pub name: Option<String>,
+    /// `'side-output.late'`: the table that gets rows that came too late.
+    pub late: Option<String>,
+    /// `'side-output.dead-letter'`: the table that gets rows on which an expression failed.
+    pub dead_letter: Option<String>,
+    /// `'side-output.bad-records'`: the table that gets records that could not be decoded.
+    pub bad_records: Option<String>,
+    /// `'allowed-lateness'` of windows, in milliseconds.
+    pub allowed_lateness_ms: i64,
+    /// `'table.exec.source.idle-timeout'`, in milliseconds.
+    pub idle_timeout_ms: Option<u64>,
+    /// `'table.local-time-zone'`, as written.
+    pub time_zone: Option<String>,
+    /// Settings of Flink's that change nothing here.
+    pub ignored: Vec<String>,
+}
+
+impl Pipeline {
+    /// The table of this name.
+    pub fn table(&self, name: &str) -> Option<&TableDef> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+impl TableDef {
+    /// An option's value.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find(|option| option.key == key).map(|option| option.value.as_str())
+    }
+
+    /// The columns that a query may name.
+    pub(crate) fn readable(&self) -> SchemaRef {
+        Arc::new(arrow_schema::Schema::new(self.columns.iter().map(|column| column.field.clone()).collect::<Vec<_>>()))
+    }
+
+    /// The columns that INSERT fills.
+    pub fn writable(&self) -> SchemaRef {
+        let fields: Vec<Field> = self
+            .columns
+            .iter()
+            .filter(|column| match &column.kind {
+                ColumnOrigin::Physical => true,
+                ColumnOrigin::Metadata { writable, .. } => *writable,
+                ColumnOrigin::Computed(_) => false,
+            })
+            .map(|column| column.field.clone())
+            .collect();
+        Arc::new(arrow_schema::Schema::new(fields))
+    }
+
+    /// Whether its connector can take rows back.
+    pub(crate) fn updates(&self) -> bool {
+        let format = self.option("format").or_else(|| self.option("value.format")).unwrap_or_default();
+        matches!(format, "debezium-json" | "canal-json" | "maxwell-json" | "ogg-json")
+            || self.option("connector").is_some_and(|connector| connector.starts_with("upsert"))
+            || self.option("changelog") == Some("true")
+    }
+}

@@ -1,0 +1,88 @@
+//! From what SQL's planner made to what is lowered: types made to fit, our casts put in, and the rules we trust.
+//!
+//! The list of rules is short on purpose: a rule is here when it cannot change the answer over a stream of changes, and
+//! when tests cover it. With no rules at all the same queries must give the same rows, which the rewrite oracle checks.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::ContextProvider;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
+use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
+
+use super::unnest;
+use crate::catalog::Catalog;
+use crate::functions::{Registry, replace_casts};
+
+/// Checks a plan, puts our casts in, and makes its types fit; nothing is optimised yet.
+pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
+    let plan = unnest::attach(plan)?;
+    let plan = with_our_casts(plan, catalog.functions())?;
+    let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
+    analyzer.execute_and_check(plan, catalog.options(), |_, _| {})
+}
+
+/// Replaces casts and types integer literals as Flink does, in every expression of the plan.
+fn with_our_casts(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan> {
+    let replaced = plan.transform_up(|node| {
+        let preserver = NamePreserver::new(&node);
+        let mapped = node.map_expressions(|expr| {
+            let name = preserver.save(&expr);
+            Ok(replace_casts(registry, expr)?.update_data(|expr| name.restore(expr)))
+        })?;
+        mapped.map_data(|node| match node {
+            LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build(),
+            other => other.recompute_schema(),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
+/// Optimises a checked plan; without `rules` it stays as it is.
+pub(crate) fn optimise(plan: LogicalPlan, config: &ConfigOptions, rules: bool) -> Result<LogicalPlan> {
+    if !rules {
+        return Ok(plan);
+    }
+    let context =
+        OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
+    Optimizer::with_rules(trusted()).optimize(plan, &context, |_, _| {})
+}
+
+fn trusted() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(RewriteSetComparison::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
+        Arc::new(ExtractEquijoinPredicate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(EliminateCrossJoin::new()),
+        Arc::new(FilterNullJoinKeys::default()),
+        Arc::new(EliminateOuterJoin::new()),
+        Arc::new(PushDownFilter::new()),
+        Arc::new(CommonSubexprEliminate::new()),
+        Arc::new(OptimizeProjections::new()),
+    ]
+}

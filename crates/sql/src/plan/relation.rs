@@ -1,0 +1,143 @@
+//! What stands in FROM and is no plain table: window table functions and UNNEST.
+
+use arrow_schema::DataType;
+use datafusion::common::{Column, DFSchema, ExprSchema, Result};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{Ident, TableFactor};
+use std::sync::Arc;
+use tidemill_base::{Position, suggest};
+use tidemill_circuit::plan::Window;
+
+use super::assign::{WINDOW_COLUMNS, WindowAssign};
+use super::unnest::UnnestCall;
+use crate::catalog::outside;
+use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
+use crate::error::Error;
+use crate::types::name_of;
+
+/// Plans window table functions and UNNEST.
+#[derive(Debug)]
+pub(crate) struct Relations;
+
+impl RelationPlanner for Relations {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        if let Some(call) = window_call(&relation) {
+            return window(call.map_err(outside)?, context);
+        }
+        match relation {
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset: false,
+                with_offset_alias: None,
+                with_ordinality,
+            } => {
+                let [list] = array_exprs.as_slice() else {
+                    let position = array_exprs.get(1).map(|expr| at(expr));
+                    let problem = "UNNEST takes one ARRAY or MAP".to_string();
+                    let help = Some("write one CROSS JOIN UNNEST for each".to_string());
+                    return Err(outside(Error::Plan { problem, position: position.flatten(), help }));
+                };
+                let list = context.sql_expr_to_logical_expr(list.clone(), &DFSchema::empty())?;
+                let data_type = match &list {
+                    Expr::OuterReferenceColumn(field, _) => field.data_type().clone(),
+                    other => other.get_type(&DFSchema::empty())?,
+                };
+                let plan = UnnestCall::plan(list, &data_type, with_ordinality)?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+fn at(node: &impl datafusion::sql::sqlparser::ast::Spanned) -> Option<Position> {
+    let start = node.span().start;
+    (start.line > 0).then_some(Position { line: start.line, column: start.column })
+}
+
+fn named_at(name: &Ident) -> Option<Position> {
+    let start = name.span.start;
+    (start.line > 0).then_some(Position { line: start.line, column: start.column })
+}
+
+fn window(call: WindowCall, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    let WindowCall { kind, input, partition_by, time, offset_millis, alias, position } = call;
+    let factor = match input {
+        WindowInput::Table(name) => TableFactor::Table {
+            name,
+            alias: None,
+            args: None,
+            with_hints: vec![],
+            version: None,
+            with_ordinality: false,
+            partitions: vec![],
+            json_path: None,
+            sample: None,
+            index_hints: vec![],
+        },
+        WindowInput::Query(subquery) => TableFactor::Derived { lateral: false, subquery, alias: None, sample: None },
+    };
+    let input = context.plan(factor)?;
+    let offset = offset_millis;
+    let window = match kind {
+        WindowKind::Tumble { size_millis } => Window::Tumble { size: size_millis, offset },
+        WindowKind::Hop { slide_millis, size_millis } => Window::Hop { slide: slide_millis, size: size_millis, offset },
+        WindowKind::Cumulate { step_millis, max_millis } => {
+            Window::Cumulate { step: step_millis, max: max_millis, offset }
+        }
+        WindowKind::Session { gap_millis } => Window::Session { gap: gap_millis },
+    };
+    for name in WINDOW_COLUMNS {
+        if input.schema().has_column_with_unqualified_name(name) {
+            return Err(outside(Error::Window {
+                problem: format!("the input of the window has a column {name} already"),
+                position,
+                help: Some("rename the column in a query or view below the window".to_string()),
+            }));
+        }
+    }
+    let column = column(&time, input.schema())?;
+    let data_type = input.schema().field_from_column(&column)?.data_type().clone();
+    if !matches!(data_type, DataType::Timestamp(..)) {
+        return Err(outside(no_time(&time, &data_type, position)));
+    }
+    let partition =
+        partition_by.iter().map(|name| Ok(Expr::Column(self::column(name, input.schema())?))).collect::<Result<_>>()?;
+    let position = named_at(&time).unwrap_or(position);
+    let node = WindowAssign::new(input, Expr::Column(column), partition, window, Some(position))?;
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+}
+
+fn no_time(time: &Ident, data_type: &DataType, position: Position) -> Error {
+    Error::Window {
+        problem: format!(
+            "{} is {} and no time: windows need a TIMESTAMP or TIMESTAMP_LTZ",
+            time.value,
+            name_of(data_type)
+        ),
+        position: named_at(time).unwrap_or(position),
+        help: Some(
+            "compute one in CREATE TABLE, such as ts AS TO_TIMESTAMP_LTZ(millis, 3), with a WATERMARK".to_string(),
+        ),
+    }
+}
+
+fn column(name: &Ident, schema: &DFSchema) -> Result<Column> {
+    let found = schema.qualified_fields_with_unqualified_name(&name.value);
+    if let [(qualifier, field)] = found.as_slice() {
+        return Ok(Column::new(qualifier.cloned(), field.name()));
+    }
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let help = match suggest::nearest(&name.value, names.clone()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => format!("its columns are {}", names.collect::<Vec<_>>().join(", ")),
+    };
+    Err(outside(Error::Unknown { what: "column", name: name.value.clone(), position: named_at(name), help: Some(help) }))
+}

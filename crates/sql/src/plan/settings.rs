@@ -1,0 +1,99 @@
+//! SET: what a pipeline can be told, and what Flink can be told that means nothing here.
+
+use tidemill_base::options::{self, Options};
+use tidemill_circuit::expr::OnError;
+
+use crate::error::Error;
+use crate::pipeline::Settings;
+use crate::statement::Setting;
+
+/// Settings of Flink's that tune how it runs and change no answer.
+const IGNORED: &[&str] = &[
+    "client.",
+    "cluster.",
+    "execution.",
+    "jobmanager.",
+    "metrics.",
+    "pipeline.",
+    "python.",
+    "rest.",
+    "restart-strategy",
+    "sql-client.",
+    "state.",
+    "table.exec.async-lookup.",
+    "table.exec.disabled-operators",
+    "table.exec.mini-batch.",
+    "table.exec.resource.",
+    "table.exec.shuffle-mode",
+    "table.exec.sink.",
+    "table.exec.sort.",
+    "table.exec.uid.",
+    "table.optimizer.",
+    "table.plan.",
+    "table.sql-dialect",
+    "taskmanager.",
+];
+
+/// Takes one SET into the settings.
+pub(crate) fn apply(settings: &mut Settings, set: &Setting) -> Result<(), Error> {
+    let pair = (set.key.clone(), set.value.clone());
+    let mut options = Options::new("SET", [pair]);
+    let taken = take(settings, &mut options);
+    let ignored = |key: &str| IGNORED.iter().any(|prefix| key.starts_with(prefix));
+    let wrong = |source: options::Error, position| Error::Options { source, position: Some(position) };
+    taken.map_err(|source| wrong(source, set.value_position))?;
+    match options.finish() {
+        Ok(()) => Ok(()),
+        Err(_) if ignored(&set.key) => {
+            settings.ignored.push(set.key.clone());
+            Ok(())
+        }
+        Err(source) => Err(wrong(source, set.key_position)),
+    }
+}
+
+fn take(settings: &mut Settings, options: &mut Options) -> Result<(), options::Error> {
+    let on_error = [("stop", OnError::Stop), ("dead-letter", OnError::DeadLetter), ("null", OnError::Null)];
+    set(&mut settings.on_error, options.choice("on-error", &on_error)?);
+    for key in ["lanes", "parallelism.default"] {
+        let lanes = options.parse(key, "a number of lanes, from 1 to 256", |value| {
+            value.parse().ok().filter(|lanes| (1..=256).contains(lanes))
+        })?;
+        settings.lanes = lanes.or(settings.lanes);
+    }
+    settings.seed = options.integer("seed")?.or(settings.seed);
+    for (key, slot) in [
+        ("pipeline.name", &mut settings.name),
+        ("side-output.late", &mut settings.late),
+        ("side-output.dead-letter", &mut settings.dead_letter),
+        ("side-output.bad-records", &mut settings.bad_records),
+    ] {
+        *slot = options.take(key).or(slot.take());
+    }
+    let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    set(&mut settings.allowed_lateness_ms, options.duration("allowed-lateness")?.map(millis));
+    let idle = options.duration("table.exec.source.idle-timeout")?;
+    if let Some(idle) = idle {
+        settings.idle_timeout_ms = u64::try_from(idle.as_millis()).ok().filter(|millis| *millis > 0);
+    }
+    let zone = options.parse("table.local-time-zone", "a time zone like 'Europe/Berlin' or 'UTC'", |value| {
+        value.parse::<chrono_tz::Tz>().ok().map(|_| value.to_string())
+    })?;
+    settings.time_zone = zone.or(settings.time_zone.take());
+    let keep = options.duration("table.exec.state.ttl")?;
+    if keep.is_some_and(|keep| !keep.is_zero()) {
+        return Err(options::Error::Invalid {
+            key: "table.exec.state.ttl".to_string(),
+            value: keep.map(|keep| format!("{keep:?}")).unwrap_or_default(),
+            expected: "'0': state that is dropped after a time makes wrong answers and is not supported yet"
+                .to_string(),
+        });
+    }
+    Ok(())
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
