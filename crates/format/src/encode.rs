@@ -3,6 +3,8 @@
 mod cells;
 mod json;
 
+#[cfg(test)]
+pub(crate) use cells::write_json_string;
 pub(crate) use cells::{Cells, Style};
 pub use json::{DebeziumEncoder, JsonEncoder};
 

@@ -29,7 +29,7 @@ pub struct ParquetRows {
     rows_total: u64,
 }
 
-/// Reads the columns of `schema` from a file (a [`std::fs::File`] or [`bytes::Bytes`]) in batches of `batch_rows` rows.
+/// Reads the columns of `schema` from a file (a [`std::fs::File`] or `bytes::Bytes`) in batches of `batch_rows` rows.
 ///
 /// # Errors
 /// [`Error::ParquetRead`] for a damaged file, [`Error::MissingColumn`] and [`Error::ColumnType`] when it is another table.

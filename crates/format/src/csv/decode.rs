@@ -96,7 +96,7 @@ impl Decoder for CsvDecoder {
         while at < block.len() && result.is_ok() {
             let end = self.splitter.next(block, at);
             let rows = self.batches.record.rows;
-            match self.read_record(&block[at..end]) {
+            match self.read_record(&block[at..end], end == block.len()) {
                 Ok(()) => {
                     self.batches.record.rows += 1;
                     self.batches.commit(place.record, &[1], "", out)?;
@@ -123,8 +123,8 @@ impl Decoder for CsvDecoder {
 
 impl CsvDecoder {
     /// Reads the record that was split last; a fault names its field.
-    fn read_record(&mut self, raw: &[u8]) -> Result<(), (usize, String)> {
-        if !raw.ends_with(b"\n") && self.is_open(raw) {
+    fn read_record(&mut self, raw: &[u8], is_last: bool) -> Result<(), (usize, String)> {
+        if is_last && self.is_open(raw) {
             return Err((0, "a quoted field has no closing quote".into()));
         }
         let text = self.splitter.text().map_err(|reason| (0, reason))?;

@@ -103,7 +103,8 @@ impl Parser<'_> {
         loop {
             let predicted = if self.rules.fast { shape.predict(self.bytes(), previous, at) } else { None };
             let key = match predicted {
-                Some(key) => key,
+                // A slot ends where a value began once; a space may stand there now.
+                Some(key) => Key { value_at: self.space(key.value_at), ..key },
                 None => match self.key(shape, previous, at)? {
                     Ok(key) => key,
                     Err(end) => {
@@ -435,12 +436,11 @@ impl Parser<'_> {
                 None => fault(at, format!("\\u{first:04x} is the second half of a surrogate pair without its first")),
             };
         }
-        if self.bytes().get(at + 6..at + 8) == Some(b"\\u") {
-            let second = self.hex4(at + 6)?;
-            let code = 0x10000 + ((first - 0xD800) << 10) + second.wrapping_sub(0xDC00);
-            if let (0xDC00..0xE000, Some(character)) = (second, char::from_u32(code)) {
-                return Ok((character, at + 12));
-            }
+        if self.bytes().get(at + 6..at + 8) == Some(b"\\u")
+            && let second @ 0xDC00..0xE000 = self.hex4(at + 6)?
+            && let Some(character) = char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
+        {
+            return Ok((character, at + 12));
         }
         fault(at, format!("\\u{first:04x} is the first half of a surrogate pair without its second"))
     }

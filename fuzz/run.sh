@@ -1,0 +1,7 @@
+#!/bin/sh
+# Runs each fuzz target for SECONDS (60): fuzz/run.sh [SECONDS]
+set -eu
+cd "$(dirname "$0")/.."
+for target in json; do
+    cargo run --release --locked --quiet -p tidemill-fuzz -- "$target" --seconds "${1:-60}"
+done

@@ -1,0 +1,3 @@
+//! What is fuzzed, one file a target.
+
+pub mod json;
