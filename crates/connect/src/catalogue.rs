@@ -1,0 +1,201 @@
+//! The connectors by name: a table's `WITH` options become a [`Connector`].
+//!
+//! Every option is understood here, before anything is opened: an unknown connector or option is an error that suggests
+//! the right one, whatever the table will be used as.
+
+use std::fmt;
+
+use arrow_schema::SchemaRef;
+use tidemill_base::options::Options;
+use tidemill_base::suggest;
+use tidemill_stage::Cancel;
+
+use crate::error::{Error, Role};
+use crate::sink::{Rows, Sink};
+use crate::source::Source;
+use crate::{blackhole, datagen, filesystem, http, nexmark, print, stdin};
+
+/// The connectors there are.
+pub const NAMES: [&str; 7] = ["filesystem", "stdin", "http", "datagen", "nexmark", "print", "blackhole"];
+
+/// Connectors that will come.
+const PLANNED: [&str; 8] =
+    ["kafka", "upsert-kafka", "jdbc", "pulsar", "kinesis", "elasticsearch-7", "mongodb", "mysql-cdc"];
+
+/// A table as it was declared.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its physical columns: neither computed nor metadata.
+    pub columns: SchemaRef,
+    /// The columns of `PARTITIONED BY`.
+    pub partitioned_by: Vec<String>,
+    /// The options of its `WITH` clause.
+    pub options: Vec<(String, String)>,
+}
+
+/// A table's connector, its options understood.
+pub struct Connector {
+    name: &'static str,
+    table: Table,
+    kind: Kind,
+}
+
+enum Kind {
+    Filesystem(filesystem::Options),
+    Stdin(stdin::Options),
+    Inbox(http::inbox::Options),
+    Push(http::push::Options),
+    Datagen(datagen::Options),
+    Nexmark(nexmark::Options),
+    Print(print::Options),
+    Blackhole(blackhole::Options),
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("name", &self.name).field("table", &self.table.name).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// Understands a table's options.
+    ///
+    /// # Errors
+    /// When the connector or an option is unknown, missing or wrong.
+    pub fn new(table: Table) -> Result<Connector, Error> {
+        let wrong = |error| Error::Options { table: table.name.clone(), error };
+        let mut options = Options::new(format!("table '{}'", table.name), table.options.iter().cloned());
+        let written = options.require("connector").map_err(wrong)?;
+        let Some(name) = NAMES.into_iter().find(|name| *name == written) else {
+            return Err(unknown(&table.name, written));
+        };
+        options.rename(format!("connector '{name}'"));
+        let kind = match name {
+            "filesystem" => filesystem::Options::take(&mut options).map(Kind::Filesystem),
+            "stdin" => stdin::Options::take(&mut options).map(Kind::Stdin),
+            "http" if table.options.iter().any(|(key, _)| key == "url") => {
+                http::push::Options::take(&mut options).map(Kind::Push)
+            }
+            "http" => http::inbox::Options::take(&mut options).map(Kind::Inbox),
+            "datagen" => datagen::Options::take(&mut options, &table.columns).map(Kind::Datagen),
+            "nexmark" => nexmark::Options::take(&mut options).map(Kind::Nexmark),
+            "print" => print::Options::take(&mut options).map(Kind::Print),
+            _ => blackhole::Options::take(&mut options).map(Kind::Blackhole),
+        };
+        let kind = kind.map_err(wrong)?;
+        options.finish().map_err(wrong)?;
+        Ok(Connector { name, table, kind })
+    }
+
+    /// Its name, such as `filesystem`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The table it was made for.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whether it can be read from.
+    pub fn is_source(&self) -> bool {
+        !matches!(self.kind, Kind::Push(_) | Kind::Print(_) | Kind::Blackhole(_))
+    }
+
+    /// Whether it can be written to.
+    pub fn is_sink(&self) -> bool {
+        matches!(self.kind, Kind::Filesystem(_) | Kind::Push(_) | Kind::Print(_) | Kind::Blackhole(_))
+    }
+
+    /// Whether reading it comes to an end by itself.
+    pub fn is_bounded(&self) -> bool {
+        match &self.kind {
+            Kind::Filesystem(options) => options.is_bounded(),
+            Kind::Stdin(_) => true,
+            Kind::Datagen(options) => options.is_bounded(),
+            Kind::Nexmark(options) => options.is_bounded(),
+            Kind::Inbox(_) | Kind::Push(_) | Kind::Print(_) | Kind::Blackhole(_) => false,
+        }
+    }
+
+    /// Whether no row read from it is ever taken back.
+    pub fn is_append_only(&self) -> bool {
+        match &self.kind {
+            Kind::Filesystem(options) => !options.format().takes_retractions(),
+            Kind::Stdin(options) => !options.format().takes_retractions(),
+            Kind::Inbox(options) => !options.format().takes_retractions(),
+            _ => true,
+        }
+    }
+
+    /// Whether rows written to it may be taken back.
+    pub fn takes_retractions(&self) -> bool {
+        match &self.kind {
+            Kind::Filesystem(options) => options.format().takes_retractions(),
+            Kind::Push(options) => options.format().takes_retractions(),
+            Kind::Print(_) | Kind::Blackhole(_) => true,
+            Kind::Stdin(_) | Kind::Inbox(_) | Kind::Datagen(_) | Kind::Nexmark(_) => false,
+        }
+    }
+
+    /// Opens it to be read; `decoded` are those of the table's columns that its blocks or decoders have to yield.
+    ///
+    /// # Errors
+    /// When it is no source, or cannot be one with these columns.
+    pub fn source(&self, decoded: SchemaRef) -> Result<Box<dyn Source>, Error> {
+        let table = self.table.name.as_str();
+        Ok(match &self.kind {
+            Kind::Filesystem(options) => Box::new(filesystem::Files::open(&self.table, options, decoded)?),
+            Kind::Stdin(options) => Box::new(stdin::Stdin::open(&self.table, options, decoded)?),
+            Kind::Inbox(options) => Box::new(http::inbox::Inbox::open(&self.table, options, decoded)?),
+            Kind::Datagen(options) => Box::new(datagen::Datagen::open(table, options, decoded)?),
+            Kind::Nexmark(options) => Box::new(nexmark::Nexmark::open(&self.table, options, decoded)?),
+            Kind::Push(_) => return Err(self.wrong_role("'http' with a 'url'", Role::Source)),
+            Kind::Print(_) | Kind::Blackhole(_) => {
+                return Err(self.wrong_role(&format!("'{}'", self.name), Role::Source));
+            }
+        })
+    }
+
+    /// Opens it to be written. `cancel` ends waits for the other side.
+    ///
+    /// # Errors
+    /// When it is no sink, cannot take these rows, or cannot be written to.
+    pub fn sink(&self, rows: Rows, cancel: &Cancel) -> Result<Box<dyn Sink>, Error> {
+        let table = self.table.name.as_str();
+        if self.is_sink() && rows.updating && !self.takes_retractions() {
+            let format = match &self.kind {
+                Kind::Filesystem(options) => options.format().name(),
+                Kind::Push(options) => options.format().name(),
+                _ => "none",
+            };
+            let what = format!("'{}' with 'format' = '{format}'", self.name);
+            return Err(Error::Retraction { table: table.to_string(), what });
+        }
+        Ok(match &self.kind {
+            Kind::Filesystem(options) => Box::new(filesystem::FileSink::open(&self.table, options, rows.schema)?),
+            Kind::Push(options) => Box::new(http::push::Push::open(table, options, rows.schema, cancel)?),
+            Kind::Print(options) => Box::new(print::Print::open(table, options, rows)?),
+            Kind::Blackhole(options) => Box::new(blackhole::Blackhole::open(options)),
+            Kind::Inbox(_) => return Err(self.wrong_role("'http' without a 'url'", Role::Sink)),
+            Kind::Stdin(_) | Kind::Datagen(_) | Kind::Nexmark(_) => {
+                return Err(self.wrong_role(&format!("'{}'", self.name), Role::Sink));
+            }
+        })
+    }
+
+    fn wrong_role(&self, what: &str, role: Role) -> Error {
+        Error::WrongRole { table: self.table.name.clone(), what: what.to_string(), role }
+    }
+}
+
+fn unknown(table: &str, connector: String) -> Error {
+    let table = table.to_string();
+    if PLANNED.contains(&connector.as_str()) {
+        return Error::NotBuiltYet { table, connector };
+    }
+    let suggestion = suggest::nearest(&connector, NAMES).map(str::to_string);
+    Error::UnknownConnector { table, connector, suggestion }
+}

@@ -1,0 +1,283 @@
+//! [`FileSink`]: writes rows to files in a folder, or in a folder for each value of the `PARTITIONED BY` columns.
+//!
+//! A file gets its name when it is whole: when it has grown to `'sink.rolling-policy.file-size'`, or at the end. What an
+//! aborted run leaves is whole files only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, UInt32Array};
+use arrow_schema::{DataType, SchemaRef};
+use tidemill_circuit::Delta;
+use tidemill_format::Format;
+
+use super::part::{self, Part};
+use crate::catalogue::Table;
+use crate::error::{Error, Role};
+use crate::sink::{self, Sink, SinkSummary};
+
+/// The most files that are being written at a time; beyond, the one longest unused is completed.
+const OPEN_MAX: usize = 256;
+
+/// A folder as a sink.
+pub struct FileSink {
+    table: String,
+    options: super::Options,
+    /// The columns that make the folder, by index.
+    partitioned_by: Vec<usize>,
+    /// The columns that are written, by index, and their schema.
+    written: Vec<usize>,
+    schema: SchemaRef,
+    open: BTreeMap<PathBuf, Open>,
+    /// The number of the next file in each folder that rows went to.
+    numbers: BTreeMap<PathBuf, u32>,
+    writes: u64,
+    summary: SinkSummary,
+}
+
+struct Open {
+    part: Part,
+    last_write: u64,
+}
+
+impl FileSink {
+    pub(crate) fn open(table: &Table, options: &super::Options, rows: SchemaRef) -> Result<Self, Error> {
+        let partitioned_by = partition_columns(table, &rows)?;
+        let written: Vec<usize> = (0..rows.fields().len()).filter(|index| !partitioned_by.contains(index)).collect();
+        let wrong = |error| Error::Format { table: table.name.clone(), path: None, error };
+        let schema: SchemaRef = rows.project(&written).map_err(|error| wrong(error.into()))?.into();
+        options.format.encoder(schema.clone()).map_err(wrong)?;
+        prepare(&table.name, &options.path)?;
+        Ok(FileSink {
+            table: table.name.clone(),
+            options: options.clone(),
+            partitioned_by,
+            written,
+            schema,
+            open: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            writes: 0,
+            summary: SinkSummary::default(),
+        })
+    }
+
+    fn write_to(&mut self, folder: PathBuf, delta: &Delta) -> Result<(), Error> {
+        self.writes += 1;
+        if !self.open.contains_key(&folder) {
+            self.make_room()?;
+            let part = self.create(&folder)?;
+            self.open.insert(folder.clone(), Open { part, last_write: 0 });
+        }
+        let Some(open) = self.open.get_mut(&folder) else { return Ok(()) };
+        open.last_write = self.writes;
+        let batch = delta.batch().project(&self.written).map_err(|error| Error::Format {
+            table: self.table.clone(),
+            path: None,
+            error: error.into(),
+        })?;
+        open.part.write(&batch, delta.weights())?;
+        if open.part.bytes() >= self.options.roll_bytes {
+            self.complete(&folder)?;
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, folder: &Path) -> Result<Part, Error> {
+        if !self.partitioned_by.is_empty() {
+            let made = fs::create_dir_all(folder);
+            made.map_err(|error| Error::io(&self.table, Role::Sink, "create", folder, error))?;
+        }
+        let number = self.numbers.entry(folder.to_path_buf()).or_default();
+        Part::create(&self.table, folder, number, &self.options.format, &self.schema)
+    }
+
+    fn make_room(&mut self) -> Result<(), Error> {
+        if self.open.len() < OPEN_MAX {
+            return Ok(());
+        }
+        let oldest = self.open.iter().min_by_key(|(_, open)| open.last_write).map(|(folder, _)| folder.clone());
+        oldest.map_or(Ok(()), |folder| self.complete(&folder))
+    }
+
+    fn complete(&mut self, folder: &Path) -> Result<(), Error> {
+        let Some(Open { mut part, .. }) = self.open.remove(folder) else { return Ok(()) };
+        part.seal()?;
+        self.summary.bytes += part.publish()?;
+        self.summary.pieces += 1;
+        Ok(())
+    }
+
+    fn roll_by_age(&mut self) -> Result<(), Error> {
+        let Some(limit) = self.options.roll_after else { return Ok(()) };
+        let old = self.open.iter().filter(|(_, open)| open.part.age() >= limit);
+        let old: Vec<_> = old.map(|(folder, _)| folder.clone()).collect();
+        old.iter().try_for_each(|folder| self.complete(folder))
+    }
+
+    /// The rows of each folder, in their order.
+    fn by_folder(&self, delta: &Delta) -> Result<BTreeMap<PathBuf, Vec<u32>>, Error> {
+        let mut columns = Vec::with_capacity(self.partitioned_by.len());
+        for index in &self.partitioned_by {
+            let name = delta.schema().field(*index).name().clone();
+            let text = arrow_cast::cast(delta.column(*index), &DataType::Utf8).map_err(|error| Error::Format {
+                table: self.table.clone(),
+                path: None,
+                error: error.into(),
+            })?;
+            columns.push((escape(&name), text));
+        }
+        let mut folders: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let mut folder = String::new();
+        for row in 0..delta.rows() {
+            folder.clear();
+            for (name, text) in &columns {
+                let text = text.as_string::<i32>();
+                let value = if text.is_null(row) { "" } else { text.value(row) };
+                folder.push_str(name);
+                folder.push('=');
+                folder.push_str(&if value.is_empty() { self.options.default_partition.clone() } else { escape(value) });
+                folder.push('/');
+            }
+            match folders.get_mut(&folder) {
+                Some(rows) => rows.push(row as u32),
+                None => {
+                    folders.insert(folder.clone(), vec![row as u32]);
+                }
+            }
+        }
+        Ok(folders.into_iter().map(|(folder, rows)| (self.options.path.join(folder), rows)).collect())
+    }
+
+    fn write_success_files(&self) -> Result<(), Error> {
+        let Some(name) = &self.options.success_file else { return Ok(()) };
+        let folders: BTreeSet<_> = self.numbers.keys().collect();
+        for path in folders.into_iter().map(|folder| folder.join(name)) {
+            let made = File::create(&path).and_then(|file| file.sync_all());
+            made.map_err(|error| Error::io(&self.table, Role::Sink, "create", &path, error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
+        if !self.takes_retractions() {
+            sink::refuse_retractions(&self.table, &part::what(&self.options.format), rows)?;
+        }
+        for delta in rows.iter().filter(|delta| !delta.is_empty()) {
+            if self.partitioned_by.is_empty() {
+                self.write_to(self.options.path.clone(), delta)?;
+                continue;
+            }
+            for (folder, rows) in self.by_folder(delta)? {
+                let taken =
+                    if rows.len() == delta.rows() { Ok(delta.clone()) } else { delta.take(&UInt32Array::from(rows)) };
+                let taken = taken.map_err(|error| Error::Format {
+                    table: self.table.clone(),
+                    path: None,
+                    error: error.into(),
+                })?;
+                self.write_to(folder, &taken)?;
+            }
+        }
+        self.summary.rows += sink::entries(rows);
+        self.roll_by_age()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<SinkSummary, Error> {
+        // All are made durable before the first gets its name, so that a full disk leaves none or all of the last ones.
+        for open in self.open.values_mut() {
+            open.part.seal()?;
+        }
+        for (_, Open { part, .. }) in std::mem::take(&mut self.open) {
+            self.summary.bytes += part.publish()?;
+            self.summary.pieces += 1;
+        }
+        self.write_success_files()?;
+        Ok(self.summary)
+    }
+
+    fn abort(self: Box<Self>) {}
+
+    fn takes_retractions(&self) -> bool {
+        matches!(self.options.format, Format::DebeziumJson(_))
+    }
+}
+
+fn partition_columns(table: &Table, rows: &SchemaRef) -> Result<Vec<usize>, Error> {
+    // Rows come with the table's columns in order; a query may call them otherwise.
+    let find = |name: &String| {
+        let index = table.columns.index_of(name).ok().filter(|index| *index < rows.fields().len());
+        index.ok_or_else(|| Error::Schema {
+            table: table.name.clone(),
+            message: format!("there is no column '{name}' to partition by"),
+            help: "name columns of the table in PARTITIONED BY".to_string(),
+        })
+    };
+    let columns = table.partitioned_by.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    if !columns.is_empty() && columns.len() >= rows.fields().len() {
+        return Err(Error::Schema {
+            table: table.name.clone(),
+            message: "all columns are in PARTITIONED BY, so that nothing is left to write".to_string(),
+            help: "leave out at least one column".to_string(),
+        });
+    }
+    Ok(columns)
+}
+
+/// Makes sure that `folder` is there and can be written to, before any row comes.
+fn prepare(table: &str, folder: &Path) -> Result<(), Error> {
+    let failed = |action, path: &Path, error| Error::io(table, Role::Sink, action, path, error);
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            let error = io::Error::new(io::ErrorKind::NotADirectory, "it is a file, and a sink's 'path' is a folder");
+            return Err(failed("write files to", folder, error));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(failed("create", folder.parent().unwrap_or(folder), error));
+            }
+            made => made.map_err(|error| failed("create", folder, error))?,
+        },
+        Err(error) => return Err(failed("write files to", folder, error)),
+    }
+    let probe = folder.join(".tidemill-probe.tmp");
+    match File::options().write(true).create_new(true).open(&probe) {
+        Ok(_) => fs::remove_file(&probe).map_err(|error| failed("write files to", folder, error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed("write files to", folder, error)),
+    }
+}
+
+/// A name or value as part of a path: what a path or Hive could misread becomes `%XX`.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        let special = character.is_ascii_control() || "\"#%'*/:=?\\{}[]^".contains(character);
+        if special || (escaped.is_empty() && character == '.') {
+            escaped.push_str(&format!("%{:02X}", character as u32));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_path_could_misread() {
+        let check = |text: &str, expected: &str| assert_eq!(escape(text), expected);
+        check("2024-01-01", "2024-01-01");
+        check("a/b=c", "a%2Fb%3Dc");
+        check("00:15", "00%3A15");
+        check("..", "%2E.");
+        check("Zürich", "Zürich");
+    }
+}

@@ -1,0 +1,323 @@
+//! [`Inbox`]: a source that is filled from above through an [`InboxHandle`].
+//!
+//! The queue is bounded by rows and never waits: when it is full the gateway answers 429. What was accepted is handed on
+//! even after a graceful stop was asked for; nothing is accepted from then on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow_schema::SchemaRef;
+use crossbeam_channel::{Receiver, Sender as Bell, bounded};
+use tidemill_base::options::{self, Options as Pairs};
+use tidemill_circuit::decode::{Block, BlockData, MakeDecoder};
+use tidemill_format::Format;
+use tidemill_stage::{Cancel, Halt, Sender};
+
+use crate::catalogue::Table;
+use crate::decode;
+use crate::error::Error;
+use crate::source::{Origin, Replay, Source, SourceEvent};
+
+/// Records that may wait.
+const RECORDS_MAX: u64 = 262_144;
+
+/// Bytes that may wait.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// What the options of `'connector' = 'http'` without a `'url'` say.
+#[derive(Debug, Clone)]
+pub struct Options {
+    format: Format,
+    records_max: u64,
+    bytes_max: u64,
+}
+
+impl Options {
+    pub(crate) fn take(options: &mut Pairs) -> Result<Self, options::Error> {
+        // 'url' belongs to the other direction; naming it here lets a misspelt one be recognised.
+        options.take("url");
+        let format = match options.take("format") {
+            None => Format::named("json", options)?,
+            Some(name) if name != "parquet" => Format::named(&name, options)?,
+            Some(_) => None,
+        };
+        let format = format.ok_or_else(|| options::Error::Invalid {
+            key: "format".to_string(),
+            value: "parquet".to_string(),
+            expected: "one of 'json', 'csv', 'debezium-json'".to_string(),
+        })?;
+        Ok(Options {
+            format,
+            records_max: options.integer("inbox.rows")?.unwrap_or(RECORDS_MAX).max(1),
+            bytes_max: options.size("inbox.bytes")?.unwrap_or(BYTES_MAX).max(1),
+        })
+    }
+
+    pub(crate) fn format(&self) -> &Format {
+        &self.format
+    }
+}
+
+/// Records that were taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// How many records were taken in before them.
+    pub offset: u64,
+}
+
+/// Why records were not taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The engine has not yet taken what waits: send them again later.
+    #[error("{records} records wait already")]
+    Waiting {
+        /// The records that wait.
+        records: u64,
+    },
+    /// More at once than the inbox ever holds: send fewer at a time.
+    #[error("{records} records or {bytes} bytes are more than the inbox holds")]
+    TooLarge {
+        /// The records that were sent.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// The source has stopped.
+    #[error("the pipeline is stopping")]
+    Closed,
+}
+
+/// How the gateway fills an inbox; clones fill the same one.
+#[derive(Debug, Clone)]
+pub struct InboxHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Holds a token when something came since the reader looked last.
+    bell: Bell<()>,
+    records_max: u64,
+    bytes_max: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    blocks: VecDeque<Block>,
+    waiting_records: u64,
+    waiting_bytes: u64,
+    /// Records taken in since the start.
+    accepted: u64,
+    closed: bool,
+}
+
+impl InboxHandle {
+    /// Takes records in, or says at once why not. `data` is whole records, or rows of the source's decoded columns.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room or the source has stopped; nothing was taken in then.
+    pub fn try_push(&self, data: BlockData, records: u32) -> Result<Accepted, Full> {
+        let bytes = bytes(&data);
+        let count = u64::from(records);
+        let mut queue = self.shared.lock();
+        if queue.closed {
+            return Err(Full::Closed);
+        }
+        if count > self.shared.records_max || bytes > self.shared.bytes_max {
+            return Err(Full::TooLarge { records: count, bytes });
+        }
+        let room = queue.waiting_records + count <= self.shared.records_max
+            && queue.waiting_bytes + bytes <= self.shared.bytes_max;
+        if !room {
+            return Err(Full::Waiting { records: queue.waiting_records });
+        }
+        let offset = queue.accepted;
+        queue.accepted += count;
+        queue.waiting_records += count;
+        queue.waiting_bytes += bytes;
+        let to = queue.accepted;
+        queue.blocks.push_back(Block { partition: 0, from: offset, to, first_record: offset, records, data });
+        drop(queue);
+        // A bell that rings already needs no second ring.
+        let _ = self.shared.bell.try_send(());
+        Ok(Accepted { offset })
+    }
+
+    /// Whether there is room for more, asked before the records are read at all.
+    ///
+    /// # Errors
+    /// [`Full`] when there is none or the source has stopped.
+    pub fn room(&self) -> Result<(), Full> {
+        let queue = self.shared.lock();
+        if queue.closed {
+            return Err(Full::Closed);
+        }
+        if queue.waiting_records >= self.shared.records_max || queue.waiting_bytes >= self.shared.bytes_max {
+            return Err(Full::Waiting { records: queue.waiting_records });
+        }
+        Ok(())
+    }
+
+    /// The records that wait.
+    pub fn waiting(&self) -> u64 {
+        self.shared.lock().waiting_records
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<Block> {
+        let mut queue = self.lock();
+        let block = queue.blocks.pop_front()?;
+        queue.waiting_records -= u64::from(block.records);
+        queue.waiting_bytes -= bytes(&block.data);
+        Some(block)
+    }
+}
+
+fn bytes(data: &BlockData) -> u64 {
+    match data {
+        BlockData::Bytes(bytes) => bytes.len() as u64,
+        BlockData::Rows(delta) => delta.batch().get_array_memory_size() as u64,
+    }
+}
+
+/// An inbox as a source.
+pub struct Inbox {
+    table: String,
+    decoder: MakeDecoder,
+    handle: InboxHandle,
+    bell: Receiver<()>,
+}
+
+impl Inbox {
+    pub(crate) fn open(table: &Table, options: &Options, decoded: SchemaRef) -> Result<Self, Error> {
+        let decoder = decode::decoder(table, &options.format, &decoded, None)?;
+        let (ring, bell) = bounded(1);
+        let (records_max, bytes_max) = (options.records_max, options.bytes_max);
+        let shared = Shared { queue: Mutex::default(), bell: ring, records_max, bytes_max };
+        Ok(Inbox { table: table.name.clone(), decoder, handle: InboxHandle { shared: Arc::new(shared) }, bell })
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.handle.shared.lock().closed = true;
+    }
+}
+
+impl Source for Inbox {
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn decoder(&self) -> Option<MakeDecoder> {
+        Some(self.decoder.clone())
+    }
+
+    fn inbox(&self) -> Option<InboxHandle> {
+        Some(self.handle.clone())
+    }
+
+    fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
+        let shared = &self.handle.shared;
+        events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("http") })?;
+        loop {
+            while let Some(block) = shared.pop() {
+                events.send(SourceEvent::Block(block))?;
+            }
+            let closed = shared.lock().closed;
+            if closed {
+                return Ok(());
+            }
+            crossbeam_channel::select_biased! {
+                // Once closed nothing is accepted, and one more round takes what was.
+                recv(cancel.drain_signal()) -> _ => shared.lock().closed = true,
+                recv(self.bell) -> _ => {}
+            }
+        }
+    }
+
+    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
+        Err(Error::NotReplayable { table: self.table.clone(), what: "'http' without a journal".to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema};
+    use tidemill_stage::Graph;
+
+    use super::*;
+
+    fn open(pairs: &[(&str, &str)]) -> Inbox {
+        let columns = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let table = Table { name: "t".into(), columns: columns.clone(), partitioned_by: vec![], options: vec![] };
+        let pairs = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let options = Options::take(&mut Pairs::new("connector 'http'", pairs)).expect("good options");
+        Inbox::open(&table, &options, columns).expect("json is a stream")
+    }
+
+    fn push(handle: &InboxHandle, records: u32) -> Result<Accepted, Full> {
+        handle.try_push(BlockData::Bytes("{\"a\": 1}\n".repeat(records as usize).into()), records)
+    }
+
+    #[test]
+    fn pushes_back_when_full() {
+        let inbox = open(&[("inbox.rows", "10")]);
+        let handle = inbox.inbox().expect("it is an inbox");
+        assert_eq!(push(&handle, 6), Ok(Accepted { offset: 0 }));
+        assert_eq!(push(&handle, 4), Ok(Accepted { offset: 6 }));
+        assert_eq!(push(&handle, 1), Err(Full::Waiting { records: 10 }));
+        assert!(matches!(push(&handle, 11), Err(Full::TooLarge { records: 11, .. })));
+        drop(inbox);
+        assert_eq!(push(&handle, 1), Err(Full::Closed));
+    }
+
+    #[test]
+    fn what_was_accepted_is_handed_on_after_a_stop() {
+        for seed in 0..50 {
+            let inbox = open(&[("inbox.rows", "1000")]);
+            let handle = inbox.inbox().expect("it is an inbox");
+            let cancel = Cancel::new();
+            let mut graph = Graph::new(&cancel, 2);
+            let events = graph.source("inbox", move |out, cancel| Box::new(inbox).read(out, cancel));
+            let (count, taken) = bounded(1);
+            graph.sink("count", events, move |input, _| {
+                let (mut records, mut at) = (0, 0);
+                while let Some(event) = input.recv()? {
+                    if let SourceEvent::Block(block) = event {
+                        assert_eq!(block.from, at);
+                        (at, records) = (block.to, records + u64::from(block.records));
+                    }
+                }
+                let _ = count.send(records);
+                Ok(())
+            });
+            let stopper = cancel.clone();
+            let gateway = std::thread::spawn(move || {
+                let mut accepted = 0;
+                for turn in 0.. {
+                    if turn == seed * 7 {
+                        stopper.drain();
+                    }
+                    match push(&handle, 1) {
+                        Ok(_) => accepted += 1,
+                        Err(Full::Closed) => return accepted,
+                        Err(_) => std::thread::yield_now(),
+                    }
+                }
+                accepted
+            });
+            graph.run().expect("a graceful stop");
+            let accepted: u64 = gateway.join().expect("it ends when the inbox closes");
+            assert_eq!(taken.recv(), Ok(accepted));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Prints rows for people: an aligned table, or JSON lines, as each step gives them.
+//!
+//! Rows of a query that updates carry what happens to them: `+I`, `-U`, `+U`, `-D`. An update is a row taken back and a
+//! row added under the same key in one step.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+use arrow_array::ArrayRef;
+use tidemill_base::options::{self, Options as Pairs};
+use tidemill_circuit::Delta;
+use tidemill_circuit::key::KeyEncoder;
+use tidemill_format::table::{Op, TableWriter};
+use tidemill_format::{Encoder, Format, JsonOptions};
+
+use crate::error::{Error, Role};
+use crate::sink::{self, Rows, Sink, SinkSummary};
+
+/// What the options of `'connector' = 'print'` say.
+#[derive(Debug, Clone)]
+pub struct Options {
+    json: Option<JsonOptions>,
+    to_stderr: bool,
+    identifier: Option<String>,
+}
+
+impl Options {
+    pub(crate) fn take(options: &mut Pairs) -> Result<Self, options::Error> {
+        let json = match options.take("format").as_deref() {
+            None | Some("table") => None,
+            Some("json") => match Format::named("json", options)? {
+                Some(Format::Json(json)) => Some(json),
+                _ => None,
+            },
+            Some(value) => {
+                let (key, value) = ("format".to_string(), value.to_string());
+                return Err(options::Error::Invalid { key, value, expected: "'table' or 'json'".to_string() });
+            }
+        };
+        let to = options.choice("print.to", &[("stdout", false), ("stderr", true)])?;
+        let standard_error = options.boolean("standard-error")?;
+        Ok(Options {
+            json,
+            to_stderr: to.or(standard_error).unwrap_or_default(),
+            identifier: options.take("print-identifier"),
+        })
+    }
+}
+
+/// A terminal as a sink.
+pub struct Print {
+    table: String,
+    to: &'static str,
+    out: Box<dyn Write + Send>,
+    writer: Writer,
+    identifier: String,
+    key: Option<Vec<usize>>,
+    updating: bool,
+    summary: SinkSummary,
+}
+
+enum Writer {
+    Table(TableWriter),
+    Json(Box<dyn Encoder>),
+}
+
+impl Print {
+    pub(crate) fn open(table: &str, options: &Options, rows: Rows) -> Result<Self, Error> {
+        let (to, out): (_, Box<dyn Write + Send>) = if options.to_stderr {
+            ("standard error", Box::new(io::stderr()))
+        } else {
+            ("standard output", Box::new(io::stdout()))
+        };
+        Print::over(table, options, rows, to, out)
+    }
+
+    fn over(
+        table: &str,
+        options: &Options,
+        rows: Rows,
+        to: &'static str,
+        out: Box<dyn Write + Send>,
+    ) -> Result<Self, Error> {
+        let wrong = |error| Error::Format { table: table.to_string(), path: None, error };
+        let writer = match options.json {
+            None => Writer::Table(TableWriter::new(&rows.schema, rows.updating)),
+            Some(json) => Writer::Json(Format::Json(json).encoder(rows.schema.clone()).map_err(wrong)?),
+        };
+        let identifier = options.identifier.as_ref().map(|identifier| format!("{identifier}> ")).unwrap_or_default();
+        let (table, updating, key) = (table.to_string(), rows.updating, rows.key);
+        Ok(Print { table, to, out, writer, identifier, key, updating, summary: SinkSummary::default() })
+    }
+
+    fn write_delta(&mut self, delta: &Delta, ops: &[Op], text: &mut String) -> Result<(), tidemill_format::Error> {
+        match &mut self.writer {
+            Writer::Table(writer) => {
+                let repeated = repeat(delta, ops)?;
+                writer.write(repeated.0.batch(), self.updating.then_some(repeated.1.as_slice()), text)
+            }
+            Writer::Json(encoder) => {
+                let mut line = Vec::new();
+                for (row, op) in ops.iter().enumerate() {
+                    line.clear();
+                    encoder.encode(&delta.batch().slice(row, 1), None, &mut line)?;
+                    let json = String::from_utf8_lossy(&line);
+                    for _ in 0..delta.weight(row).unsigned_abs() {
+                        text.push_str(&if self.updating { with_op(&json, *op) } else { json.to_string() });
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sink for Print {
+    fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
+        let updates = self.key.as_ref().map_or_else(Updates::default, |key| Updates::of(rows, key));
+        let mut text = String::new();
+        for delta in rows {
+            let ops = updates.ops(delta, self.key.as_deref().unwrap_or_default());
+            self.write_delta(delta, &ops, &mut text).map_err(|error| Error::Format {
+                table: self.table.clone(),
+                path: None,
+                error,
+            })?;
+        }
+        if !self.identifier.is_empty() {
+            text = text.lines().map(|line| format!("{}{line}\n", self.identifier)).collect();
+        }
+        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        written.map_err(|error| Error::io(&self.table, Role::Sink, "write to", Path::new(self.to), error))?;
+        self.summary.rows += sink::entries(rows);
+        self.summary.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<SinkSummary, Error> {
+        Ok(self.summary)
+    }
+
+    fn abort(self: Box<Self>) {}
+
+    fn takes_retractions(&self) -> bool {
+        true
+    }
+}
+
+/// The keys, by hash, under which a step both takes a row back and adds one.
+#[derive(Default)]
+struct Updates(HashSet<u64>);
+
+impl Updates {
+    fn of(rows: &[Delta], key: &[usize]) -> Self {
+        let (mut added, mut removed) = (HashSet::new(), HashSet::new());
+        for delta in rows {
+            for (row, hash) in hashes(delta, key).into_iter().enumerate() {
+                if delta.weight(row) < 0 {
+                    removed.insert(hash)
+                } else {
+                    added.insert(hash)
+                };
+            }
+        }
+        Updates(added.intersection(&removed).copied().collect())
+    }
+
+    fn ops(&self, delta: &Delta, key: &[usize]) -> Vec<Op> {
+        let hashes = if self.0.is_empty() { Vec::new() } else { hashes(delta, key) };
+        let op = |row: usize| {
+            let update = hashes.get(row).is_some_and(|hash| self.0.contains(hash));
+            match (delta.weight(row) < 0, update) {
+                (true, true) => Op::UpdateBefore,
+                (true, false) => Op::Delete,
+                (false, true) => Op::UpdateAfter,
+                (false, false) => Op::Insert,
+            }
+        };
+        (0..delta.rows()).map(op).collect()
+    }
+}
+
+/// The hash of each row's key; nothing for keys of types that have none.
+fn hashes(delta: &Delta, key: &[usize]) -> Vec<u64> {
+    let columns: Vec<ArrayRef> = key.iter().map(|index| delta.column(*index).clone()).collect();
+    let types = columns.iter().map(|column| column.data_type().clone()).collect();
+    KeyEncoder::new(types).map_or_else(Vec::new, |encoder| encoder.encode(&columns, delta.rows()).hashes())
+}
+
+/// The rows, each as often as its weight says.
+fn repeat(delta: &Delta, ops: &[Op]) -> Result<(Delta, Vec<Op>), tidemill_format::Error> {
+    let Some(weights) = delta.weights().filter(|weights| weights.iter().any(|weight| weight.unsigned_abs() != 1))
+    else {
+        return Ok((delta.clone(), ops.to_vec()));
+    };
+    let rows = weights.iter().enumerate();
+    let indices: Vec<u32> =
+        rows.flat_map(|(row, weight)| std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize)).collect();
+    let ops = indices.iter().map(|row| ops[*row as usize]).collect();
+    Ok((delta.take(&indices.into())?, ops))
+}
+
+/// A JSON object with what happens to the row as its first key.
+fn with_op(json: &str, op: Op) -> String {
+    let rest = json.strip_prefix('{').unwrap_or(json);
+    let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+    format!("{{\"op\":\"{}\"{comma}{rest}", op.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use arrow_array::{Int64Array, RecordBatch, StringArray};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn delta(rows: &[(&str, i64, i64)]) -> Delta {
+        let names = StringArray::from_iter_values(rows.iter().map(|row| row.0));
+        let counts = Int64Array::from_iter_values(rows.iter().map(|row| row.1));
+        let columns = [("name", Arc::new(names) as ArrayRef), ("n", Arc::new(counts) as ArrayRef)];
+        let batch = RecordBatch::try_from_iter(columns).expect("two columns of one length");
+        Delta::weighted(batch, rows.iter().map(|row| row.2).collect())
+    }
+
+    fn check(options: &[(&str, &str)], updating: bool, steps: &[&[(&str, i64, i64)]], expected: &str) {
+        let pairs = options.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let mut options = Pairs::new("connector 'print'", pairs);
+        let read = Options::take(&mut options).expect("good options");
+        options.finish().expect("all options are known");
+        let out = Shared::default();
+        let rows = Rows { schema: delta(&[]).schema(), key: Some(vec![0]), updating };
+        let mut print = Print::over("t", &read, rows, "out", Box::new(out.clone())).expect("plain types");
+        for (step, rows) in steps.iter().enumerate() {
+            print.write(step as u64, &[delta(rows)]).expect("memory takes all");
+        }
+        Box::new(print).finish().expect("nothing to finish");
+        assert_eq!(String::from_utf8_lossy(&out.0.lock().unwrap()), expected);
+    }
+
+    #[test]
+    fn prints_a_table() {
+        check(&[], false, &[&[("a", 1, 1), ("bc", 20, 1)]], "name |  n\n-----+---\na    |  1\nbc   | 20\n");
+    }
+
+    #[test]
+    fn marks_what_happens_to_rows() {
+        let steps: [&[(&str, i64, i64)]; 2] = [&[("a", 1, 1)], &[("a", 1, -1), ("a", 2, 1), ("b", 5, 2), ("c", 7, -1)]];
+        check(
+            &[],
+            true,
+            &steps,
+            "op | name | n\n---+------+--\n+I | a    | 1\n-U | a    | 1\n+U | a    | 2\n+I | b    | 5\n+I | b    | 5\n-D | c    | 7\n",
+        );
+        check(
+            &[("format", "json")],
+            true,
+            &steps,
+            "{\"op\":\"+I\",\"name\":\"a\",\"n\":1}\n{\"op\":\"-U\",\"name\":\"a\",\"n\":1}\n{\"op\":\"+U\",\"name\":\"a\",\"n\":2}\n\
+             {\"op\":\"+I\",\"name\":\"b\",\"n\":5}\n{\"op\":\"+I\",\"name\":\"b\",\"n\":5}\n{\"op\":\"-D\",\"name\":\"c\",\"n\":7}\n",
+        );
+    }
+
+    #[test]
+    fn prints_json_lines_with_an_identifier() {
+        check(
+            &[("format", "json"), ("print-identifier", "x"), ("standard-error", "true")],
+            false,
+            &[&[("a", 1, 1)]],
+            "x> {\"name\":\"a\",\"n\":1}\n",
+        );
+    }
+}

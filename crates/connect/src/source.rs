@@ -1,0 +1,90 @@
+//! [`Source`]: what sends events into a circuit, and how its input is read again.
+
+use serde::{Deserialize, Serialize};
+use tidemill_circuit::decode::{Block, MakeDecoder};
+use tidemill_circuit::step::BlockRange;
+use tidemill_stage::{Cancel, Halt, Sender};
+
+use crate::error::Error;
+use crate::http::inbox::InboxHandle;
+
+/// News of a source, in order: a partition opens, gives blocks and ends; nothing comes after `Complete`.
+#[derive(Debug, Clone)]
+pub enum SourceEvent {
+    /// A partition is there. All those of a bounded source open before its first block.
+    Opened {
+        /// Its number, from 0 in the order in which they open.
+        partition: u32,
+        /// What it is, for the record of a run.
+        origin: Origin,
+    },
+    /// Records of an open partition.
+    Block(Block),
+    /// A partition gives no more blocks.
+    Ended {
+        /// Its number.
+        partition: u32,
+    },
+    /// No partition will come or give any more. A source that was stopped does not say this.
+    Complete,
+}
+
+/// What a partition is: enough to find it again, and to see whether it has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The path of a file, or the connector's name.
+    pub name: String,
+    /// The file's bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When the file was changed last, milliseconds UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<i64>,
+    /// Hashes of the file's first and last 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+impl Origin {
+    /// A partition that is no file.
+    pub(crate) fn named(name: &str) -> Self {
+        Origin { name: name.to_string(), size: None, modified: None, digest: None }
+    }
+}
+
+/// Where events come from.
+pub trait Source: Send {
+    /// Whether it comes to an end by itself.
+    fn is_bounded(&self) -> bool;
+
+    /// Makes the decoder of its blocks for a lane; none when its blocks are rows already.
+    fn decoder(&self) -> Option<MakeDecoder> {
+        None
+    }
+
+    /// How the gateway fills it, when it is an inbox.
+    fn inbox(&self) -> Option<InboxHandle> {
+        None
+    }
+
+    /// Reads until the end, or until a stop is asked for; what has been sent before counts. This is a stage's work.
+    ///
+    /// # Errors
+    /// What stands in the way of reading on.
+    fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt>;
+
+    /// Reads recorded ranges again. `origins` are the partitions as they were recorded.
+    ///
+    /// # Errors
+    /// [`Error::NotReplayable`] when the source cannot, [`Error::Changed`] when it is another than it was.
+    fn replay(self: Box<Self>, origins: &[Origin]) -> Result<Box<dyn Replay>, Error>;
+}
+
+/// A source that is read again, range by range.
+pub trait Replay: Send {
+    /// The block of a range; those of one partition are asked for in their order.
+    ///
+    /// # Errors
+    /// When the range cannot be read as it was.
+    fn block(&mut self, range: &BlockRange) -> Result<Block, Error>;
+}

@@ -1,0 +1,7 @@
+//! Connectors as a pipeline uses them: with real files and a real HTTP server.
+
+mod catalogue;
+mod common;
+mod push;
+mod read_files;
+mod write_files;
