@@ -79,8 +79,7 @@ fn continues(parser: &Parser<'_>) -> bool {
     match &parser.peek_nth_token_ref(1).token {
         Token::Word(_) => {
             matches!(after, Token::Comma | Token::RParen | Token::Period) || {
-                let order = bare_word(after).is_some_and(|word| word.value.eq_ignore_ascii_case("ORDER"));
-                order
+                bare_word(after).is_some_and(|word| word.value.eq_ignore_ascii_case("ORDER"))
             }
         }
         _ => false,

@@ -192,10 +192,11 @@ fn replace_parts(select: &mut Select, window: &Window, start: Position) -> Resul
     let mut visit = |expr: &mut Expr| visit_expressions_mut(expr, &mut replace);
     let mut broken = ControlFlow::Continue(());
     for item in &mut select.projection {
-        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            if broken.is_continue() {
+        match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if broken.is_continue() => {
                 broken = visit(expr);
             }
+            _ => {}
         }
     }
     if let (Some(having), true) = (&mut select.having, broken.is_continue()) {

@@ -67,7 +67,10 @@ fn refuses_group_windows_that_are_none() {
     fails("SELECT TUMBLE(ts, INTERVAL '1' HOUR) FROM t", "TUMBLE has no group window to belong to here");
     fails("SELECT COUNT(*) FROM t GROUP BY TUMBLE(ts, 10)", "the SIZE of TUMBLE has to be an interval, written out");
     fails("SELECT COUNT(*) FROM t GROUP BY TUMBLE()", "TUMBLE needs a time column and an interval");
-    fails("SELECT COUNT(*) FROM t GROUP BY a + 1, SESSION(ts, INTERVAL '1' HOUR)", "beside SESSION only columns can be grouped by");
+    fails(
+        "SELECT COUNT(*) FROM t GROUP BY a + 1, SESSION(ts, INTERVAL '1' HOUR)",
+        "beside SESSION only columns can be grouped by",
+    );
     fails(
         "SELECT COUNT(*) FROM t, UNNEST(a) AS u (x) GROUP BY TUMBLE(ts, INTERVAL '1' HOUR)",
         "a group window reads one table, view or query",

@@ -48,6 +48,7 @@ pub struct Column {
 
 /// Where a column's values come from.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // There are a few of them, for as long as it takes to plan them.
 pub enum ColumnKind {
     /// From the record.
     Physical(Type),

@@ -290,11 +290,10 @@ impl<'a> Cursor<'a> {
         if let Some(error) = self.lonely(index) {
             return error;
         }
-        if let Some((at, found, meant)) = self.misspelt(index, expected) {
-            if help.is_none() || at == position {
-                let help = Some(format!("did you mean {meant}?"));
-                return Error::Unexpected { expected: expected.to_string(), found, position: at, help };
-            }
+        let misspelt = self.misspelt(index, expected).filter(|(at, ..)| help.is_none() || *at == position);
+        if let Some((position, found, meant)) = misspelt {
+            let help = Some(format!("did you mean {meant}?"));
+            return Error::Unexpected { expected: expected.to_string(), found, position, help };
         }
         let help = help.or_else(|| self.hint_for(index, expected));
         Error::Unexpected { expected: expected.to_string(), found: shown, position, help }
@@ -303,9 +302,11 @@ impl<'a> Cursor<'a> {
     /// GROUP or ORDER without BY, which sqlparser stumbles over later.
     fn lonely(&self, index: usize) -> Option<Error> {
         let word = bare_word(&self.tokens.get(index)?.token)?;
-        let first = ["GROUP", "ORDER", "PARTITION"].into_iter().find(|first| first.eq_ignore_ascii_case(&word.value))?;
+        let first =
+            ["GROUP", "ORDER", "PARTITION"].into_iter().find(|first| first.eq_ignore_ascii_case(&word.value))?;
         let next = self.tokens.get(index + 1);
-        let by = next.and_then(|token| bare_word(&token.token)).is_some_and(|word| word.value.eq_ignore_ascii_case("BY"));
+        let by =
+            next.and_then(|token| bare_word(&token.token)).is_some_and(|word| word.value.eq_ignore_ascii_case("BY"));
         (!by).then(|| Error::Unexpected {
             expected: "BY".to_string(),
             found: next.map_or("the end of the statement".to_string(), |token| shown(&token.token)),

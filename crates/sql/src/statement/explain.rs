@@ -23,7 +23,9 @@ pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Body, Error> {
     } else if ["SELECT", "WITH", "VALUES"].iter().any(|word| cursor.sees(word)) {
         Body::Query(query::top_level(cursor)?)
     } else {
-        return Err(cursor.unexpected_with("a query or INSERT INTO", "write EXPLAIN SELECT ... or EXPLAIN INSERT INTO ..."));
+        return Err(
+            cursor.unexpected_with("a query or INSERT INTO", "write EXPLAIN SELECT ... or EXPLAIN INSERT INTO ...")
+        );
     };
     let text = cursor.text_since(position).to_string();
     Ok(Body::Explain(Box::new(Statement { body, position, text })))

@@ -55,7 +55,8 @@ fn fails(text: &str) -> Error {
 #[test]
 fn statements_know_their_place_and_text() {
     let statements = read("-- a comment; with a semicolon\nSELECT 1;\n\n  SELECT ';' ;; SELECT 3 -- the end\n");
-    let seen: Vec<_> = statements.iter().map(|one| (one.position.line, one.position.column, one.text.as_str())).collect();
+    let seen: Vec<_> =
+        statements.iter().map(|one| (one.position.line, one.position.column, one.text.as_str())).collect();
     assert_eq!(seen[..2], [(2, 1, "SELECT 1"), (4, 3, "SELECT ';'")]);
     assert_eq!((seen[2].0, seen[2].1), (4, 17));
     assert!(read("").is_empty() && read(" ; -- nothing\n;").is_empty());
@@ -82,11 +83,17 @@ fn tables_have_all_parts() {
     let ColumnKind::Physical(id) = &table.columns[0].kind else { panic!("id is physical") };
     assert_eq!(id.to_string(), "BIGINT NOT NULL");
     let ColumnKind::Metadata { key, is_virtual, data_type } = &table.columns[3].kind else { panic!("at is metadata") };
-    assert_eq!((key.as_deref(), is_virtual, data_type.to_string().as_str()), (Some("timestamp"), &true, "TIMESTAMP_LTZ(3)"));
+    assert_eq!(
+        (key.as_deref(), is_virtual, data_type.to_string().as_str()),
+        (Some("timestamp"), &true, "TIMESTAMP_LTZ(3)")
+    );
     assert!(matches!(table.columns[4].kind, ColumnKind::Metadata { key: None, is_virtual: false, .. }));
     assert_eq!(table.columns[2].comment.as_deref(), Some("computed"));
     let watermark = table.watermark.expect("a watermark");
-    assert_eq!((watermark.column.text.as_str(), watermark.expr.to_string().as_str()), ("ts", "ts - INTERVAL '5000' MILLISECONDS"));
+    assert_eq!(
+        (watermark.column.text.as_str(), watermark.expr.to_string().as_str()),
+        ("ts", "ts - INTERVAL '5000' MILLISECONDS")
+    );
     assert_eq!(table.primary_key.expect("a key").columns[0].text, "id");
     assert_eq!(table.comment.as_deref(), Some("events"));
     assert_eq!(table.partitioned_by[0].text, "id");
@@ -96,18 +103,26 @@ fn tables_have_all_parts() {
 
 #[test]
 fn tables_can_be_like_others() {
-    let like = table("CREATE TABLE u WITH ('path' = 'x') LIKE t (INCLUDING ALL EXCLUDING OPTIONS OVERWRITING WATERMARKS)");
+    let like =
+        table("CREATE TABLE u WITH ('path' = 'x') LIKE t (INCLUDING ALL EXCLUDING OPTIONS OVERWRITING WATERMARKS)");
     let like = like.like.expect("a LIKE clause");
     assert_eq!(like.table.text, "t");
     assert_eq!(like.options[1], (Including::Excluding, LikeFeature::Options));
     assert!(table("CREATE TABLE u (WATERMARK FOR ts AS ts) LIKE t").like.is_some());
-    assert_eq!(table("CREATE TABLE t (id INT PRIMARY KEY NOT ENFORCED) WITH ('a'='b')").primary_key.map(|key| key.columns.len()), Some(1));
+    assert_eq!(
+        table("CREATE TABLE t (id INT PRIMARY KEY NOT ENFORCED) WITH ('a'='b')")
+            .primary_key
+            .map(|key| key.columns.len()),
+        Some(1)
+    );
     assert_eq!(table("CREATE TABLE default_catalog.default_database.t (id INT) WITH ('a'='b')").name.text, "t");
 }
 
 #[test]
 fn views_functions_and_drops() {
-    let Body::CreateView(view) = one("CREATE TEMPORARY VIEW v (a, b) COMMENT 'c' AS SELECT 1, 2") else { panic!("a view") };
+    let Body::CreateView(view) = one("CREATE TEMPORARY VIEW v (a, b) COMMENT 'c' AS SELECT 1, 2") else {
+        panic!("a view")
+    };
     assert_eq!((view.columns.len(), view.comment.as_deref()), (2, Some("c")));
     let text = "CREATE MATERIALIZED VIEW v (PRIMARY KEY (a) NOT ENFORCED) AS SELECT a FROM t";
     let Body::CreateMaterializedView(view) = one(text) else { panic!("a materialized view") };
@@ -145,7 +160,9 @@ fn inserts_alone_and_in_sets() {
         assert!(matches!(one(text), Body::StatementSet(inserts) if inserts.len() == 2), "{text}");
     }
     let text = "EXPLAIN STATEMENT SET BEGIN INSERT INTO a SELECT 1; END; SELECT 2;";
-    assert!(matches!(&read(text)[..], [Statement { body: Body::Explain(set), .. }, _] if matches!(set.body, Body::StatementSet(_))));
+    assert!(
+        matches!(&read(text)[..], [Statement { body: Body::Explain(set), .. }, _] if matches!(set.body, Body::StatementSet(_)))
+    );
 }
 
 #[test]
@@ -236,17 +253,22 @@ fn window_functions_are_read_in_every_spelling() {
 
 #[test]
 fn window_functions_know_table_partition_and_offset() {
-    let call = window("TABLE(SESSION(TABLE t PARTITION BY a, b, DESCRIPTOR(ts), INTERVAL '5' MINUTE))").expect("a window");
+    let call =
+        window("TABLE(SESSION(TABLE t PARTITION BY a, b, DESCRIPTOR(ts), INTERVAL '5' MINUTE))").expect("a window");
     assert_eq!(call.partition_by.iter().map(|name| name.value.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(call.time.value, "ts");
     assert!(matches!(call.input, WindowInput::Table(name) if name.to_string() == "t"));
     assert_eq!(call.alias.map(|alias| alias.name.value), Some("w".to_string()));
     assert_eq!((call.position.line, call.position.column), (1, 21));
-    let call = window("TABLE(SESSION(DATA => TABLE t PARTITION BY (a), TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '5' MINUTE))");
+    let call = window(
+        "TABLE(SESSION(DATA => TABLE t PARTITION BY (a), TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '5' MINUTE))",
+    );
     assert_eq!(call.expect("a window").partition_by.len(), 1);
-    let call = window("TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL -'8' HOUR))").expect("a window");
+    let call =
+        window("TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL -'8' HOUR))").expect("a window");
     assert_eq!(call.offset_millis, -28_800_000);
-    let call = window("TABLE(TUMBLE(TABLE (SELECT * FROM t WHERE a > 1), DESCRIPTOR(ts), INTERVAL '1' DAY))").expect("a window");
+    let call = window("TABLE(TUMBLE(TABLE (SELECT * FROM t WHERE a > 1), DESCRIPTOR(ts), INTERVAL '1' DAY))")
+        .expect("a window");
     assert!(matches!(call.input, WindowInput::Query(_)));
 }
 
@@ -285,7 +307,9 @@ fn unions_and_unnest_are_accepted() {
     assert_eq!(query(text).ast.to_string(), "SELECT id, tag FROM t CROSS JOIN UNNEST(tags) AS u (tag)");
     let text = "SELECT id, tag FROM t, UNNEST(t.tags) AS u (tag)";
     assert_eq!(query(text).ast.to_string(), "SELECT id, tag FROM t CROSS JOIN UNNEST(t.tags) AS u (tag)");
-    query("WITH a AS (SELECT 1 AS x), b AS (SELECT 2 AS x) SELECT x FROM a UNION ALL SELECT x FROM b ORDER BY x LIMIT 3");
+    query(
+        "WITH a AS (SELECT 1 AS x), b AS (SELECT 2 AS x) SELECT x FROM a UNION ALL SELECT x FROM b ORDER BY x LIMIT 3",
+    );
     query("SELECT x FROM (SELECT DISTINCT a AS x FROM t) AS s HAVING COUNT(*) > 1");
 }
 

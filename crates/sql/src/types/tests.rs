@@ -143,8 +143,5 @@ fn refuses_what_is_no_type() {
     fails("ARRAY<INT>>", "expected one `>` only, found `>>`");
     fails("ROW<a INT, a INT>", "ROW has two fields named a");
     fails("INT NOT", "expected NULL, found the end of the statement");
-    fails(
-        &format!("{}INT{}", "ARRAY<".repeat(50), ">".repeat(50)),
-        "more than 32 types inside each other",
-    );
+    fails(&format!("{}INT{}", "ARRAY<".repeat(50), ">".repeat(50)), "more than 32 types inside each other");
 }
