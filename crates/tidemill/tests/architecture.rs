@@ -1,6 +1,7 @@
 //! The house stands as ARCHITECTURE.md says: dependencies point down, and what is fenced is named by its fence alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -74,4 +75,35 @@ fn what_is_fenced_is_named_by_its_fence_alone() {
             }
         }
     }
+}
+
+/// Every file below `folder` whose name ends in `ending`.
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() {
+            files(&path, ending, found);
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_error_code_has_its_page() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut sources = Vec::new();
+    for (name, _) in FLOORS {
+        files(&root.join("crates").join(name.trim_start_matches("tidemill-")).join("src"), ".rs", &mut sources);
+    }
+    let mut codes: BTreeSet<String> = BTreeSet::new();
+    for source in sources {
+        let text = std::fs::read_to_string(&source).expect("sources are text");
+        let quoted = text.split('"').filter(|piece| piece.len() == 6 && piece.starts_with("TM"));
+        codes.extend(quoted.filter(|code| code[2..].bytes().all(|b| b.is_ascii_digit())).map(str::to_string));
+    }
+    assert!(codes.len() > 50, "the codes are found: {codes:?}");
+    let page = |code: &String| root.join(format!("docs/errors/{code}.md"));
+    let missing: Vec<_> = codes.iter().filter(|code| !page(code).exists()).collect();
+    assert!(missing.is_empty(), "write docs/errors/CODE.md for {missing:?}");
 }
