@@ -13,6 +13,9 @@ pub(crate) mod time;
 pub mod union;
 pub mod unnest;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 /// Adds the tasks of one node to `graph` and returns the one that gives its rows.
 ///
 /// Sources and outputs are the circuit's own affair and never come here.

@@ -41,6 +41,8 @@ mod value;
 mod variance;
 mod windows;
 
+#[cfg(test)]
+mod tests;
 
 /// What all lanes' operators of one aggregate have in common.
 struct Design {
@@ -86,8 +88,7 @@ impl Design {
             None => TimeDomain::Event,
         };
         let parts = Parts::new(&spec.calls, lowering.append_only);
-        let setting =
-            Setting { types, append_only: lowering.append_only, retiring: spec.window.is_some() };
+        let setting = Setting { types, append_only: lowering.append_only, retiring: spec.window.is_some() };
         let design = Design {
             key_types: spec.keys.iter().map(|key| setting.types[*key].clone()).collect(),
             keys: spec.keys.clone(),
@@ -147,9 +148,10 @@ impl Design {
             let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
             for millis in [starts, ends, times] {
                 let field = self.schema.field(columns.len());
-                columns.push(column_of(field.data_type(), millis).ok_or_else(|| {
-                    ArrowError::SchemaError(format!("column '{}' is no time", field.name()))
-                })?);
+                columns.push(
+                    column_of(field.data_type(), millis)
+                        .ok_or_else(|| ArrowError::SchemaError(format!("column '{}' is no time", field.name())))?,
+                );
             }
         }
         columns.extend(calls);

@@ -24,7 +24,8 @@ pub(crate) struct Rows<'a> {
 impl Rows<'_> {
     /// The rows whose arguments are not null and for which the filter is true; none means all.
     pub fn mask(&self, args: &[usize], filter: Option<usize>) -> Option<BooleanBuffer> {
-        let valid = |column: &ArrayRef| column.nulls().filter(|nulls| nulls.null_count() > 0).map(|n| n.inner().clone());
+        let valid =
+            |column: &ArrayRef| column.nulls().filter(|nulls| nulls.null_count() > 0).map(|n| n.inner().clone());
         let mut mask: Option<BooleanBuffer> = None;
         let mut narrow = |more: BooleanBuffer| {
             mask = Some(match mask.take() {

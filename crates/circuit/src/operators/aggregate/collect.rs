@@ -75,7 +75,8 @@ impl Collect {
         let mut seen = HashSet::new();
         let mut values = Vec::new();
         for ((_, value), weight) in state {
-            let times = if self.distinct { usize::from(*weight > 0 && seen.insert(value)) } else { (*weight).max(0) as usize };
+            let times =
+                if self.distinct { usize::from(*weight > 0 && seen.insert(value)) } else { (*weight).max(0) as usize };
             values.extend(std::iter::repeat_n(value.as_ref(), times));
         }
         values

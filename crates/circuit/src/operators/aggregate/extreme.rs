@@ -189,7 +189,14 @@ impl BestText {
         }
     }
 
-    fn take(&self, states: &mut [Option<Box<[u8]>>], slots: &[u32], rows: &Rows<'_>, arg: usize, filter: Option<usize>) {
+    fn take(
+        &self,
+        states: &mut [Option<Box<[u8]>>],
+        slots: &[u32],
+        rows: &Rows<'_>,
+        arg: usize,
+        filter: Option<usize>,
+    ) {
         let mask = rows.mask(&[arg], filter);
         match self.data_type {
             DataType::Utf8 => {
@@ -271,9 +278,7 @@ impl<S: Subject> Family for Sorted<S> {
             let present = |(value, weight): (&S::Value, &i64)| (*weight > 0).then(|| value.clone());
             if greatest { state.iter().rev().find_map(present) } else { state.iter().find_map(present) }
         };
-        let column = |greatest: &bool| {
-            self.subject.result(states.iter().map(|state| pick(state, *greatest)).collect())
-        };
+        let column = |greatest: &bool| self.subject.result(states.iter().map(|state| pick(state, *greatest)).collect());
         self.greatest.iter().map(column).collect()
     }
 
@@ -363,4 +368,3 @@ impl Ask<'_> {
         Some(self.with(ByOrder { args: self.args.to_vec(), order, codec }))
     }
 }
-

@@ -103,7 +103,14 @@ impl Feed {
             rest.drain(..2);
         }
         let weights = (port == 0).then(|| rest.remove(0).as_primitive::<Int64Type>().values().to_vec());
-        Ok(Taken::Partials { keys: columns, spans, rows: delta.rows(), weights, parts: ports[port].clone(), columns: rest })
+        Ok(Taken::Partials {
+            keys: columns,
+            spans,
+            rows: delta.rows(),
+            weights,
+            parts: ports[port].clone(),
+            columns: rest,
+        })
     }
 }
 

@@ -10,12 +10,12 @@ use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::{ArrowError, DataType};
 use tidemill_base::Timestamp;
 
+use super::Design;
 use super::accumulator::Rows;
 use super::changes::changes;
 use super::feed::{Feed, Taken};
 use super::groups::Groups;
 use super::windows::{Cut, Frames, Span};
-use super::Design;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
@@ -303,4 +303,3 @@ impl Operator for Grouped {
         size
     }
 }
-

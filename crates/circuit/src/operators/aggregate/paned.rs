@@ -99,9 +99,10 @@ impl Paned {
         let from: Vec<u32> = frames.flat_map(|id| self.frames.get(id).slots.iter().copied()).collect();
         let mut keys = self.groups.keys(&from);
         keys.pop();
-        let mut window = self.design.groups(self.design.key_types.clone()).map_err(|error| {
-            ArrowError::ComputeError(error.to_string())
-        })?;
+        let mut window = self
+            .design
+            .groups(self.design.key_types.clone())
+            .map_err(|error| ArrowError::ComputeError(error.to_string()))?;
         let to = window.intern(&keys, from.len());
         window.merge(&self.groups, &from, &to)?;
         let alive: Vec<u32> = (0..window.slots() as u32).filter(|slot| window.weight(*slot) > 0).collect();

@@ -72,7 +72,8 @@ impl Parts {
         let mut outputs = Vec::with_capacity(calls.len());
         for call in calls {
             let (kind, call) = normal(call, append_only);
-            let found = parts.iter().position(|part| part.kind == kind && shares(kind, append_only, &part.calls[0], &call));
+            let found =
+                parts.iter().position(|part| part.kind == kind && shares(kind, append_only, &part.calls[0], &call));
             let part = found.unwrap_or_else(|| {
                 parts.push(Part { kind, calls: Vec::new() });
                 parts.len() - 1
@@ -94,11 +95,7 @@ impl Parts {
     }
 
     /// The calls' columns in their order, from accumulators that [`Parts::make`] made.
-    pub fn evaluate(
-        &self,
-        accumulators: &[Box<dyn Accumulator>],
-        slots: &[u32],
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
+    pub fn evaluate(&self, accumulators: &[Box<dyn Accumulator>], slots: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
         let columns = accumulators.iter().map(|accumulator| accumulator.evaluate(slots));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         Ok(self.outputs.iter().map(|(part, place)| columns[*part][*place].clone()).collect())

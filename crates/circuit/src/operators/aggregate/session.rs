@@ -1,17 +1,19 @@
 //! Session windows: rows of a key that lie no further apart than a gap.
 //!
 //! As in Flink a row at `t` is the window `[t, t + gap]` and windows that touch are one, so a session is open until the
-//! watermark has passed its last row by more than the gap. A suspect joins no session that its own partition has left
-//! behind already; where none takes it and its own window has been passed, it is late. Rows that are never taken back
-//! are merged into one state a session ([`merged`]); otherwise each key keeps its times, so that sessions can split
-//! again ([`updating`]).
+//! watermark has passed its last row by more than the gap. A row below its own partition's watermark (less the allowed
+//! lateness) is late: it could touch a session that has been said already, and whether it does must not depend on steps
+//! or lanes. Rows that are never taken back are merged into one state a session ([`merged`]); otherwise each key keeps
+//! its times, so that sessions can split again ([`updating`]).
 
 use std::sync::Arc;
+
+use arrow_array::UInt32Array;
 
 use super::Design;
 use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
-use crate::operator::Operator;
+use crate::operator::{Context, Operator, Output};
 use crate::plan::{Emit, TimeDomain};
 
 mod merged;
@@ -31,11 +33,30 @@ fn passed(end: i64, watermark: i64) -> bool {
     end < watermark || watermark == i64::MAX
 }
 
-/// The watermark that a row's sessions must not be behind.
-fn bound_of(design: &Design, delta: &Delta, row: usize) -> i64 {
-    let carried = match design.domain {
-        TimeDomain::Event => delta.carried().map_or(NO_SUSPECT, |carried| carried[row]),
-        TimeDomain::Processing => NO_SUSPECT,
+/// Leaves out rows that are late, and counts them; `closed` is how far sessions have been closed.
+fn admit(
+    design: &Design,
+    delta: Delta,
+    times: Vec<i64>,
+    closed: i64,
+    context: &Context,
+    out: &mut Output,
+) -> Result<(Delta, Vec<i64>), Error> {
+    let carried = delta.carried().filter(|_| design.domain == TimeDomain::Event);
+    let bound = |row: usize| match carried.map_or(NO_SUSPECT, |carried| carried[row]).max(closed) {
+        NO_SUSPECT => NO_SUSPECT,
+        watermark => watermark.saturating_sub(design.lateness),
     };
-    if carried == NO_SUSPECT { carried } else { carried.saturating_sub(design.lateness) }
+    let kept: Vec<u32> = (0..times.len() as u32).filter(|row| times[*row as usize] >= bound(*row as usize)).collect();
+    if kept.len() == times.len() {
+        return Ok((delta, times));
+    }
+    let mut next = kept.iter().peekable();
+    for row in 0..times.len() {
+        if next.next_if(|kept| **kept as usize == row).is_none() {
+            design.guard.late(&delta, row, context, out);
+        }
+    }
+    let times = kept.iter().map(|row| times[*row as usize]).collect();
+    Ok((delta.take(&UInt32Array::from(kept)).map_err(|error| design.guard.broken(error))?, times))
 }

@@ -106,7 +106,9 @@ impl Codec for Words {
     fn decode(&self, values: Vec<Option<i64>>) -> Result<ArrayRef, ArrowError> {
         use DataType::*;
         Ok(match &self.0 {
-            Boolean => Arc::new(values.into_iter().map(|value| value.map(|value| value != 0)).collect::<BooleanArray>()),
+            Boolean => {
+                Arc::new(values.into_iter().map(|value| value.map(|value| value != 0)).collect::<BooleanArray>())
+            }
             Int8 | UInt8 => fixed(&self.0, values, |value| value as u8)?,
             Int16 | UInt16 => fixed(&self.0, values, |value| value as u16)?,
             Int32 | UInt32 | Date32 | Time32(_) => fixed(&self.0, values, |value| value as u32)?,

@@ -76,11 +76,7 @@ impl Panes {
 
     /// The start of the window that ends at `end`.
     pub fn start(&self, end: i64) -> i64 {
-        if self.cumulate {
-            floor(end.saturating_sub(1), self.size, self.offset)
-        } else {
-            end.saturating_sub(self.size)
-        }
+        if self.cumulate { floor(end.saturating_sub(1), self.size, self.offset) } else { end.saturating_sub(self.size) }
     }
 
     /// The pane of a time for a row that is late for windows that end at or before `bound`; none when for all.

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, UInt32Array, UInt64Array};
+use arrow_array::{ArrayRef, UInt64Array};
 use arrow_schema::{ArrowError, DataType};
 use tidemill_base::Timestamp;
 
-use super::{bound_of, passed};
+use super::{admit, passed};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::key::{KeyEncoder, KeyIndex};
@@ -67,68 +67,42 @@ impl Merged {
         })
     }
 
-    /// The session that takes a row, and those that it joins to it; none when the row is late.
-    fn place(&mut self, key: u32, time: i64, bound: i64, joined: &mut BTreeMap<u64, u64>) -> Option<u64> {
+    /// The session that takes a row; those that it joins to it are noted in `joined`.
+    fn place(&mut self, key: u32, time: i64, joined: &mut BTreeMap<u64, u64>) -> u64 {
         let gap = self.gap;
         let list = &mut self.sessions[key as usize];
         let touches = |session: &Session| {
-            let end = session.last.saturating_add(gap);
-            time <= end && session.first <= time.saturating_add(gap) && !behind(end, bound)
+            time <= session.last.saturating_add(gap) && session.first <= time.saturating_add(gap)
         };
-        let Some(at) = list.iter().position(touches) else {
-            let end = time.saturating_add(gap);
-            if behind(end, bound.max(self.closed)) {
-                return None;
-            }
+        // Sessions do not overlap, so those that the row touches lie side by side.
+        let from = list.partition_point(|session| session.last.saturating_add(gap) < time);
+        let count = list[from..].iter().take_while(|session| touches(session)).count();
+        if count == 0 {
             let id = self.next_id;
             self.next_id += 1;
-            let place = list.partition_point(|session| session.first <= time);
-            list.insert(place, Session { first: time, last: time, id });
-            self.due.push(Reverse((end, key, id)));
-            return Some(id);
-        };
-        let mut session = list[at];
-        let mut index = at + 1;
-        while index < list.len() {
-            if touches(&list[index]) {
-                let other = list.remove(index);
-                session.first = session.first.min(other.first);
-                session.last = session.last.max(other.last);
-                joined.insert(other.id, session.id);
-            } else {
-                index += 1;
-            }
+            list.insert(from, Session { first: time, last: time, id });
+            self.due.push(Reverse((time.saturating_add(gap), key, id)));
+            return id;
         }
-        session.first = session.first.min(time);
-        session.last = session.last.max(time);
-        list[at] = session;
-        Some(session.id)
+        let last = list[from + count - 1].last.max(time);
+        let id = list[from].id;
+        for other in list.drain(from + 1..from + count) {
+            joined.insert(other.id, id);
+        }
+        let session = &mut list[from];
+        (session.first, session.last) = (session.first.min(time), last);
+        id
     }
 
-    fn take(&mut self, delta: Delta, times: &[i64], context: &Context, out: &mut Output) -> Result<(), ArrowError> {
+    fn take(&mut self, delta: &Delta, times: &[i64]) -> Result<(), ArrowError> {
         let keys = self.encoder.encode_batch(delta.batch(), &self.design.keys);
         let mut slots = Vec::new();
         self.keys.intern(&keys, &keys.hashes(), &mut slots);
         self.sessions.resize_with(self.keys.slots().max(self.sessions.len()), Vec::new);
         let new_from = self.next_id;
         let mut joined = BTreeMap::new();
-        let (mut rows, mut ids) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
-        let mut late = Vec::new();
-        for (row, (key, time)) in slots.iter().zip(times).enumerate() {
-            let bound = bound_of(&self.design, &delta, row);
-            match self.place(*key, *time, bound, &mut joined) {
-                Some(id) => {
-                    rows.push(row as u32);
-                    ids.push(id);
-                }
-                None => {
-                    self.design.guard.late(&delta, row, context, out);
-                    late.push(*key);
-                }
-            }
-        }
-        late.into_iter().for_each(|key| self.forget_if_empty(key));
-        let delta = if rows.len() == delta.rows() { delta } else { delta.take(&UInt32Array::from(rows))? };
+        let ids = slots.iter().zip(times).map(|(key, time)| self.place(*key, *time, &mut joined));
+        let mut ids: Vec<u64> = ids.collect();
         if !joined.is_empty() {
             ids.iter_mut().for_each(|id| *id = root(&joined, *id));
             self.join(&joined, new_from)?;
@@ -147,9 +121,8 @@ impl Merged {
         let from = self.slots(old.iter().map(|(from, _)| *from).collect());
         let to = self.slots(old.iter().map(|(_, to)| *to).collect());
         // A state cannot be merged within its own groups: it goes by other ones.
-        let mut moved = self.design.groups(vec![DataType::UInt64]).map_err(|error| {
-            ArrowError::ComputeError(error.to_string())
-        })?;
+        let mut moved =
+            self.design.groups(vec![DataType::UInt64]).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
         let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(old.iter().map(|(from, _)| *from)));
         let between = moved.intern(&[numbers], old.len());
         moved.merge(&self.states, &from, &between)?;
@@ -210,11 +183,6 @@ impl Merged {
     }
 }
 
-/// Whether a row that carries `bound` sees `end` as passed.
-fn behind(end: i64, bound: i64) -> bool {
-    end < bound
-}
-
 /// The session that `id` has been joined to in the end.
 fn root(joined: &BTreeMap<u64, u64>, id: u64) -> u64 {
     let mut id = id;
@@ -227,10 +195,8 @@ fn root(joined: &BTreeMap<u64, u64>, id: u64) -> u64 {
 impl Operator for Merged {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let (delta, times) = read_times(&self.design.guard, delta, self.time, context, out)?;
-        if delta.is_empty() {
-            return Ok(());
-        }
-        self.take(delta, &times, context, out).map_err(|error| self.design.guard.broken(error))
+        let (delta, times) = admit(&self.design, delta, times, self.closed, context, out)?;
+        self.take(&delta, &times).map_err(|error| self.design.guard.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {

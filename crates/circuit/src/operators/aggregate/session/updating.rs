@@ -12,7 +12,7 @@ use arrow_schema::{ArrowError, DataType};
 use arrow_select::take::take;
 use tidemill_base::Timestamp;
 
-use super::{bound_of, passed};
+use super::{admit, passed};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::key::{KeyEncoder, KeyIndex};
@@ -119,29 +119,7 @@ impl Updating {
         Ok(Said { sessions: said, columns: merged.evaluate(&slots)? })
     }
 
-    /// Whether a row belongs to an open session, or to one of its own that is open.
-    fn admits(&self, key: u32, time: i64, bound: i64) -> bool {
-        let closed = match self.closed {
-            i64::MIN => i64::MIN,
-            closed => closed.saturating_sub(self.design.lateness),
-        };
-        if time.saturating_add(self.gap) >= bound.max(closed) {
-            return true;
-        }
-        // The end of the run of times that the row is in or touches.
-        let times = &self.times[key as usize];
-        let mut end = time.saturating_add(self.gap);
-        let from = time.saturating_sub(self.gap);
-        for (other, _) in times.range(from..).filter(|(_, slot)| self.states.weight(**slot) > 0) {
-            if *other > end {
-                break;
-            }
-            end = end.max(other.saturating_add(self.gap));
-        }
-        end >= bound.max(closed)
-    }
-
-    fn take(&mut self, delta: Delta, times: &[i64], context: &Context, out: &mut Output) -> Result<(), ArrowError> {
+    fn take(&mut self, delta: &Delta, times: &[i64]) -> Result<(), ArrowError> {
         let keys = self.encoder.encode_batch(delta.batch(), &self.design.keys);
         let mut slots = Vec::new();
         self.keys.intern(&keys, &keys.hashes(), &mut slots);
@@ -149,21 +127,10 @@ impl Updating {
         let fresh: Vec<u32> = slots.iter().copied().filter(|key| self.touched.insert(*key)).collect();
         let before = self.say(&fresh, self.closed)?;
         self.before.push(before);
-        let (mut rows, mut row_keys, mut row_times) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, (key, time)) in slots.iter().zip(times).enumerate() {
-            if self.admits(*key, *time, bound_of(&self.design, &delta, row)) {
-                rows.push(row as u32);
-                row_keys.push(*key);
-                row_times.push(*time);
-            } else {
-                self.design.guard.late(&delta, row, context, out);
-            }
-        }
-        let delta = if rows.len() == delta.rows() { delta } else { delta.take(&UInt32Array::from(rows))? };
         let columns: [ArrayRef; 2] =
-            [Arc::new(UInt32Array::from(row_keys.clone())), Arc::new(Int64Array::from(row_times.clone()))];
+            [Arc::new(UInt32Array::from(slots.clone())), Arc::new(Int64Array::from(times.to_vec()))];
         let states = self.states.intern(&columns, delta.rows());
-        for ((key, time), state) in row_keys.iter().zip(&row_times).zip(&states) {
+        for ((key, time), state) in slots.iter().zip(times).zip(&states) {
             if self.times[*key as usize].insert(*time, *state).is_none() {
                 self.due.push(Reverse((time.saturating_add(self.gap), *key)));
             }
@@ -197,8 +164,9 @@ impl Updating {
         let mut old_columns: Vec<Vec<ArrayRef>> = vec![Vec::new(); new.columns.len()];
         let mut count = 0;
         for said in self.before.iter().chain([&late]) {
-            let rows: Vec<u32> =
-                (0..said.sessions.len() as u32).filter(|row| wanted.contains(&said.sessions[*row as usize].0)).collect();
+            let rows: Vec<u32> = (0..said.sessions.len() as u32)
+                .filter(|row| wanted.contains(&said.sessions[*row as usize].0))
+                .collect();
             for row in &rows {
                 places.entry(said.sessions[*row as usize]).or_default().0 = Some(count);
                 count += 1;
@@ -239,7 +207,9 @@ impl Updating {
         for (span, slots) in self.sessions(key) {
             let kept = span.0.saturating_add(self.design.lateness);
             if passed(kept, clock) {
-                gone.extend(times.range(span.1..=span.0).filter(|(_, slot)| slots.contains(slot)).map(|(time, _)| *time));
+                gone.extend(
+                    times.range(span.1..=span.0).filter(|(_, slot)| slots.contains(slot)).map(|(time, _)| *time),
+                );
             } else {
                 // Looked at again when it is passed, and when its lateness is.
                 again = again.into_iter().chain([if passed(span.0, clock) { kept } else { span.0 }]).min();
@@ -281,10 +251,8 @@ impl Updating {
 impl Operator for Updating {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let (delta, times) = read_times(&self.design.guard, delta, self.time, context, out)?;
-        if delta.is_empty() {
-            return Ok(());
-        }
-        self.take(delta, &times, context, out).map_err(|error| self.design.guard.broken(error))
+        let (delta, times) = admit(&self.design, delta, times, self.closed, context, out)?;
+        self.take(&delta, &times).map_err(|error| self.design.guard.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
