@@ -21,10 +21,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::new("$add", "$add(NUMERIC, NUMERIC) -> ANY", "`a + b`.", &[("1.5 + 1", "2.5")], |call| {
         evaluate(call, Operator::Add)
     })
+    .shown("NUMERIC + NUMERIC")
     .returns(|types| result_type(Operator::Add, types)),
     Function::new("$subtract", "$subtract(NUMERIC, NUMERIC) -> ANY", "`a - b`.", &[("1.5 - 0.25", "1.25")], |call| {
         evaluate(call, Operator::Subtract)
     })
+    .shown("NUMERIC - NUMERIC")
     .returns(|types| result_type(Operator::Subtract, types)),
     Function::new(
         "$multiply",
@@ -33,6 +35,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("0.908 * 100", "90.800")],
         |call| evaluate(call, Operator::Multiply),
     )
+    .shown("NUMERIC * NUMERIC")
     .returns(|types| result_type(Operator::Multiply, types)),
     Function::new(
         "$divide",
@@ -41,6 +44,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("7 / 2", "3"), ("1.0 / 3", "0.333333333333")],
         |call| evaluate(call, Operator::Divide),
     )
+    .shown("NUMERIC / NUMERIC")
     .returns(|types| result_type(Operator::Divide, types)),
     Function::new(
         "mod",

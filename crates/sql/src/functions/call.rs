@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BooleanBuilder, PrimitiveBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray, StringArray};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BinaryArray, PrimitiveArray, StringArray};
 use arrow_schema::DataType;
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::ColumnarValue;
@@ -49,22 +49,6 @@ impl<'a> Bytes<'a> {
             Bytes::One(value) => *value,
             Bytes::Many(array) if array.is_null(row) => None,
             Bytes::Many(array) => Some(array.value(row)),
-        }
-    }
-}
-
-/// A boolean argument.
-pub(super) enum Flags<'a> {
-    One(Option<bool>),
-    Many(&'a BooleanArray),
-}
-
-impl Flags<'_> {
-    pub(super) fn get(&self, row: usize) -> Option<bool> {
-        match self {
-            Flags::One(value) => *value,
-            Flags::Many(array) if array.is_null(row) => None,
-            Flags::Many(array) => Some(array.value(row)),
         }
     }
 }
@@ -129,17 +113,6 @@ impl<'a> Call<'a> {
             },
             ColumnarValue::Scalar(ScalarValue::Binary(value)) => Ok(Bytes::One(value.as_deref())),
             ColumnarValue::Scalar(other) => internal_err!("argument {index} is {other} instead of bytes"),
-        }
-    }
-
-    pub(super) fn flags(&self, index: usize) -> Result<Flags<'a>> {
-        match &self.args[index] {
-            ColumnarValue::Array(array) => match array.as_boolean_opt() {
-                Some(array) => Ok(Flags::Many(array)),
-                None => internal_err!("argument {index} is {} instead of boolean", array.data_type()),
-            },
-            ColumnarValue::Scalar(ScalarValue::Boolean(value)) => Ok(Flags::One(*value)),
-            ColumnarValue::Scalar(other) => internal_err!("argument {index} is {other} instead of boolean"),
         }
     }
 

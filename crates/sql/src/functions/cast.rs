@@ -36,6 +36,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("CAST(' 12 ' AS INT)", "12"), ("CAST(1.255 AS DECIMAL(5, 2))", "1.26")],
         |call| evaluate(call, false),
     )
+    .shown("CAST(ANY AS type)")
     .returns_by_literals(target),
     Function::new(
         "$try_cast",
@@ -44,6 +45,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("TRY_CAST('abc' AS INT)", "NULL")],
         |call| evaluate(call, true),
     )
+    .shown("TRY_CAST(ANY AS type)")
     .returns_by_literals(target),
 ];
 

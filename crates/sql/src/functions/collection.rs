@@ -31,7 +31,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("ARRAY[1, 2, 3]", "[1, 2, 3]")],
         array,
     )
-    .aliases(&["make_array"])
+    .shown("ARRAY[T, ...]")
+        .aliases(&["make_array"])
     .returns(|types| Ok(list_of(types.first().cloned().unwrap_or(DataType::Null)))),
     Function::new(
         "map",
@@ -40,6 +41,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("MAP['a', 1, 'b', 2]", "{a=1, b=2}")],
         map,
     )
+    .shown("MAP[key, value, ...]")
     .returns(map_type),
     Function::new("row", "ROW(ANY...) -> ROW", "A row of unnamed fields.", &[("ROW(1, 'a')", "(1, a)")], |call| {
         let DataType::Struct(fields) = call.result else { return internal_err!("ROW answers {}", call.result) };
@@ -58,6 +60,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("ARRAY[1, 2, 3][2]", "2"), ("MAP['a', 1]['z']", "NULL")],
         item,
     )
+    .shown("ARRAY[INT]; MAP[ANY]")
     .returns(|types| match &types[0] {
         DataType::Map(..) => Ok(entry_type(&types[0], 1)),
         other => element_type(other),

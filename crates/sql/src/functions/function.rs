@@ -38,6 +38,8 @@ pub struct Function {
     pub aliases: &'static [&'static str],
     /// Its forms as the documentation shows them and as the planner checks them, separated by `; `.
     pub signature: &'static str,
+    /// Its forms as a user writes them, where they are not calls or the planner adds arguments.
+    pub shown: &'static str,
     /// One line of documentation.
     pub doc: &'static str,
     /// SQL and its value as text.
@@ -57,11 +59,16 @@ impl Function {
         body: fn(&Call<'_>) -> Result<ArrayRef>,
     ) -> Self {
         let (returns, volatility) = (Returns::Signature, Volatility::Immutable);
-        Function { name, aliases: &[], signature, doc, examples, returns, volatility, body }
+        Function { name, aliases: &[], signature, shown: signature, doc, examples, returns, volatility, body }
     }
 
     pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
+        self
+    }
+
+    pub(super) const fn shown(mut self, shown: &'static str) -> Self {
+        self.shown = shown;
         self
     }
 

@@ -79,12 +79,15 @@ impl Overload {
         match fits.min_by_key(|(cost, _, _)| *cost) {
             Some((_, arguments, result)) => Ok((arguments, result)),
             None => {
+                if function.shown.starts_with("RAND") || function.shown.starts_with("UUID") {
+                    return plan_err!("{} needs the ordinal of its row, which it cannot have here", function.shown);
+                }
                 let given: Vec<String> = types.iter().map(name_of).collect();
                 plan_err!(
                     "{} does not take ({}); it is {}",
                     function.name.to_uppercase(),
                     given.join(", "),
-                    function.signature
+                    function.shown
                 )
             }
         }

@@ -102,11 +102,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::new(
         "rand",
         "RAND(BIGINT, BIGINT[, INT]) -> DOUBLE",
-        "A random number in [0, 1) of (ordinal of the row, call site), with the step's seed or one given. \
-         SQL says `RAND()` or `RAND(seed)`; the planner adds ordinal and site.",
+        "A random number in [0, 1), with the step's seed or one given.",
         &[("RAND(1, 7, 42) < 1", "true")],
         |call| random::<Float64Type>(call, 2, |rng, _| Ok(rng.next_f64())),
     )
+    .shown("RAND([INT]) -> DOUBLE")
     .volatile(),
     Function::new(
         "rand_integer",
@@ -115,14 +115,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[("RAND_INTEGER(1, 7, 42, 1)", "0")],
         rand_integer,
     )
+    .shown("RAND_INTEGER([INT,] INT) -> INT")
     .volatile(),
     Function::new(
         "uuid",
         "UUID(BIGINT, BIGINT) -> STRING",
-        "A random UUID, version 4, of (ordinal of the row, call site) and the step's seed.",
+        "A random UUID, version 4.",
         &[("CHAR_LENGTH(UUID(1, 7))", "36")],
         uuid,
     )
+    .shown("UUID() -> STRING")
     .volatile(),
 ];
 
