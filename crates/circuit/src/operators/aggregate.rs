@@ -20,7 +20,7 @@ use crate::operators::time::column_of;
 use crate::plan::{AggregateSpec, Emit, TimeDomain, Window, WindowKey};
 use groups::{Groups, Recipe};
 use parts::{Parts, Setting};
-use windows::Span;
+use windows::{Cut, Span};
 
 mod accumulator;
 mod approx;
@@ -106,9 +106,10 @@ impl Design {
         Ok(design)
     }
 
-    /// Whether windows are made of panes.
-    fn by_panes(&self) -> bool {
-        self.emit == Emit::OnClose && self.lateness == 0
+    /// How time is cut; none without windows and for sessions. Hopping windows that say each row once are made of panes.
+    fn cut(&self) -> Option<Cut> {
+        let by_panes = self.emit == Emit::OnClose && self.lateness == 0;
+        self.window.as_ref().and_then(|window| Cut::of(window, by_panes))
     }
 
     /// The length of a silence that ends a session, and the column of time.

@@ -138,6 +138,11 @@ impl Bench {
         }
     }
 
+    /// The number of tasks, the input's among them.
+    pub fn tasks(&self) -> usize {
+        self.graph.tasks.len()
+    }
+
     /// What all tasks keep.
     pub fn size(&self) -> StateSize {
         let sizes = self.operators.iter().flatten().map(|operator| operator.state_size());

@@ -75,6 +75,11 @@ pub(crate) trait Accumulator: Send {
     /// Forgets a group; the slot will be another's.
     fn retire(&mut self, slot: u32);
 
+    /// Sets a group to nothing once its partial state has left; what tells values apart stays.
+    fn reset(&mut self, slot: u32) {
+        self.retire(slot);
+    }
+
     /// The types of the columns that hold a state on its way to another lane; none when it has no such form.
     fn partial_types(&self) -> Option<Vec<DataType>>;
 

@@ -132,11 +132,6 @@ impl Distinct {
         }
     }
 
-    /// Sets what the accumulators within have of a group to nothing, and keeps the entries.
-    pub fn reset(&mut self, slot: u32) {
-        self.filters.iter_mut().flat_map(|filter| &mut filter.accumulators).for_each(|inner| inner.retire(slot));
-    }
-
     fn accumulators(&self) -> impl Iterator<Item = &Box<dyn Accumulator>> {
         self.filters.iter().flat_map(|filter| &filter.accumulators)
     }
@@ -363,6 +358,10 @@ impl Accumulator for Distinct {
         let entries = self.links.as_ref().map(|links| links.entries(slot)).unwrap_or_default();
         entries.into_iter().for_each(|entry| self.forget(entry));
         self.reset(slot);
+    }
+
+    fn reset(&mut self, slot: u32) {
+        self.filters.iter_mut().flat_map(|filter| &mut filter.accumulators).for_each(|inner| inner.retire(slot));
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {

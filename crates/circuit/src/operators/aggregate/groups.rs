@@ -141,6 +141,20 @@ impl Groups {
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(slot));
     }
 
+    /// Sets a group's partial states to nothing; what tells values apart stays.
+    pub fn reset(&mut self, slot: u32) {
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.reset(slot));
+    }
+
+    /// Forgets all groups and keeps the memory.
+    pub fn clear(&mut self) {
+        for slot in 0..self.index.slots() as u32 {
+            self.weights[slot as usize] = 0;
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(slot));
+        }
+        self.index.clear();
+    }
+
     /// What the groups take.
     pub fn size(&self) -> StateSize {
         let entries: u64 = self.accumulators.iter().map(|accumulator| accumulator.entries()).sum();

@@ -89,6 +89,11 @@ impl Parts {
         &self.parts
     }
 
+    /// Some of the parts, without the calls' order.
+    pub fn only(&self, parts: &[usize]) -> Self {
+        Parts { parts: parts.iter().map(|part| self.parts[*part].clone()).collect(), outputs: Vec::new() }
+    }
+
     /// Fresh accumulators, one a part; or what is not supported.
     pub fn make(&self, setting: &Setting) -> Result<Vec<Box<dyn Accumulator>>, String> {
         self.parts.iter().map(|part| make(part, setting)).collect()

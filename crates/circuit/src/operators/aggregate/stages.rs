@@ -1,29 +1,58 @@
 //! How an aggregate is spread over lanes.
+//!
+//! Rows are summed per step where they are ([`Local`]), and the partial states are brought to the lane of their group,
+//! which merges them. A DISTINCT argument takes a way of its own: its rows go to the lane of (group, value), where it is
+//! known which values are new ([`Values`]), and only what that changes for the group goes on. So a hot group uses every
+//! lane. States that have no form as columns make all rows go to the lane of their group instead.
 
 use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+
 use super::Design;
+use super::accumulator::Rows;
 use super::feed::Feed;
 use super::grouped::Grouped;
+use super::groups::{Groups, Recipe};
 use super::paned::Paned;
+use super::parts::{Parts, Setting};
 use super::session;
-use super::windows::Cut;
+use super::windows::{Cut, place};
+use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, MakeOperator, Placement, TaskId};
-use crate::operator::Operator;
+use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::plan::AggregateCall;
 
 /// Adds the tasks of an aggregate.
 pub(super) fn lower(graph: &mut Graph, lowering: &Lowering<'_>, design: Arc<Design>) -> Result<TaskId, Error> {
-    let placement = match (lowering.lanes, design.keys.is_empty()) {
-        (1, _) => Placement::Stay,
-        (_, true) => Placement::Gather,
-        (_, false) => Placement::ByKey(design.keys.clone()),
-    };
-    let input = Input { task: lowering.inputs[0], placement };
     let make = operator(design.clone(), Feed::Rows);
     // Whatever cannot be made is refused now.
     make()?;
-    Ok(graph.add(lowering.task(vec![input], design.schema.clone(), make)))
+    let partials = if lowering.lanes > 1 { Partials::of(&design)? } else { None };
+    let Some(partials) = partials else {
+        let placement = match lowering.lanes {
+            1 => Placement::Stay,
+            _ => by_group(&design.keys),
+        };
+        let input = Input { task: lowering.inputs[0], placement };
+        return Ok(graph.add(lowering.task(vec![input], design.schema.clone(), make)));
+    };
+    let keys: Vec<usize> = (0..design.keys.len()).collect();
+    let mut ports = vec![partials.plain.clone()];
+    let mut inputs = vec![Input { task: partials.local(graph, lowering, &design), placement: by_group(&keys) }];
+    for part in &partials.distinct {
+        ports.push(vec![*part]);
+        let task = values(graph, lowering, &design, *part)?;
+        inputs.push(Input { task, placement: by_group(&keys) });
+    }
+    let make = operator(design.clone(), Feed::Partials(ports));
+    Ok(graph.add(lowering.task(inputs, design.schema.clone(), make)))
+}
+
+fn by_group(keys: &[usize]) -> Placement {
+    if keys.is_empty() { Placement::Gather } else { Placement::ByKey(keys.to_vec()) }
 }
 
 /// Makes the operator that gives the node's rows.
@@ -32,12 +61,268 @@ fn operator(design: Arc<Design>, feed: Feed) -> MakeOperator {
         if design.session().is_some() {
             return session::make(design.clone());
         }
-        let cut = design.window.as_ref().and_then(|window| Cut::of(window, design.by_panes()));
-        Ok(match cut {
+        Ok(match design.cut() {
             Some(cut @ Cut::Panes(_, panes)) => {
                 Box::new(Paned::new(design.clone(), feed.clone(), cut, panes)?) as Box<dyn Operator>
             }
             cut => Box::new(Grouped::new(design.clone(), feed.clone(), cut)?),
         })
     })
+}
+
+/// The parts of an aggregate whose states travel.
+struct Partials {
+    /// Parts that are summed where the rows are.
+    plain: Vec<usize>,
+    /// Parts that tell values apart.
+    distinct: Vec<usize>,
+    /// The columns of the plain parts' states.
+    types: Vec<DataType>,
+}
+
+impl Partials {
+    /// The parts of `design`; none when some state does not travel.
+    fn of(design: &Design) -> Result<Option<Self>, Error> {
+        let parts = design.recipe.parts.list();
+        let (distinct, plain): (Vec<usize>, Vec<usize>) = (0..parts.len()).partition(|part| parts[*part].is_distinct());
+        // Windows close where their groups are; values that are told apart elsewhere would outlive them.
+        if design.session().is_some() || (design.window.is_some() && !distinct.is_empty()) {
+            return Ok(None);
+        }
+        let groups = design.groups(design.key_types.clone())?;
+        let travels = groups.partial_types(&distinct).is_some();
+        let types = groups.partial_types(&plain).filter(|_| travels);
+        Ok(types.map(|types| Partials { plain, distinct, types }))
+    }
+
+    /// Adds the task that sums rows where they are.
+    fn local(&self, graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>) -> TaskId {
+        let cut = design.cut();
+        let mut types = design.key_types.clone();
+        if cut.is_some() {
+            types.extend([DataType::Int64, DataType::Int64]);
+        }
+        let key_types = types.clone();
+        types.push(DataType::Int64);
+        types.extend(self.types.iter().cloned());
+        let schema = schema_of(&types);
+        let (parts, setting) = (design.recipe.parts.only(&self.plain), design.recipe.setting.clone());
+        let recipe = Arc::new(Recipe { parts, setting });
+        let (design, output) = (design.clone(), schema.clone());
+        let make = move || {
+            let groups = recipe.groups(key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+            let (design, schema) = (design.clone(), output.clone());
+            let parts = (0..recipe.parts.list().len()).collect();
+            Ok(Box::new(Local { design, cut, groups, parts, schema, sent: 0 }) as Box<dyn Operator>)
+        };
+        graph.add(lowering.task(vec![lowering.input()], schema, Arc::new(make)))
+    }
+}
+
+fn schema_of(types: &[DataType]) -> SchemaRef {
+    let field = |(index, data_type): (usize, &DataType)| Field::new(format!("p{index}"), data_type.clone(), true);
+    Arc::new(Schema::new(types.iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
+fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+}
+
+/// Sums of one step, where the rows are.
+struct Local {
+    design: Arc<Design>,
+    cut: Option<Cut>,
+    groups: Groups,
+    parts: Vec<usize>,
+    schema: SchemaRef,
+    /// Groups of this step that have been sent.
+    sent: usize,
+}
+
+impl Local {
+    fn take(&mut self, delta: &Delta, spans: &[(i64, i64)]) -> Result<(), ArrowError> {
+        let mut keys: Vec<ArrayRef> = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
+        if self.cut.is_some() {
+            keys.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.0))));
+            keys.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.1))));
+        }
+        let slots = self.groups.intern(&keys, delta.rows());
+        self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    /// The next groups of the step; none when all are sent.
+    fn next(&mut self) -> Result<Option<Delta>, ArrowError> {
+        let to = (self.sent + DELTA_ROWS_MAX).min(self.groups.slots());
+        if self.sent == to {
+            self.groups.clear();
+            self.sent = 0;
+            return Ok(None);
+        }
+        let slots: Vec<u32> = (self.sent as u32..to as u32).collect();
+        self.sent = to;
+        let mut columns = self.groups.keys(&slots);
+        columns.push(Arc::new(Int64Array::from(self.groups.weights(&slots))));
+        columns.extend(self.groups.partial(&slots, &self.parts)?);
+        Ok(Some(Delta::inserts(batch_of(&self.schema, columns, slots.len())?)))
+    }
+}
+
+impl Operator for Local {
+    fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
+        let (delta, spans) = match &self.cut {
+            None => (delta, Vec::new()),
+            Some(cut) => {
+                let placed = place(&self.design, cut, delta, i64::MIN, context, out)?;
+                (placed.delta, placed.spans)
+            }
+        };
+        self.take(&delta, &spans).map_err(|error| self.design.guard.broken(error))
+    }
+
+    fn flush(&mut self, _context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        Ok(match self.next().map_err(|error| self.design.guard.broken(error))? {
+            Some(delta) => {
+                out.emit(delta);
+                Flush::More
+            }
+            None => Flush::Done,
+        })
+    }
+
+    fn state_size(&self) -> StateSize {
+        StateSize { entries: 0, ..self.groups.size() }
+    }
+}
+
+/// Adds the tasks that tell the values of a DISTINCT part apart.
+fn values(graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>, part: usize) -> Result<TaskId, Error> {
+    // Only what is needed changes lanes: keys, arguments, filters.
+    let calls = design.recipe.parts.list()[part].calls();
+    let mut columns = design.keys.clone();
+    columns.extend(calls.iter().flat_map(|call| call.args.iter().copied().chain(call.filter)));
+    columns.sort();
+    columns.dedup();
+    let input = &lowering.input_schemas[0];
+    let narrow = Arc::new(input.project(&columns).map_err(|error| design.guard.broken(error))?);
+    let at = |column: usize| columns.iter().position(|other| *other == column).unwrap_or(0);
+    let keys: Vec<usize> = design.keys.iter().map(|key| at(*key)).collect();
+    let calls: Vec<AggregateCall> = calls
+        .iter()
+        .map(|call| AggregateCall {
+            args: call.args.iter().map(|arg| at(*arg)).collect(),
+            filter: call.filter.map(at),
+            ..call.clone()
+        })
+        .collect();
+    let mut by_value = keys.clone();
+    by_value.extend(&calls[0].args);
+    let append_only = design.recipe.setting.append_only;
+    let types = narrow.fields().iter().map(|field| field.data_type().clone()).collect();
+    let setting = Setting { types, append_only, retiring: false };
+    let recipe = Arc::new(Recipe { parts: Parts::new(&calls, append_only), setting });
+    let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+    let mut types = design.key_types.clone();
+    types.extend(groups.partial_types(&[0]).unwrap_or_default());
+    let schema = schema_of(&types);
+
+    let (picked, picked_schema, guard) = (columns, narrow.clone(), design.clone());
+    let make = move || {
+        let (columns, schema, design) = (picked.clone(), picked_schema.clone(), guard.clone());
+        Ok(Box::new(Narrow { columns, schema, design }) as Box<dyn Operator>)
+    };
+    let narrowed = graph.add(lowering.task(vec![lowering.input()], narrow, Arc::new(make)));
+    let (design, output) = (design.clone(), schema.clone());
+    let make = move || {
+        let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+        let (design, keys, schema) = (design.clone(), keys.clone(), output.clone());
+        let values = Values { design, keys, groups, schema, stamps: Vec::new(), epoch: 1, touched: Vec::new() };
+        Ok(Box::new(values) as Box<dyn Operator>)
+    };
+    let input = Input { task: narrowed, placement: Placement::ByKey(by_value) };
+    Ok(graph.add(lowering.task(vec![input], schema, Arc::new(make))))
+}
+
+/// Picks columns.
+struct Narrow {
+    columns: Vec<usize>,
+    schema: SchemaRef,
+    design: Arc<Design>,
+}
+
+impl Operator for Narrow {
+    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, out: &mut Output) -> Result<(), Error> {
+        let columns = self.columns.iter().map(|column| delta.column(*column).clone()).collect();
+        let batch = batch_of(&self.schema, columns, delta.rows()).map_err(|error| self.design.guard.broken(error))?;
+        out.emit(delta.with_batch(batch));
+        Ok(())
+    }
+}
+
+/// The different values of a part of all (group, value) pairs, and what a step changes in them for each group.
+struct Values {
+    design: Arc<Design>,
+    keys: Vec<usize>,
+    groups: Groups,
+    schema: SchemaRef,
+    /// The epoch in which each slot was last touched.
+    stamps: Vec<u64>,
+    epoch: u64,
+    touched: Vec<u32>,
+}
+
+impl Values {
+    fn take(&mut self, delta: &Delta) -> Result<(), ArrowError> {
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| delta.column(*key).clone()).collect();
+        let slots = self.groups.intern(&keys, delta.rows());
+        self.stamps.resize(self.groups.slots().max(self.stamps.len()), 0);
+        for slot in &slots {
+            if std::mem::replace(&mut self.stamps[*slot as usize], self.epoch) != self.epoch {
+                self.touched.push(*slot);
+            }
+        }
+        self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    /// What has changed for the next groups; none when all has been said.
+    fn next(&mut self) -> Result<Option<Delta>, ArrowError> {
+        if self.touched.is_empty() {
+            self.epoch += 1;
+            return Ok(None);
+        }
+        let slots = self.touched.split_off(self.touched.len().saturating_sub(DELTA_ROWS_MAX));
+        let mut columns = self.groups.keys(&slots);
+        columns.extend(self.groups.partial(&slots, &[0])?);
+        let delta = Delta::inserts(batch_of(&self.schema, columns, slots.len())?);
+        for slot in slots {
+            if self.groups.weight(slot) == 0 {
+                self.groups.retire(slot);
+            } else {
+                self.groups.reset(slot);
+            }
+        }
+        Ok(Some(delta))
+    }
+}
+
+impl Operator for Values {
+    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
+        self.take(&delta).map_err(|error| self.design.guard.broken(error))
+    }
+
+    fn flush(&mut self, _context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        Ok(match self.next().map_err(|error| self.design.guard.broken(error))? {
+            Some(delta) => {
+                out.emit(delta);
+                Flush::More
+            }
+            None => Flush::Done,
+        })
+    }
+
+    fn state_size(&self) -> StateSize {
+        let mut size = self.groups.size();
+        size.bytes += 8 * self.stamps.capacity() as u64;
+        size
+    }
 }

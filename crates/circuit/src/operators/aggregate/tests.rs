@@ -159,6 +159,17 @@ fn all_calls() -> Vec<AggregateCall> {
     calls
 }
 
+/// The calls whose states travel between lanes.
+fn travelling(append_only: bool) -> Vec<AggregateCall> {
+    let travels = |call: &AggregateCall| match call.function {
+        FirstValue | LastValue | ArrayAgg | ListAgg | ApproxQuantile(_) => false,
+        Min | Max => append_only,
+        ApproxCountDistinct => !append_only,
+        _ => true,
+    };
+    all_calls().into_iter().filter(travels).collect()
+}
+
 fn output(calls: &[AggregateCall], keys: &[usize], windowed: bool) -> SchemaRef {
     let mut fields: Vec<Field> = keys.iter().map(|key| schema().field(*key).clone()).collect();
     if windowed {

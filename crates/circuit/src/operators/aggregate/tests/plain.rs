@@ -55,12 +55,25 @@ proptest! {
     }
 
     #[test]
-    fn calls_whose_states_travel_equal_a_recomputation(
-        rows in rows(true), calls in prop::sample::subsequence(all_calls(), 1..8), global in any::<bool>(),
+    fn states_that_travel_between_lanes_equal_a_recomputation(
+        rows in rows(false), calls in prop::sample::subsequence(travelling(false), 1..20), global in any::<bool>(),
         lanes in 2_usize..5,
     ) {
         let keys = if global { vec![] } else { vec![KEY] };
-        follow(&Case { keys, append_only: true, ..Case::plain(calls) }, &rows, &[7, 20], 5, lanes)?;
+        let case = Case { keys, ..Case::plain(calls) };
+        prop_assert!(case.bench(lanes).expect("supported").tasks() > 2, "summed where the rows are");
+        follow(&case, &rows, &[7, 20], 5, lanes)?;
+    }
+
+    #[test]
+    fn states_over_inserts_that_travel_between_lanes_equal_a_recomputation(
+        rows in rows(true), calls in prop::sample::subsequence(travelling(true), 1..20), global in any::<bool>(),
+        lanes in 2_usize..5,
+    ) {
+        let keys = if global { vec![] } else { vec![KEY] };
+        let case = Case { keys, append_only: true, ..Case::plain(calls) };
+        prop_assert!(case.bench(lanes).expect("supported").tasks() > 2, "summed where the rows are");
+        follow(&case, &rows, &[7, 20], 5, lanes)?;
     }
 
     #[test]

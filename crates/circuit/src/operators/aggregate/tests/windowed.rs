@@ -36,9 +36,6 @@ fn windows(case: &Case, rows: &[Row]) -> Vec<(Vec<String>, (i64, i64), Vec<Row>)
             });
         }
     }
-    if let Window::Cumulate { .. } = window {
-        // windows_of names every later window of the cycle, so nothing is missing here.
-    }
     let finish = |((key, start, end), mut rows): ((String, i64, i64), Vec<Row>)| {
         rows.sort_by_key(|row| row.origin);
         (vec![key], (start, end), rows)
@@ -126,6 +123,22 @@ proptest! {
         let mut cuts = cuts;
         cuts.sort();
         follow(&Case { append_only: true, ..Case::windowed(window, calls) }, rows, &cuts, lanes)?;
+    }
+
+    #[test]
+    fn windows_summed_where_the_rows_are_equal_a_recomputation(
+        rows in rows(false), window in window(), changes in any::<bool>(), lateness in prop_oneof![Just(0_i64), 1_i64..30],
+        cuts in prop::collection::vec(0_usize..50, 0..6), lanes in 2_usize..4,
+    ) {
+        let mut cuts = cuts;
+        cuts.sort();
+        let calls: Vec<AggregateCall> = travelling(false).into_iter().filter(|call| !call.distinct).collect();
+        let calls = calls.into_iter().filter(|call| call.function != ApproxCountDistinct).collect();
+        let emit = if changes { Emit::Changes } else { Emit::OnClose };
+        let case = Case { emit, lateness, ..Case::windowed(window, calls) };
+        let stages = case.bench(lanes).expect("supported").tasks();
+        prop_assert_eq!(stages > 2, !matches!(window, Window::Session { .. }));
+        follow(&case, rows, &cuts, lanes)?;
     }
 
     #[test]
