@@ -12,8 +12,9 @@ use tidemill_base::hash;
 use tidemill_base::rand::Rng;
 use tidemill_base::time::Stopwatch;
 
-/// A function that checks what must hold for any input, panics when it does not, and says what the input made it do.
-pub type Target = fn(&[u8]) -> String;
+/// A function that checks what must hold for any input, panics when it does not, and names each thing that
+/// the input made it do.
+pub type Target = fn(&[u8]) -> Vec<String>;
 
 /// The longest input that is made.
 const INPUT_BYTES_MAX: usize = 4_096;
@@ -44,7 +45,9 @@ impl Run {
     /// Runs the target on one file.
     pub fn one(&self, path: &Path) -> Result<()> {
         let input = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        println!("{}", (self.target)(&input));
+        for behaviour in (self.target)(&input) {
+            println!("{behaviour}");
+        }
         Ok(())
     }
 
@@ -52,7 +55,7 @@ impl Run {
     pub fn all(&self) -> Result<()> {
         let (mut pool, mut seen) = (Vec::new(), HashSet::new());
         for input in self.corpus()? {
-            seen.insert(self.try_input(&input)?);
+            seen.extend(self.try_input(&input)?);
             pool.push(input);
         }
         let (kept, mut tried) = (pool.len(), 0_u64);
@@ -61,7 +64,10 @@ impl Run {
         while started.elapsed() < self.time {
             let input = mutate(&mut rng, &pool);
             tried += 1;
-            if seen.insert(self.try_input(&input)?) {
+            let behaviours = self.try_input(&input)?;
+            let known = seen.len();
+            seen.extend(behaviours);
+            if seen.len() > known {
                 if self.keep {
                     let path = self.folder.join("corpus").join(self.name).join(file_name(&input));
                     fs::write(&path, &input).with_context(|| format!("cannot write {}", path.display()))?;
@@ -91,12 +97,12 @@ impl Run {
     }
 
     /// Runs the target; a panic or a slow input is written to a file, and ends the run.
-    fn try_input(&self, input: &[u8]) -> Result<u64> {
+    fn try_input(&self, input: &[u8]) -> Result<Vec<String>> {
         let started = Stopwatch::start();
         let result = catch_unwind(AssertUnwindSafe(|| (self.target)(input)));
         let slow = started.elapsed() > SLOW;
         match result {
-            Ok(behaviour) if !slow => Ok(hash::bytes(behaviour.as_bytes())),
+            Ok(behaviours) if !slow => Ok(behaviours),
             Ok(_) => bail!("a slow input: {}", self.save(input)?.display()),
             Err(_) => bail!("a finding (the panic is above): {}", self.save(input)?.display()),
         }

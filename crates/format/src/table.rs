@@ -219,7 +219,7 @@ Zoë  |     7 |  0.05 | 1970-01-01 00:00:00.000
 NULL | -1234 |  NULL | NULL
 (2 rows)
 ";
-        assert_eq!(table(&batch.schema(), &[batch.clone()]).expect("plain types"), expected);
+        assert_eq!(table(&batch.schema(), std::slice::from_ref(&batch)).expect("plain types"), expected);
     }
 
     #[test]

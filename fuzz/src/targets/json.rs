@@ -27,7 +27,7 @@ fn schema() -> SchemaRef {
 }
 
 /// Decodes `input` as lines by both paths, as a body and as change records; returns what came of it.
-pub fn run(input: &[u8]) -> String {
+pub fn run(input: &[u8]) -> Vec<String> {
     let schema = schema();
     let fast = lines(&schema, input, false);
     let general = lines(&schema, input, true);
@@ -45,7 +45,8 @@ pub fn run(input: &[u8]) -> String {
     let options = JsonOptions { ignore_parse_errors: true, ..JsonOptions::default() };
     let mut debezium = DebeziumDecoder::new(options, schema).expect("JSON types");
     debezium.decode(input, &mut changes).expect("bad records are set aside");
-    format!("{}|{}|{}", trait_of(&fast), trait_of(&body), trait_of(&changes))
+    let ways = [("lines", fast), ("body", body), ("changes", changes)];
+    ways.iter().flat_map(|(way, decoded)| behaviours(way, decoded)).collect()
 }
 
 fn decoder(schema: &SchemaRef, general_path_only: bool) -> JsonDecoder {
@@ -68,17 +69,19 @@ fn write(decoded: &Decoded) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// The reasons without what they quote, which columns have values, and the count of rows up to three.
-fn trait_of(decoded: &Decoded) -> String {
-    let mut reasons: Vec<String> = decoded.rejected.iter().map(|rejected| words_only(&rejected.reason)).collect();
-    reasons.sort();
-    reasons.dedup();
-    let filled = decoded.batches.iter().flat_map(|decoded| decoded.batch.columns());
-    let filled: String = filled.map(|column| if column.null_count() < column.len() { '1' } else { '0' }).collect();
-    format!("{}/{filled}/{}", decoded.rows().min(3), reasons.join(";"))
+/// The reasons without what they quote, which columns have values, and how many rows there are, up to three.
+fn behaviours(way: &str, decoded: &Decoded) -> Vec<String> {
+    let reasons = decoded.rejected.iter().map(|rejected| words_only(&rejected.reason));
+    let batches = decoded.batches.iter().flat_map(|decoded| decoded.batch.columns().iter().enumerate());
+    let filled = batches.filter(|(_, column)| column.null_count() < column.len()).map(|(at, _)| format!("column {at}"));
+    let rows = std::iter::once(format!("rows {}", decoded.rows().min(3)));
+    reasons.chain(filled).chain(rows).map(|behaviour| format!("{way}: {behaviour}")).collect()
 }
 
+/// The words of a reason that are ours: what it quotes of the input is cut off, before and behind.
 fn words_only(reason: &str) -> String {
-    let cut = reason.find(", found ").unwrap_or(reason.len());
-    reason[..cut].chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').collect()
+    let ours = [" is no number", " needs a digit", " is out of the range", ", expected \"c\"", " in a string must"];
+    let from = ours.iter().find_map(|ours| reason.find(ours)).unwrap_or(0);
+    let to = reason[from..].find(", found ").map(|length| from + length).unwrap_or(reason.len());
+    reason[from..to].chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').collect()
 }
