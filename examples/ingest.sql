@@ -4,13 +4,13 @@
 --
 -- and in another terminal, as often as you like (one record, an array of records, or one a line):
 --
---     curl -H 'content-type: application/x-ndjson' localhost:7070/v1/sources/clicks --data-binary '
+--     curl -H 'content-type: application/x-ndjson' localhost:8080/v1/sources/clicks --data-binary '
 --     {"page": "/home", "ms": 12}
 --     {"page": "/cart", "ms": 48}'
 --
 -- What the view holds by now:
 --
---     curl localhost:7070/v1/views/pages
+--     curl localhost:8080/v1/views/pages
 --
 -- Closed windows are printed as they close; Ctrl-C stops the run in order.
 
