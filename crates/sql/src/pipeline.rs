@@ -228,6 +228,8 @@ pub struct Settings {
     pub dead_letter: Option<String>,
     /// `'side-output.bad-records'`: the table that gets records that could not be decoded.
     pub bad_records: Option<String>,
+    /// `'http.listen'`: where the HTTP door listens, as written.
+    pub listen: Option<String>,
     /// `'allowed-lateness'` of windows, in milliseconds.
     pub allowed_lateness_ms: i64,
     /// `'table.exec.source.idle-timeout'`, in milliseconds.

@@ -67,6 +67,7 @@ fn take(settings: &mut Settings, options: &mut Options) -> Result<(), options::E
         ("side-output.late", &mut settings.late),
         ("side-output.dead-letter", &mut settings.dead_letter),
         ("side-output.bad-records", &mut settings.bad_records),
+        ("http.listen", &mut settings.listen),
     ] {
         *slot = options.take(key).or(slot.take());
     }

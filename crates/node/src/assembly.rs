@@ -1,0 +1,473 @@
+//! [`Runner`]: a planned pipeline, opened and joined together, ready to run.
+//!
+//! Everything that can be wrong before the first row is found here: options, files that are not there, a port that is
+//! taken, rows that a sink cannot take back. After that a run is one call.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use arrow_schema::{Schema, SchemaRef};
+use tidemill_base::time::{Clock, Stopwatch, SystemClock};
+use tidemill_base::{Position, options};
+use tidemill_circuit::Circuit;
+use tidemill_circuit::circuit;
+use tidemill_circuit::operator::{SideKind, Sides as Collected};
+use tidemill_circuit::plan::Spec;
+use tidemill_circuit::view::{View, ViewSpec, view};
+use tidemill_connect::{Connector, Rows, Sink, Source, SourceEvent, Table};
+use tidemill_format::Format;
+use tidemill_gateway::{Hall, Server};
+use tidemill_sql::Pipeline;
+use tidemill_sql::pipeline::{Changelog, ColumnOrigin, OutputDef, OutputKind, TableDef};
+use tidemill_stage::{Cancel, Graph, Receiver, Sender};
+
+use crate::doors::{InboxDoor, ViewDoor};
+use crate::driver::{Driver, Ends};
+use crate::error::Error;
+use crate::feed::Feed;
+use crate::outputs::{self, Outputs, Report, Route, SinkRows, Writings};
+use crate::pace::Pace;
+use crate::progress::Progress;
+use crate::record::{FORMAT, Recorder, Run};
+use crate::side::Sides;
+use crate::values::Values;
+
+/// Blocks that wait between a reader and the driver, and steps' rows between the driver and a writer.
+const CHANNEL_ITEMS: usize = 4;
+
+/// How long requests that are being answered may keep the door open at the end.
+const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a pipeline is run; each field left out is taken from the pipeline's settings, and then has a default.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Threads that decode and step. Default: one a core.
+    pub lanes: Option<usize>,
+    /// The seed of RAND and UUID. Default: from the clock.
+    pub seed: Option<u64>,
+    /// Where the door listens. Default: 127.0.0.1:8080, and only when the pipeline has an inbox.
+    pub listen: Option<String>,
+    /// Whether the door may be reachable from other machines though it does not ask who calls.
+    pub insecure: bool,
+    /// Where the run is written down, and what its SQL is called there.
+    pub record: Option<PathBuf>,
+    /// What the SQL is called, such as its path.
+    pub name: String,
+    /// The SQL, as it is written into the record.
+    pub sql: String,
+}
+
+/// A table that rows come from.
+pub(crate) struct TableSource {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where the rows come from.
+    pub(crate) source: Box<dyn Source>,
+    /// Whether its rows cannot be read again.
+    pub(crate) is_fleeting: bool,
+    idle_timeout: Option<Duration>,
+    decoded: SchemaRef,
+    format: Option<Format>,
+}
+
+/// The tables of a pipeline, their options understood.
+pub(crate) struct Tables {
+    /// The sources, in the order of the plan.
+    pub(crate) sources: Vec<TableSource>,
+    connectors: BTreeMap<String, Connector>,
+}
+
+impl Tables {
+    /// Understands all options and opens the sources.
+    pub(crate) fn of(pipeline: &Pipeline) -> Result<Tables, Error> {
+        let mut connectors = BTreeMap::new();
+        for table in &pipeline.tables {
+            connectors.insert(table.name.clone(), connector(table)?);
+        }
+        let sources = sources(pipeline, &connectors)?;
+        Ok(Tables { sources, connectors })
+    }
+}
+
+/// Checks the options of every table and that every output has a sink that can take it, without opening anything.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(pipeline: &Pipeline) -> Result<(), Error> {
+    for table in &pipeline.tables {
+        connector(table)?;
+    }
+    Ok(())
+}
+
+/// Understands the options of a table.
+fn connector(def: &TableDef) -> Result<Connector, Error> {
+    let physical = def.columns.iter().filter(|column| column.kind == ColumnOrigin::Physical);
+    let table = Table {
+        name: def.name.clone(),
+        columns: Arc::new(Schema::new(physical.map(|column| column.field.clone()).collect::<Vec<_>>())),
+        partitioned_by: def.partitioned_by.clone(),
+        options: def.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
+    };
+    Connector::new(table).map_err(|error| placed(error, def))
+}
+
+/// An error with the place of the option, or the table, that it is about.
+fn placed(error: tidemill_connect::Error, def: &TableDef) -> Error {
+    let option = error.option().and_then(|key| def.options.iter().find(|option| option.key == key));
+    let position: Position = option.map_or(def.position, |option| option.position);
+    Error::Connect { error, position: Some(position) }
+}
+
+/// Opens the sources of the plan, in its order.
+fn sources(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<Vec<TableSource>, Error> {
+    let mut sources = Vec::new();
+    for node in &pipeline.plan.nodes {
+        let Spec::Source(spec) = &node.spec else { continue };
+        let idle_timeout = spec.watermark.as_ref().and_then(|watermark| watermark.idle_timeout_ms);
+        let idle_timeout = idle_timeout.or(pipeline.settings.idle_timeout_ms).map(Duration::from_millis);
+        let values = pipeline.values.iter().find(|values| values.source == spec.name);
+        let (source, is_fleeting, format): (Box<dyn Source>, bool, Option<Format>) = match values {
+            Some(values) => (Box::new(Values::new(values.rows.clone())), false, None),
+            None => {
+                let (Some(connector), Some(def)) = (connectors.get(&spec.name), pipeline.table(&spec.name)) else {
+                    let problem = format!("the plan reads '{}', which no table is", spec.name);
+                    return Err(tidemill_circuit::Error::broken("the planner", problem).into());
+                };
+                let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
+                (source, matches!(connector.name(), "stdin" | "http"), inbox_format(def))
+            }
+        };
+        let decoded = spec.decoded.clone();
+        sources.push(TableSource { name: spec.name.clone(), source, is_fleeting, idle_timeout, decoded, format });
+    }
+    Ok(sources)
+}
+
+/// The format of an inbox; none when it has an unknown one, which its connector has refused before.
+fn inbox_format(def: &TableDef) -> Option<Format> {
+    let pairs = def.options.iter().map(|option| (option.key.clone(), option.value.clone()));
+    let mut options = options::Options::new(format!("table '{}'", def.name), pairs);
+    let name = options.take("format").unwrap_or_else(|| "json".to_string());
+    Format::named(&name, &mut options).ok().flatten()
+}
+
+/// A pipeline that is ready to run.
+pub struct Runner {
+    graph: Graph,
+    cancel: Cancel,
+    server: Option<Server>,
+    progress: Arc<Progress>,
+    views: BTreeMap<String, View>,
+    writings: Writings,
+    bounded: bool,
+}
+
+impl Runner {
+    /// Opens everything a pipeline needs. `cancel` stops the run: gracefully, or at once.
+    ///
+    /// # Errors
+    /// Whatever can be wrong before the first row.
+    pub fn new(pipeline: &Pipeline, options: &Options, cancel: &Cancel) -> Result<Runner, Error> {
+        let tables = Tables::of(pipeline)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let lanes = lanes(pipeline, options);
+        let seed = options.seed.or(pipeline.settings.seed).unwrap_or_else(|| clock.now().millis() as u64);
+        let mut build = Build {
+            graph: Graph::new(cancel, CHANNEL_ITEMS),
+            cancel,
+            writings: Writings::default(),
+            senders: Vec::new(),
+            indices: BTreeMap::new(),
+        };
+        let (outputs, views) = build.outputs(pipeline, &tables.connectors)?;
+        let recorder = recorder(options, lanes, seed, &tables.sources)?;
+        let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
+        let circuit_options = circuit::Options {
+            lanes,
+            seed,
+            sides: collected(pipeline),
+            digests: recorder.is_some(),
+            log: recorder.clone().map(|recorder| Box::new(recorder) as _),
+        };
+        let circuit = Circuit::new(&pipeline.plan, &decoders.collect(), circuit_options)?;
+        let server = server(&tables.sources, &views, pipeline, options)?;
+        let session = pipeline.session.clone();
+        let progress = Arc::new(Progress::default());
+        let bounded = tables.sources.iter().all(|table| table.source.is_bounded());
+        let driver = Driver {
+            circuit,
+            feeds: tables.sources.iter().map(|table| Feed::new(&table.name, table.idle_timeout)).collect(),
+            outputs,
+            announce: Box::new(move |now, seed| session.step.set(now, seed)),
+            seed,
+            clock,
+            progress: progress.clone(),
+            recorder,
+            bounded,
+            turn: 0,
+            pace: Pace::new(),
+            now: i64::MIN,
+        };
+        let Build { mut graph, writings, senders, .. } = build;
+        let receivers = readers(&mut graph, tables.sources);
+        drive(&mut graph, driver, Ends { sources: receivers, sinks: senders });
+        Ok(Runner { graph, cancel: cancel.clone(), server, progress, views, writings, bounded })
+    }
+
+    /// Where the door listens, when there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(Server::address)
+    }
+
+    /// Whether the run comes to an end by itself.
+    pub fn is_bounded(&self) -> bool {
+        self.bounded
+    }
+
+    /// The counters of the run.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// What the outputs that are kept hold, by the outputs' names; readable while it runs, and after.
+    pub fn views(&self) -> BTreeMap<String, View> {
+        self.views.clone()
+    }
+
+    /// Runs until every source has ended, or the run was stopped.
+    ///
+    /// # Errors
+    /// The first failure of a stage, or that the run was aborted.
+    pub fn run(self) -> Result<Report, Error> {
+        let stopwatch = Stopwatch::start();
+        let result = self.graph.run();
+        if let Some(server) = self.server {
+            server.stop(DOOR_TIMEOUT);
+        }
+        result?;
+        let mut written = std::mem::take(&mut *self.writings.lock().unwrap_or_else(PoisonError::into_inner));
+        written.sort_by(|a, b| a.table.cmp(&b.table));
+        Ok(Report {
+            drained: self.cancel.is_draining(),
+            standing: self.progress.standing(),
+            elapsed: stopwatch.elapsed(),
+            written,
+        })
+    }
+}
+
+fn lanes(pipeline: &Pipeline, options: &Options) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    options.lanes.or(pipeline.settings.lanes).unwrap_or_else(cores).max(1)
+}
+
+/// Which side rows have somewhere to go.
+fn collected(pipeline: &Pipeline) -> Collected {
+    let settings = &pipeline.settings;
+    Collected {
+        late: settings.late.is_some(),
+        dead_letter: settings.dead_letter.is_some(),
+        bad_record: settings.bad_records.is_some(),
+    }
+}
+
+fn recorder(options: &Options, lanes: usize, seed: u64, sources: &[TableSource]) -> Result<Option<Recorder>, Error> {
+    let Some(path) = &options.record else { return Ok(None) };
+    let run = Run {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        name: options.name.clone(),
+        sql: options.sql.clone(),
+        lanes,
+        seed,
+    };
+    let fleeting = sources.iter().filter(|table| table.is_fleeting).map(|table| table.name.clone());
+    Recorder::create(path, run, fleeting.collect()).map(Some)
+}
+
+/// Opens the door, when the pipeline has an inbox or an address was given.
+fn server(
+    sources: &[TableSource],
+    views: &BTreeMap<String, View>,
+    pipeline: &Pipeline,
+    options: &Options,
+) -> Result<Option<Server>, Error> {
+    let mut hall = Hall::new();
+    let listen = options.listen.as_ref().or(pipeline.settings.listen.as_ref());
+    let mut wanted = listen.is_some();
+    for table in sources {
+        let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) else { continue };
+        wanted = true;
+        let door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
+        hall.add_inbox(table.name.clone(), Arc::new(door));
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    for output in &pipeline.outputs {
+        if let (OutputKind::MaterializedView { name }, Some(view)) = (&output.kind, views.get(&output.name)) {
+            hall.add_view(name.clone(), Arc::new(ViewDoor(view.clone())));
+        }
+    }
+    let mut door = tidemill_gateway::Options { insecure: options.insecure, ..Default::default() };
+    if let Some(listen) = listen {
+        door.listen = address(listen)?;
+    }
+    Ok(Some(Server::start(door, hall)?))
+}
+
+fn address(listen: &str) -> Result<SocketAddr, Error> {
+    let wrong = || Error::Listen { value: listen.to_string() };
+    listen.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+}
+
+/// The stages and channels of a run, while they are put together.
+struct Build<'a> {
+    graph: Graph,
+    cancel: &'a Cancel,
+    writings: Writings,
+    senders: Vec<Sender<SinkRows>>,
+    /// Which of the senders goes to which table.
+    indices: BTreeMap<String, usize>,
+}
+
+impl Build<'_> {
+    /// Opens a sink for each table that is written and a view for each output that is kept.
+    fn outputs(
+        &mut self,
+        pipeline: &Pipeline,
+        connectors: &BTreeMap<String, Connector>,
+    ) -> Result<(Outputs, BTreeMap<String, View>), Error> {
+        let mut outputs = Outputs { routes: BTreeMap::new(), views: Vec::new(), sides: Sides::default() };
+        let mut views = BTreeMap::new();
+        for output in &pipeline.outputs {
+            let route = match &output.kind {
+                OutputKind::Sink { table } => {
+                    self.check_retractions(output, table, connectors)?;
+                    Route::Sink(self.sink(table, pipeline, connectors)?)
+                }
+                OutputKind::MaterializedView { .. } | OutputKind::Select { .. } => {
+                    let (writer, reader) = view(ViewSpec {
+                        name: shown_name(output),
+                        schema: output.schema.clone(),
+                        key: output.key.clone(),
+                        append_only: output.changelog == Changelog::AppendOnly,
+                    })?;
+                    views.insert(output.name.clone(), reader);
+                    outputs.views.push(writer);
+                    Route::View(outputs.views.len() - 1)
+                }
+            };
+            outputs.routes.insert(output.name.clone(), route);
+        }
+        self.sides(pipeline, connectors, &mut outputs.sides)?;
+        Ok((outputs, views))
+    }
+
+    fn check_retractions(
+        &self,
+        output: &OutputDef,
+        table: &str,
+        connectors: &BTreeMap<String, Connector>,
+    ) -> Result<(), Error> {
+        let Changelog::Updating { operator, position } = &output.changelog else { return Ok(()) };
+        match connectors.get(table) {
+            Some(connector) if connector.is_sink() && !connector.takes_retractions() => {
+                let (table, operator) = (table.to_string(), operator.clone());
+                Err(Error::Retraction { table, operator, position: position.or(Some(output.position)) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the sink of a table, once.
+    fn sink(
+        &mut self,
+        table: &str,
+        pipeline: &Pipeline,
+        connectors: &BTreeMap<String, Connector>,
+    ) -> Result<usize, Error> {
+        if let Some(index) = self.indices.get(table) {
+            return Ok(*index);
+        }
+        let (Some(connector), Some(def)) = (connectors.get(table), pipeline.table(table)) else {
+            let problem = format!("the plan writes '{table}', which no table is");
+            return Err(tidemill_circuit::Error::broken("the planner", problem).into());
+        };
+        let sink = connector.sink(rows_of(pipeline, def), self.cancel).map_err(|error| placed(error, def))?;
+        Ok(self.add_sink(table, sink))
+    }
+
+    fn add_sink(&mut self, table: &str, sink: Box<dyn Sink>) -> usize {
+        let (sender, stream) = self.graph.channel();
+        let (name, writings) = (table.to_string(), self.writings.clone());
+        self.graph.stage(format!("sink '{table}'"), stream.into_receiver(), move |rows, _| {
+            outputs::write(&name, sink, rows, &writings)
+        });
+        self.senders.push(sender);
+        self.indices.insert(table.to_string(), self.senders.len() - 1);
+        self.senders.len() - 1
+    }
+
+    /// Opens the sinks of the side outputs that were declared.
+    fn sides(
+        &mut self,
+        pipeline: &Pipeline,
+        connectors: &BTreeMap<String, Connector>,
+        sides: &mut Sides,
+    ) -> Result<(), Error> {
+        let settings = &pipeline.settings;
+        let declared = [
+            (SideKind::Late, "side-output.late", &settings.late),
+            (SideKind::DeadLetter, "side-output.dead-letter", &settings.dead_letter),
+            (SideKind::BadRecord, "side-output.bad-records", &settings.bad_records),
+        ];
+        for (kind, setting, table) in declared {
+            let Some(table) = table else { continue };
+            let Some(def) = pipeline.table(table) else {
+                let problem = "there is no such table".to_string();
+                return Err(Error::Side { setting, table: table.clone(), problem });
+            };
+            let sink = self.sink(table, pipeline, connectors)?;
+            sides.add(kind, setting, table, sink, def.writable())?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows that come to a table, from all outputs that write it.
+fn rows_of(pipeline: &Pipeline, def: &TableDef) -> Rows {
+    let writes = |output: &&OutputDef| matches!(&output.kind, OutputKind::Sink { table } if *table == def.name);
+    let outputs: Vec<&OutputDef> = pipeline.outputs.iter().filter(writes).collect();
+    let key = match outputs.as_slice() {
+        [only] => only.key.clone(),
+        _ => None,
+    };
+    let updating = outputs.iter().any(|output| output.changelog != Changelog::AppendOnly);
+    Rows { schema: def.writable(), key, updating }
+}
+
+fn shown_name(output: &OutputDef) -> String {
+    match &output.kind {
+        OutputKind::MaterializedView { name } => name.clone(),
+        _ => output.name.clone(),
+    }
+}
+
+/// A stage for each source, and where its events come out.
+fn readers(graph: &mut Graph, sources: Vec<TableSource>) -> Vec<Receiver<SourceEvent>> {
+    let read = |table: TableSource| {
+        let source = table.source;
+        let events = graph.source(format!("source '{}'", table.name), move |out, cancel| source.read(out, cancel));
+        events.into_receiver()
+    };
+    sources.into_iter().map(read).collect()
+}
+
+fn drive(graph: &mut Graph, mut driver: Driver, ends: Ends) {
+    graph.stage("circuit", ends, move |ends, cancel| driver.run(ends, cancel));
+}

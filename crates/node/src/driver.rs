@@ -1,0 +1,201 @@
+//! The driver: what a step takes in, and when.
+//!
+//! With bounded sources alone, steps are cut by the number of rows and nothing else: one block from each source in
+//! rotation, waiting for it, until 65,536 rows are together. The same files over the same lanes so give the same steps.
+//! As soon as one source never ends, the driver takes what is waiting, up to what the budget buys, and steps at once;
+//! when nothing is waiting it sleeps until something comes, a timer of the circuit is due, or a partition has been
+//! silent for too long.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tidemill_base::time::{Clock, Stopwatch};
+use tidemill_circuit::decode::STEP_ROWS_MAX;
+use tidemill_circuit::step::{StepInput, StepOutput};
+use tidemill_circuit::{Circuit, error::Error as CircuitError};
+use tidemill_connect::SourceEvent;
+use tidemill_stage::{Cancel, Halt, Receiver, Sender, Stopped, wait_any};
+
+use crate::error::Error;
+use crate::feed::Feed;
+use crate::outputs::{Outputs, SinkRows};
+use crate::pace::Pace;
+use crate::progress::Progress;
+use crate::record::Recorder;
+
+/// The channels that the driver works on.
+pub(crate) struct Ends {
+    /// Events, one channel a source.
+    pub(crate) sources: Vec<Receiver<SourceEvent>>,
+    /// Rows, one channel a sink.
+    pub(crate) sinks: Vec<Sender<SinkRows>>,
+}
+
+/// The circuit with all that surrounds it.
+pub(crate) struct Driver {
+    pub(crate) circuit: Circuit,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) outputs: Outputs,
+    /// Tells the pipeline's functions the time and the seed of the step to come.
+    pub(crate) announce: Box<dyn Fn(i64, u64) + Send>,
+    pub(crate) seed: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) recorder: Option<Recorder>,
+    /// Whether every source comes to an end by itself.
+    pub(crate) bounded: bool,
+    pub(crate) turn: usize,
+    pub(crate) pace: Pace,
+    pub(crate) now: i64,
+}
+
+impl Driver {
+    /// Steps until every source has ended or was stopped. This is the work of a stage.
+    pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
+        while self.gather(&mut ends.sources)? {
+            let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
+            let output = self.step(input)?;
+            self.outputs.take(output, &mut ends.sinks)?;
+            if cancel.is_aborted() {
+                return Err(Halt::Stopped);
+            }
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Gets together what the next step takes in; false when there is no next step.
+    fn gather(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<bool, Halt> {
+        if self.bounded {
+            self.gather_by_count(sources)?;
+            self.note_origins()?;
+            return Ok(self.has_news());
+        }
+        loop {
+            self.gather_waiting(sources)?;
+            self.note_origins()?;
+            let now = self.clock.monotonic();
+            self.feeds.iter_mut().filter(|feed| feed.open).for_each(|feed| feed.mark_idle(now));
+            if self.has_news() || self.due_in() == Some(Duration::ZERO) {
+                return Ok(true);
+            }
+            if !self.sleep(sources) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// One block from each source in rotation, until a step is full.
+    fn gather_by_count(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<(), Stopped> {
+        let mut rows = 0;
+        while rows < STEP_ROWS_MAX as u64 {
+            let Some(index) = self.next_open() else { break };
+            let feed = &mut self.feeds[index];
+            let mut block = feed.held.take();
+            while block.is_none() && feed.open {
+                block = feed.note(sources[index].recv()?, Duration::ZERO);
+            }
+            if let Some(block) = block {
+                let records = u64::from(block.records);
+                if rows > 0 && rows + records > STEP_ROWS_MAX as u64 {
+                    feed.held = Some(block);
+                    self.turn = index;
+                    return Ok(());
+                }
+                rows += records;
+                feed.take(block);
+            }
+            self.turn = index + 1;
+        }
+        Ok(())
+    }
+
+    /// What is waiting now, from each source in turn, up to the budget.
+    fn gather_waiting(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<(), Stopped> {
+        let at = self.clock.monotonic();
+        let (mut rows, mut silent) = (0, 0);
+        while rows < self.pace.rows() && silent < self.feeds.len() {
+            let Some(index) = self.next_open() else { break };
+            self.turn = index + 1;
+            let feed = &mut self.feeds[index];
+            let Poll::Ready(event) = sources[index].try_recv()? else {
+                silent += 1;
+                continue;
+            };
+            silent = 0;
+            if let Some(block) = feed.note(event, at) {
+                rows += u64::from(block.records);
+                feed.take(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next source in rotation that may have more.
+    fn next_open(&self) -> Option<usize> {
+        let count = self.feeds.len();
+        (0..count).map(|offset| (self.turn + offset) % count).find(|index| {
+            let feed = &self.feeds[*index];
+            feed.open || feed.held.is_some()
+        })
+    }
+
+    fn has_news(&self) -> bool {
+        self.feeds.iter().any(Feed::has_news)
+    }
+
+    /// How long until the circuit has something to say by itself.
+    fn due_in(&self) -> Option<Duration> {
+        let due = self.circuit.next_due()?.millis();
+        let wait = due.saturating_sub(self.clock.now().millis().max(self.now));
+        Some(Duration::from_millis(wait.max(0) as u64))
+    }
+
+    /// Waits for an event, a timer or a time-out; false when every source has ended.
+    fn sleep(&self, sources: &[Receiver<SourceEvent>]) -> bool {
+        let open = self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open);
+        let open: Vec<&Receiver<SourceEvent>> = open.map(|(_, source)| source).collect();
+        if open.is_empty() {
+            return false;
+        }
+        let now = self.clock.monotonic();
+        let idle = self.feeds.iter().filter(|feed| feed.open).filter_map(Feed::idle_at).min();
+        let idle = idle.map(|at| at.saturating_sub(now));
+        wait_any(&open, self.due_in().into_iter().chain(idle).min());
+        true
+    }
+
+    /// Processing time, which never goes back.
+    fn now(&mut self) -> i64 {
+        self.now = self.now.max(self.clock.now().millis());
+        self.now
+    }
+
+    fn step(&mut self, input: StepInput) -> Result<StepOutput, Halt> {
+        (self.announce)(input.now, self.seed);
+        let stopwatch = Stopwatch::start();
+        let output = self.circuit.step(input).map_err(|error| self.explain(error))?;
+        self.pace.measured(output.records, stopwatch.elapsed());
+        self.progress.count(&output);
+        Ok(output)
+    }
+
+    /// Says which file a bad record is in.
+    fn explain(&self, error: CircuitError) -> Error {
+        let CircuitError::Record { origin: table, partition, message } = error else { return Error::Circuit(error) };
+        let feed = self.feeds.iter().find(|feed| feed.name == table);
+        match feed.and_then(|feed| feed.origins.get(partition as usize)) {
+            Some(origin) => Error::Record { table, origin: origin.name.clone(), message },
+            None => Error::Circuit(CircuitError::Record { origin: table, partition, message }),
+        }
+    }
+
+    /// Writes down partitions that were seen for the first time.
+    fn note_origins(&mut self) -> Result<(), Error> {
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        self.feeds.iter().try_for_each(|feed| recorder.origins(&feed.name, &feed.origins))
+    }
+}
