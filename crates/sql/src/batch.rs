@@ -3,6 +3,7 @@
 //! A plan is the same as for the circuit; window table functions become plain relational nodes and aggregates their naive
 //! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
 
+mod sessions;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{DefaultTableSource, MemTable};
@@ -21,13 +23,14 @@ use datafusion::physical_plan::collect;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use tidemill_base::Position;
+use tidemill_circuit::plan::Window;
 
 use crate::catalog::{Catalog, config, schema_of};
 use crate::error::Error;
 use crate::expr::sentence;
 use crate::functions::Session;
 use crate::plan::assign::WindowAssign;
-use crate::plan::{optimise, planned, scanned};
+use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
 use crate::statement::{self, Body};
 
 /// Tables in memory, and SELECT over them.
@@ -111,17 +114,39 @@ impl ViewQuery {
     }
 }
 
+/// What every output of a text holds once `rows` are all its tables ever had: the answers to compare a run with.
+///
+/// `rows` has the decoded columns of each table that is read. Every plan runs as it was written, in batch, window table
+/// functions as plain relational nodes and aggregates as their naive twins.
+///
+/// # Errors
+/// What is wrong with the text, or a row on which an expression fails.
+pub fn answers(text: &str, rows: &BTreeMap<String, RecordBatch>) -> Result<BTreeMap<String, Vec<RecordBatch>>, Error> {
+    let (queries, sources) = logical(text, PlanOptions::default())?;
+    let mut tables = BTreeMap::new();
+    for source in sources {
+        if let Some(rows) = rows.get(&source.name) {
+            tables.insert(source.name.clone(), source.read(rows)?);
+        }
+    }
+    let mut answers: BTreeMap<String, Vec<RecordBatch>> = BTreeMap::new();
+    for (name, plan) in queries {
+        answers.entry(name).or_default().push(run(plan, &tables, &config())?);
+    }
+    Ok(answers)
+}
+
 /// Runs a checked plan over tables in memory.
 pub(crate) fn run(
     plan: LogicalPlan,
     tables: &BTreeMap<String, RecordBatch>,
-    options: &datafusion::common::config::ConfigOptions,
+    options: &ConfigOptions,
 ) -> Result<RecordBatch, Error> {
     let schema = schema_of(&plan);
     let batches = on_a_thread(|| {
-        let plan = relational(plan)?;
-        let plan = optimise(plan, options, true)?;
-        execute(with_tables(plan, tables)?, options)
+        let mut tables = tables.clone();
+        let plan = relational(plan, &mut tables, options)?;
+        evaluated(plan, &tables, options)
     });
     let batches = batches.map_err(|error| Error::Plan { problem: sentence(&error), position: None, help: None })?;
     joined(&schema, &batches)
@@ -140,16 +165,35 @@ fn joined(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, Er
     arrow_select::concat::concat_batches(&schema, &batches).map_err(bug)
 }
 
-/// Window table functions as plain relational nodes.
-fn relational(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// Window table functions as plain relational nodes; sessions are computed at once and become a table.
+fn relational(
+    plan: LogicalPlan,
+    tables: &mut BTreeMap<String, RecordBatch>,
+    options: &ConfigOptions,
+) -> Result<LogicalPlan> {
     let relational = plan.transform_up(|node| {
         let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
-        if let Some(assign) = extension.as_any().downcast_ref::<WindowAssign>() {
+        let Some(assign) = extension.as_any().downcast_ref::<WindowAssign>() else { return Ok(Transformed::no(node)) };
+        if !matches!(assign.window.0, Window::Session { .. }) {
             return Ok(Transformed::yes(windows::relational(assign)?));
         }
-        Ok(Transformed::no(node))
+        let input = evaluated(assign.input.as_ref().clone(), tables, options)?;
+        let name = format!("$sessions.{}", tables.len());
+        let (rows, plan) = sessions::relational(assign, &input, &name)?;
+        tables.insert(name, rows);
+        Ok(Transformed::yes(plan))
     })?;
     Ok(relational.data)
+}
+
+/// Optimises and runs a plan of relational nodes.
+fn evaluated(
+    plan: LogicalPlan,
+    tables: &BTreeMap<String, RecordBatch>,
+    options: &ConfigOptions,
+) -> Result<Vec<RecordBatch>> {
+    let plan = optimise(plan, options, true)?;
+    execute(with_tables(plan, tables)?, options)
 }
 
 /// Puts the rows behind the tables that the plan scans.
@@ -167,7 +211,7 @@ fn with_tables(plan: LogicalPlan, tables: &BTreeMap<String, RecordBatch>) -> Res
     Ok(placed.data)
 }
 
-fn execute(plan: LogicalPlan, options: &datafusion::common::config::ConfigOptions) -> Result<Vec<RecordBatch>> {
+fn execute(plan: LogicalPlan, options: &ConfigOptions) -> Result<Vec<RecordBatch>> {
     let config = SessionConfig::from(options.clone());
     let state = SessionStateBuilder::new().with_config(config).build();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

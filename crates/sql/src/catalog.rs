@@ -91,11 +91,6 @@ impl Catalog {
         self.sources.insert(name.to_string(), Arc::new(Viewed { plan }));
     }
 
-    /// Adds a source as it is.
-    pub(crate) fn add_source(&mut self, name: &str, source: Arc<dyn TableSource>) {
-        self.sources.insert(name.to_string(), source);
-    }
-
     /// Takes a name out.
     pub(crate) fn remove(&mut self, name: &str) {
         self.sources.remove(name);

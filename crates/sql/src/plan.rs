@@ -33,7 +33,7 @@ use crate::catalog::{Catalog, schema_of};
 use crate::error::Error;
 use crate::explain;
 use crate::functions::Session;
-use crate::lower::{Builder, Needs};
+use crate::lower::{Builder, Needs, Source};
 use crate::pipeline::{
     Changelog, ExplainDef, OutputDef, OutputKind, Pipeline, SelectDef, SelectKind, Settings, TableDef, Warning,
 };
@@ -75,6 +75,18 @@ pub fn plan(text: &str, options: PlanOptions) -> Result<Pipeline, Error> {
         planner.statement(statement)?;
     }
     planner.finish()
+}
+
+/// The queries of a text as they were written, each with the name of its output, and its tables.
+pub(crate) fn logical(text: &str, options: PlanOptions) -> Result<(Vec<(String, LogicalPlan)>, Vec<Source>), Error> {
+    let statements = statement::parse(text)?;
+    let mut planner = Planner::new(&statements, options)?;
+    for statement in &statements {
+        planner.statement(statement)?;
+    }
+    let sources = planner.tables.iter().map(|table| table.source(Needs::default(), None)).collect::<Result<_, _>>()?;
+    let queries = planner.queries.into_iter().map(|query| (output_name(&query.kind), query.plan)).collect();
+    Ok((queries, sources))
 }
 
 /// A query whose rows leave the circuit.
@@ -505,12 +517,8 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
         }
         let same = queries.iter().zip(nodes).skip(index).filter(|(other, _)| other.kind == query.kind);
         let inputs: Vec<NodeId> = same.map(|(_, node)| *node).collect();
-        let name = match &query.kind {
-            OutputKind::Sink { table } => table.clone(),
-            OutputKind::MaterializedView { name } => name.clone(),
-            OutputKind::Select { index } => format!("$select.{index}"),
-        };
-        let inferred = if inputs.len() == 1 { builder.facts.of(inputs[0]).key.clone() } else { None };
+        let name = output_name(&query.kind);
+        let inferred = if inputs.len() == 1 { builder.facts.of(inputs[0]).keys.iter().min_by_key(|key| key.len()).cloned() } else { None };
         let key = query.key.clone().or(inferred);
         let node = builder.output(&name, &inputs, key.clone(), query.position);
         outputs.push(OutputDef {
@@ -524,6 +532,14 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
         });
     }
     outputs
+}
+
+fn output_name(kind: &OutputKind) -> String {
+    match kind {
+        OutputKind::Sink { table } => table.clone(),
+        OutputKind::MaterializedView { name } => name.clone(),
+        OutputKind::Select { index } => format!("$select.{index}"),
+    }
 }
 
 fn with_changelog(mut output: OutputDef, plan: &tidemill_circuit::Plan) -> OutputDef {

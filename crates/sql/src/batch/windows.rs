@@ -9,7 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
-use datafusion::common::{Column, Result, exec_err, not_impl_err};
+use datafusion::common::{Column, Result, exec_err};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -24,9 +24,6 @@ const LIST: &str = "$windows";
 /// The window table function over its input, in nodes that DataFusion runs.
 pub(super) fn relational(assign: &WindowAssign) -> Result<LogicalPlan> {
     let WindowAssign { input, time, partition: _, window, position: _, schema } = assign;
-    if matches!(window.0, Window::Session { .. }) {
-        return not_impl_err!("SESSION in a batch query");
-    }
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     let function =
         ScalarUDF::new_from_impl(WindowsOf { window: *window, signature: Signature::any(1, Volatility::Immutable) });

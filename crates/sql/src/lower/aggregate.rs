@@ -234,7 +234,7 @@ impl Builder<'_> {
         slots.extend(keys.iter().map(|key| Slot::At(place(key))));
         let mut attributes = vec![Attribute::Plain; width];
         let id = self.plan.nodes.len();
-        let mut key: Vec<usize> = (0..width).collect();
+        let mut identities: Vec<Vec<usize>> = vec![(0..width).collect()];
         if let Some(window) = &window {
             let (time, domain) = match window {
                 WindowKey::Time { time, domain, .. } => (before.field(*time).data_type().clone(), *domain),
@@ -250,7 +250,7 @@ impl Builder<'_> {
                 Attribute::End(domain, id),
                 Attribute::Time(domain, Some(id)),
             ]);
-            key.extend([width, width + 1]);
+            identities = windowed_keys(width, window);
         }
         for (index, call) in calls.iter().enumerate() {
             slots.push(Slot::At(fields.len()));
@@ -267,13 +267,29 @@ impl Builder<'_> {
             )
         );
         let schedule_dependent = self.facts.of(input).schedule_dependent || processing;
-        let facts = NodeFacts { attributes, key: Some(key), from_source: false, schedule_dependent };
+        let facts = NodeFacts { attributes, keys: identities, from_source: false, schedule_dependent };
         let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness };
         let statement = self.position;
         self.position = lowered.pending.as_ref().and_then(|pending| pending.position).or(statement);
         let node = self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)), facts);
         self.position = statement;
         Ok(Lowered { node, slots, origin: None, pending: None })
+    }
+}
+
+/// The sets of columns that identify a row of a windowed aggregate with `width` keys.
+fn windowed_keys(width: usize, window: &WindowKey) -> Vec<Vec<usize>> {
+    let keys = || 0..width;
+    let both = keys().chain([width, width + 1]).collect();
+    match window {
+        WindowKey::Time { window: Window::Cumulate { .. }, .. } => {
+            vec![both, keys().chain([width + 1]).collect()]
+        }
+        WindowKey::Columns { .. } => vec![both],
+        // The length is fixed, or the windows of a key do not overlap: one end tells the other.
+        WindowKey::Time { .. } => {
+            vec![both, keys().chain([width]).collect(), keys().chain([width + 1]).collect()]
+        }
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) enum Attribute {
 pub(crate) struct NodeFacts {
     /// What each column means to time.
     pub(crate) attributes: Vec<Attribute>,
-    /// Columns that identify a row, when any do.
-    pub(crate) key: Option<Vec<usize>>,
+    /// Sets of columns each of which identifies a row.
+    pub(crate) keys: Vec<Vec<usize>>,
     /// Whether rows come from one source in its order, possibly fewer of them.
     pub(crate) from_source: bool,
     /// Whether the rows depend on when steps ran.
@@ -69,7 +69,7 @@ impl Facts {
         let columns = self.nodes[nodes[0]].attributes.len();
         NodeFacts {
             attributes: (0..columns).map(of).collect(),
-            key: None,
+            keys: Vec::new(),
             from_source: false,
             schedule_dependent: nodes.iter().any(|node| self.nodes[*node].schedule_dependent),
         }
@@ -87,7 +87,7 @@ impl NodeFacts {
         let place = |column: &usize| columns.iter().position(|kept| *kept == Some(*column));
         NodeFacts {
             attributes: columns.iter().map(attribute).collect(),
-            key: self.key.as_ref().and_then(|key| key.iter().map(place).collect()),
+            keys: self.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
             from_source: self.from_source,
             schedule_dependent: self.schedule_dependent || columns.contains(&Some(usize::MAX)),
         }
@@ -97,7 +97,7 @@ impl NodeFacts {
     pub(crate) fn unnested(&self, columns: usize) -> NodeFacts {
         let mut facts = self.clone();
         facts.attributes.extend(std::iter::repeat_n(Attribute::Plain, columns));
-        (facts.key, facts.from_source) = (None, false);
+        (facts.keys, facts.from_source) = (Vec::new(), false);
         facts
     }
 }

@@ -16,6 +16,7 @@ use tidemill_circuit::plan::{NodeId, SourceSpec, Spec, TimeDomain, WatermarkSpec
 use super::facts::{Attribute, NodeFacts, is_proctime};
 use super::{Builder, Lowered, ORIGIN, Slot};
 use crate::aggregate;
+use crate::error::Error;
 use crate::expr::{compile, compile_in_order, unaliased};
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
@@ -98,6 +99,18 @@ fn is_ordered(call: &Expr) -> bool {
 }
 
 impl Source {
+    /// All columns of the table, from rows of the decodable ones.
+    pub(crate) fn read(&self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+        let failed = |problem: String| Error::Plan { problem, position: Some(self.position), help: None };
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (_, expr) in &self.columns {
+            let expr = compile_in_order(expr, &self.decodable).map_err(|error| failed(error.to_string()))?;
+            columns.push(expr.evaluate(rows).map_err(failed)?);
+        }
+        let fields: Vec<Field> = self.columns.iter().map(|(field, _)| field.clone()).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| failed(error.to_string()))
+    }
+
     /// The columns of the source's node, as places in the declaration.
     fn present(&self) -> Result<Vec<usize>> {
         let mut present = self.needs.columns.clone();
@@ -152,6 +165,9 @@ impl Builder<'_> {
         let Some(source) = sources.get(table_name.table()) else {
             return internal_err!("{table_name} is no source");
         };
+        if origin && !source.append_only {
+            return Err(self.unordered("a table whose rows are taken back"));
+        }
         let (node, present) = self.source(source)?;
         let wanted: Vec<usize> = match projection {
             Some(columns) => columns.clone(),
@@ -280,5 +296,5 @@ fn source_facts(source: &Source, present: &[usize]) -> NodeFacts {
     }
     let places = source.primary_key.iter().map(|column| present.iter().position(|place| place == column));
     let key = places.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
-    NodeFacts { attributes, key, from_source: true, schedule_dependent }
+    NodeFacts { attributes, keys: key.into_iter().collect(), from_source: true, schedule_dependent }
 }

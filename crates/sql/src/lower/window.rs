@@ -81,7 +81,7 @@ impl Builder<'_> {
             Attribute::End(domain, id),
             Attribute::Time(domain, Some(id)),
         ]);
-        if let Some(key) = &mut facts.key {
+        for key in &mut facts.keys {
             key.extend([width, width + 1]);
         }
         facts.schedule_dependent |= domain == TimeDomain::Processing;

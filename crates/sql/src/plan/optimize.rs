@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use arrow_schema::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::ContextProvider;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
@@ -30,8 +33,12 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
 use super::unnest;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, outside};
+use crate::error::Error;
+use crate::expr::print;
 use crate::functions::{Registry, replace_casts};
+use crate::lower::place_of;
+use crate::types::name_of;
 
 /// Checks a plan, puts our casts in, and makes its types fit; nothing is optimised yet.
 pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
@@ -44,6 +51,10 @@ pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan>
 /// Replaces casts and types integer literals as Flink does, in every expression of the plan.
 fn with_our_casts(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan> {
     let replaced = plan.transform_up(|node| {
+        let schema = merge_schema(&node.inputs());
+        node.apply_expressions(|expr| {
+            expr.apply(|part| comparable(part, &schema).map(|()| TreeNodeRecursion::Continue))
+        })?;
         let preserver = NamePreserver::new(&node);
         let mapped = node.map_expressions(|expr| {
             let name = preserver.save(&expr);
@@ -55,6 +66,33 @@ fn with_our_casts(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan>
         })
     })?;
     Ok(replaced.data)
+}
+
+/// Refuses to compare a text with a number: whichever is cast, someone expects the other.
+fn comparable(expr: &Expr, schema: &DFSchema) -> Result<()> {
+    let (first, others): (&Expr, Vec<&Expr>) = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => (left, vec![right.as_ref()]),
+        Expr::InList(InList { expr, list, negated: _ }) => (expr, list.iter().collect()),
+        Expr::Between(Between { expr, negated: _, low, high }) => (expr, vec![low.as_ref(), high.as_ref()]),
+        _ => return Ok(()),
+    };
+    let text = |data_type: &DataType| *data_type == DataType::Utf8;
+    let Ok(one) = first.get_type(schema) else { return Ok(()) };
+    for other in others {
+        let Ok(two) = other.get_type(schema) else { continue };
+        if (text(&one) && two.is_numeric()) || (one.is_numeric() && text(&two)) {
+            let problem = format!("{} is {} and {} is {}", print(first), name_of(&one), print(other), name_of(&two));
+            let position = place_of(first).or(place_of(other));
+            let help = Some("CAST one of them to the type of the other".to_string());
+            return Err(outside(Error::Plan { problem: format!("a text and a number cannot be compared: {problem}"), position, help }));
+        }
+    }
+    Ok(())
+}
+
+fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 /// Optimises a checked plan; without `rules` it stays as it is.

@@ -1,0 +1,74 @@
+//! SESSION over rows that are all there: sort each partition by time, and cut it where the gap is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMillisecondType;
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use datafusion::common::{Column, Result, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use tidemill_circuit::plan::Window;
+
+use crate::catalog::Declared;
+use crate::expr::compile_in_order;
+use crate::plan::assign::WindowAssign;
+
+/// The rows with their sessions, and a plan that reads them from the table `name`.
+pub(super) fn relational(assign: &WindowAssign, input: &[RecordBatch], name: &str) -> Result<(RecordBatch, LogicalPlan)> {
+    let WindowAssign { input: below, time, partition, window, position: _, schema } = assign;
+    let Window::Session { gap } = window.0 else { return internal_err!("no session") };
+    let fields: Vec<Field> = below.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let rows = super::joined(&Arc::new(Schema::new(fields)), input)
+        .map_err(|error| datafusion::common::DataFusionError::Execution(error.to_string()))?;
+    let evaluate = |expr: &Expr| -> Result<ArrayRef> {
+        let values = compile_in_order(expr, below.schema())?.evaluate(&rows);
+        values.map_err(datafusion::common::DataFusionError::Execution)
+    };
+    let times = arrow_cast::cast(&evaluate(time)?, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+    let times = times.as_primitive::<TimestampMillisecondType>();
+    let keys = partition.iter().map(evaluate).collect::<Result<Vec<_>>>()?;
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for row in 0..rows.num_rows() {
+        if times.is_null(row) {
+            return exec_err!("the time of a window is NULL");
+        }
+        let key = keys.iter().map(|key| ScalarValue::try_from_array(key, row)).collect::<Result<Vec<_>>>()?;
+        groups.entry(format!("{key:?}")).or_default().push(row);
+    }
+    let (mut starts, mut ends) = (vec![0_i64; rows.num_rows()], vec![0_i64; rows.num_rows()]);
+    for mut group in groups.into_values() {
+        group.sort_by_key(|row| times.value(*row));
+        for session in group.chunk_by(|a, b| times.value(*b) - times.value(*a) <= gap) {
+            let first = session.first().map_or(0, |row| times.value(*row));
+            let last = session.last().map_or(0, |row| times.value(*row));
+            for row in session {
+                (starts[*row], ends[*row]) = (first, last + gap);
+            }
+        }
+    }
+    let last: Vec<i64> = ends.iter().map(|end| end - 1).collect();
+    let mut columns = rows.columns().to_vec();
+    let mut named: Vec<Field> = (0..columns.len())
+        .map(|index| Field::new(format!("c{index}"), columns[index].data_type().clone(), true))
+        .collect();
+    let width = columns.len();
+    for (index, millis) in [starts, ends, last].into_iter().enumerate() {
+        let data_type = schema.field(width + index).data_type();
+        columns.push(arrow_cast::cast(&Int64Array::from(millis), data_type)?);
+        named.push(Field::new(format!("c{}", width + index), data_type.clone(), true));
+    }
+    let table = Arc::new(Schema::new(named));
+    let rows = RecordBatch::try_new(Arc::clone(&table), columns)?;
+    let scan = LogicalPlanBuilder::scan(name, Arc::new(Declared { schema: table }), None)?;
+    let exprs: Vec<Expr> = schema
+        .iter()
+        .enumerate()
+        .map(|(index, (qualifier, field))| {
+            let column = Expr::Column(Column::new(Some(name.to_string()), format!("c{index}")));
+            column.alias_qualified(qualifier.cloned(), field.name())
+        })
+        .collect();
+    Ok((rows, scan.project(exprs)?.build()?))
+}

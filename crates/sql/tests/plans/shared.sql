@@ -1,0 +1,2 @@
+CREATE TABLE bid (auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, `dateTime` TIMESTAMP(3), extra STRING, tags ARRAY<STRING>, attrs ROW<a INT, b STRING>, WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+CREATE MATERIALIZED VIEW a AS SELECT auction, COUNT(*) AS n FROM bid WHERE price > 3 GROUP BY auction; CREATE MATERIALIZED VIEW b AS SELECT auction, n FROM (SELECT auction, COUNT(*) AS n FROM bid WHERE price > 3 GROUP BY auction) WHERE n > 7; SELECT * FROM a ORDER BY n DESC LIMIT 3;
