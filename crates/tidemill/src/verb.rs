@@ -1,0 +1,8 @@
+//! The verbs, one a file.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod explain;
+pub(crate) mod replay;
+pub(crate) mod run;
+pub(crate) mod sql;

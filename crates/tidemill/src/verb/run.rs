@@ -1,0 +1,146 @@
+//! `tidemill run`: a pipeline file, from its sources to its sinks.
+
+use std::collections::BTreeMap;
+
+use tidemill_circuit::view::View;
+use tidemill_node::{Options, Report, Runner, Standing};
+use tidemill_sql::Pipeline;
+use tidemill_stage::Cancel;
+
+use crate::answers;
+use crate::arguments::{Output, Run};
+use crate::console::{self, thousands};
+use crate::failure::Failure;
+use crate::interrupt::{self, Interrupted};
+use crate::pipeline::Text;
+use crate::progress::Line;
+use crate::usage::{RunCost, Usage};
+
+/// Runs the file.
+pub(crate) fn run(run: &Run) -> Result<(), Failure> {
+    let text = Text::read(&run.file)?;
+    let pipeline = text.plan()?;
+    for explain in &pipeline.explains {
+        console::put(format!("{}\n", explain.plan.trim_end()).as_bytes())?;
+    }
+    if pipeline.outputs.is_empty() && pipeline.selects.is_empty() {
+        tidemill_node::check(&pipeline).map_err(|error| text.failure(&error))?;
+        if pipeline.explains.is_empty() {
+            console::say(&format!("{} declares tables and asks for nothing: add an INSERT or a SELECT", text.name));
+        }
+        return Ok(());
+    }
+    let options = Options {
+        lanes: run.lanes.map(|lanes| lanes as usize),
+        seed: run.seed,
+        listen: run.listen.clone(),
+        insecure: run.insecure,
+        record: run.record.clone(),
+        name: text.name.clone(),
+        sql: text.sql.clone(),
+    };
+    let cancel = Cancel::new();
+    let interrupted = interrupt::listen(&cancel)?;
+    let finished = execute(&text, &pipeline, &options, &cancel, &interrupted)?;
+    tell(&finished.report);
+    if let Some(path) = &run.usage {
+        let Report { standing, elapsed, .. } = &finished.report;
+        let cost = RunCost {
+            seconds: elapsed.as_secs_f64(),
+            records: standing.records,
+            rows_out: standing.rows_out,
+            usage: Usage::now(),
+        };
+        cost.write(path).map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
+    }
+    if interrupted.is_set() {
+        return Err(Failure::Interrupted);
+    }
+    print(&text, &pipeline, &finished.views, run.output)
+}
+
+/// A run that has ended.
+pub(crate) struct Finished {
+    /// What was done.
+    pub(crate) report: Report,
+    /// What is kept.
+    pub(crate) views: BTreeMap<String, View>,
+}
+
+/// Runs a planned pipeline to its end, or until it is stopped.
+pub(crate) fn execute(
+    text: &Text,
+    pipeline: &Pipeline,
+    options: &Options,
+    cancel: &Cancel,
+    interrupted: &Interrupted,
+) -> Result<Finished, Failure> {
+    let runner = Runner::new(pipeline, options, cancel).map_err(|error| text.failure(&error))?;
+    if !runner.is_bounded() {
+        text.warn(&pipeline.warnings);
+    }
+    if let Some(address) = runner.address() {
+        console::say(&format!("listening on http://{address}"));
+    }
+    let views = runner.views();
+    let line = Line::begin(runner.progress());
+    let result = runner.run();
+    drop(line);
+    match result {
+        Ok(report) => Ok(Finished { report, views }),
+        Err(tidemill_node::Error::Stage(tidemill_stage::Error::Aborted)) if interrupted.is_set() => {
+            Err(Failure::Interrupted)
+        }
+        Err(error) => Err(text.failure(&error)),
+    }
+}
+
+/// Prints the answers of the bare SELECTs.
+pub(crate) fn print(
+    text: &Text,
+    pipeline: &Pipeline,
+    views: &BTreeMap<String, View>,
+    output: Output,
+) -> Result<(), Failure> {
+    for (index, select) in pipeline.selects.iter().enumerate() {
+        let rows = tidemill_node::answer(pipeline, select, views).map_err(|error| text.failure(&error))?;
+        let printed = answers::printed(&rows, &select.text, output).map_err(|error| Failure::plain(&error))?;
+        if index > 0 && matches!(output, Output::Text | Output::Csv) {
+            console::put(b"\n")?;
+        }
+        console::put(&printed)?;
+    }
+    Ok(())
+}
+
+/// Says what a run has left out and written.
+pub(crate) fn tell(report: &Report) {
+    let Standing { steps, records, late_rows, dead_rows, bad_records, .. } = report.standing;
+    for (count, one, many) in [
+        (late_rows, "row came after its window had closed", "rows came after their windows had closed"),
+        (dead_rows, "row was left out: an expression failed on it", "rows were left out: an expression failed on them"),
+        (bad_records, "record could not be decoded", "records could not be decoded"),
+    ] {
+        match count {
+            0 => {}
+            1 => console::say(&format!("1 {one}")),
+            _ => console::say(&format!("{} {many}", thousands(count))),
+        }
+    }
+    for written in &report.written {
+        if let Some(digest) = &written.summary.digest {
+            let rows = thousands(written.summary.rows);
+            console::say(&format!("{}: {rows} rows, digest {digest}", written.table));
+        }
+    }
+    if console::is_watched() {
+        let seconds = report.elapsed.as_secs_f64();
+        let rate = records as f64 / seconds.max(0.001);
+        console::say(&format!(
+            "{} records in {seconds:.2} s ({}/s), {} steps",
+            thousands(records),
+            thousands(rate as u64),
+            thousands(steps)
+        ));
+    }
+}

@@ -1,0 +1,10 @@
+//! The built command, run as a person runs it: files in a folder of its own, exit codes, what it prints and where.
+
+mod bench;
+mod command;
+mod errors;
+mod http;
+mod interrupt;
+mod replay;
+mod run;
+mod shell;
