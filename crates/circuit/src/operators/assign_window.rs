@@ -76,3 +76,63 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &AssignSpec) -> T
     };
     graph.add(lowering.task(vec![lowering.input()], lowering.node.schema.clone(), Arc::new(make)))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Int64Array, TimestampMicrosecondArray};
+    use arrow_schema::{DataType, Field, Schema, TimeUnit};
+
+    use super::*;
+    use crate::expr::OnError;
+    use crate::operators::testing::{Bench, check};
+    use crate::plan::{Spec, TimeDomain, Window};
+
+    fn bench(window: Window, on_error: OnError) -> Bench {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let mut fields = vec![Field::new("id", DataType::Int64, false), Field::new("t", time, true)];
+        let input = Arc::new(Schema::new(fields.clone()));
+        fields.extend(["start", "end", "time"].map(|name| Field::new(name, DataType::Int64, false)));
+        let spec = Spec::AssignWindow(AssignSpec { time: 1, window, domain: TimeDomain::Event });
+        Bench::with(spec, input, Arc::new(Schema::new(fields)), true, 1, on_error).expect("supported")
+    }
+
+    fn rows(micros: Vec<Option<i64>>) -> Delta {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("t", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        ]));
+        let ids = Int64Array::from_iter_values(0..micros.len() as i64);
+        let columns: Vec<arrow_array::ArrayRef> =
+            vec![Arc::new(ids), Arc::new(TimestampMicrosecondArray::from(micros))];
+        Delta::inserts(RecordBatch::try_new(schema, columns).expect("columns of the schema"))
+    }
+
+    #[test]
+    fn times_before_1970_are_floored() {
+        let mut bench = bench(Window::Tumble { size: 10, offset: 0 }, OnError::Stop);
+        bench.step(vec![rows(vec![Some(-1), Some(9_999), Some(10_000)])], 0, 0).expect("the step runs");
+        let expected = "0 1969-12-31T23:59:59.999999 -10 0 -1\n1 1970-01-01T00:00:00.009999 0 10 9\n\
+                        2 1970-01-01T00:00:00.010 10 20 19";
+        check(&bench.integral, expected);
+    }
+
+    #[test]
+    fn a_row_is_there_once_for_each_window() {
+        let mut bench = bench(Window::Hop { slide: 5, size: 10, offset: 0 }, OnError::Stop);
+        bench.step(vec![rows(vec![Some(7_000)])], 0, 0).expect("the step runs");
+        check(&bench.integral, "0 1970-01-01T00:00:00.007 0 10 9\n0 1970-01-01T00:00:00.007 5 15 14");
+    }
+
+    #[test]
+    fn a_row_without_a_time_obeys_on_error() {
+        let window = Window::Tumble { size: 10, offset: 0 };
+        let error = bench(window, OnError::Stop).step(vec![rows(vec![None])], 0, 0).err();
+        let message = error.map(|error| error.to_string());
+        let expected = "AssignWindow failed on row {\"id\": 0, \"t\": null}: the time 't' is null";
+        assert_eq!(message.as_deref(), Some(expected));
+        let mut bench = bench(window, OnError::DeadLetter);
+        bench.step(vec![rows(vec![None, Some(0)])], 0, 0).expect("the step runs");
+        check(&bench.integral, "1 1970-01-01T00:00:00 0 10 9");
+        assert_eq!((bench.said.dead_rows, bench.said.side.len()), (1, 1));
+    }
+}

@@ -45,7 +45,13 @@ impl Operator for Pass {
 
 impl Bench {
     /// A node that reads rows of `input`.
-    pub fn new(spec: Spec, input: SchemaRef, output: SchemaRef, append_only: bool, lanes: usize) -> Result<Self, Error> {
+    pub fn new(
+        spec: Spec,
+        input: SchemaRef,
+        output: SchemaRef,
+        append_only: bool,
+        lanes: usize,
+    ) -> Result<Self, Error> {
         Self::with(spec, input, output, append_only, lanes, OnError::Stop)
     }
 
@@ -65,8 +71,7 @@ impl Bench {
         let node = Node { spec, inputs: vec![0], schema: output, position: None, on_error };
         let name = node.title().to_string();
         let schemas = [input];
-        let lowering =
-            Lowering { node: &node, id: 1, inputs: &[0], input_schemas: &schemas, append_only, lanes, name };
+        let lowering = Lowering { node: &node, id: 1, inputs: &[0], input_schemas: &schemas, append_only, lanes, name };
         let last = operators::lower(&mut graph, &lowering)?;
         assert_eq!(last + 1, graph.tasks.len(), "the last task gives the node's rows");
         let make = |task: &Task| (0..lanes).map(|_| (task.make)()).collect::<Result<Vec<_>, _>>();
@@ -78,12 +83,8 @@ impl Bench {
     /// Runs a step and returns its rows.
     pub fn step(&mut self, deltas: Vec<Delta>, watermark: i64, now: i64) -> Result<Vec<Delta>, Error> {
         self.step += 1;
-        let mut inboxes: Vec<Vec<Vec<Vec<Delta>>>> = self
-            .graph
-            .tasks
-            .iter()
-            .map(|task| vec![vec![Vec::new(); task.inputs.len().max(1)]; self.lanes])
-            .collect();
+        let mut inboxes: Vec<Vec<Vec<Vec<Delta>>>> =
+            self.graph.tasks.iter().map(|task| vec![vec![Vec::new(); task.inputs.len().max(1)]; self.lanes]).collect();
         for delta in deltas {
             inboxes[0][self.next][0].push(delta);
             self.next = (self.next + 1) % self.lanes;
@@ -91,12 +92,13 @@ impl Bench {
         let mut rows = Vec::new();
         for task in 0..self.graph.tasks.len() {
             let mut said: Vec<Vec<Delta>> = Vec::new();
-            for lane in 0..self.lanes {
+            let inbox = std::mem::take(&mut inboxes[task]);
+            for (lane, ports) in inbox.into_iter().enumerate() {
                 let sides = Sides { late: true, dead_letter: true, ..Sides::default() };
                 let (watermark, now) = (Timestamp(watermark), Timestamp(now));
                 let context = Context { step: self.step, lane, now, watermark, sides };
                 let (operator, mut out) = (&mut self.operators[task][lane], Output::default());
-                for (port, deltas) in std::mem::take(&mut inboxes[task][lane]).into_iter().enumerate() {
+                for (port, deltas) in ports.into_iter().enumerate() {
                     for delta in deltas {
                         operator.push(port, delta, &context, &mut out)?;
                     }

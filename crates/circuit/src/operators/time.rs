@@ -90,12 +90,15 @@ pub(crate) fn read_times(
 
 /// The greatest multiple of `size`, shifted by `offset`, that is not above `time`.
 pub(crate) fn floor(time: i64, size: i64, offset: i64) -> i64 {
-    let (time, size, offset) = (i128::from(time), i128::from(size.max(1)), i128::from(offset));
-    clamp((time - offset).div_euclid(size) * size + offset)
-}
-
-fn clamp(value: i128) -> i64 {
-    value.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    let size = size.max(1);
+    let above = time.checked_sub(offset).map(|shifted| shifted.rem_euclid(size));
+    if let Some(start) = above.and_then(|above| time.checked_sub(above)) {
+        return start;
+    }
+    // At the ends of time.
+    let (time, size, offset) = (i128::from(time), i128::from(size), i128::from(offset));
+    let start = (time - offset).div_euclid(size) * size + offset;
+    start.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
 /// Calls `each` with start and end of every window that `time` is in, the earliest end first.

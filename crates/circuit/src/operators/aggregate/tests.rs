@@ -10,9 +10,7 @@ use proptest::prelude::*;
 use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::operators::testing::{Bench, Table, check};
-use crate::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, TimeDomain, Window, WindowKey,
-};
+use crate::plan::{AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, TimeDomain, Window, WindowKey};
 
 use AggregateFunction::*;
 
@@ -149,9 +147,12 @@ fn all_calls() -> Vec<AggregateCall> {
         calls.iter().map(|call| AggregateCall { filter: Some(FILTER), ..call.clone() }).collect();
     calls.extend(filtered);
     for filter in [None, Some(FILTER), Some(BOOL)] {
-        for (function, arg, result) in
-            [(Count, INT, int.clone()), (Sum, INT, int.clone()), (Avg, FLOAT, float.clone()), (Count, TEXT, int.clone())]
-        {
+        for (function, arg, result) in [
+            (Count, INT, int.clone()),
+            (Sum, INT, int.clone()),
+            (Avg, FLOAT, float.clone()),
+            (Count, TEXT, int.clone()),
+        ] {
             calls.push(AggregateCall { filter, distinct: true, ..call(function, &[arg], result) });
         }
     }
@@ -241,7 +242,8 @@ fn rows(append_only: bool) -> impl Strategy<Value = Vec<(Row, i64)>> {
     prop::collection::vec(row, 0..50).prop_map(move |draws| {
         let mut present: Vec<Row> = Vec::new();
         let mut rows = Vec::new();
-        for (origin, (key, int, float, decimal, text, bool, filter, time, index, dice)) in draws.into_iter().enumerate() {
+        for (origin, (key, int, float, decimal, text, bool, filter, time, index, dice)) in draws.into_iter().enumerate()
+        {
             if !append_only && dice < 4 && !present.is_empty() {
                 let row = present.swap_remove(index.index(present.len()));
                 rows.push((row, -1));

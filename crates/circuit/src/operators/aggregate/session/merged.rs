@@ -71,9 +71,8 @@ impl Merged {
     fn place(&mut self, key: u32, time: i64, joined: &mut BTreeMap<u64, u64>) -> u64 {
         let gap = self.gap;
         let list = &mut self.sessions[key as usize];
-        let touches = |session: &Session| {
-            time <= session.last.saturating_add(gap) && session.first <= time.saturating_add(gap)
-        };
+        let touches =
+            |session: &Session| time <= session.last.saturating_add(gap) && session.first <= time.saturating_add(gap);
         // Sessions do not overlap, so those that the row touches lie side by side.
         let from = list.partition_point(|session| session.last.saturating_add(gap) < time);
         let count = list[from..].iter().take_while(|session| touches(session)).count();

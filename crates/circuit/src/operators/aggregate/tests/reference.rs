@@ -83,7 +83,9 @@ fn ints(call: &AggregateCall, all: &[Option<i64>]) -> Option<String> {
         Min => *values.iter().min()?,
         Max => *values.iter().max()?,
         LastValue => *values.last()?,
-        VarSamp if count > 1 => (values.iter().map(|value| value * value).sum::<i64>() - sum * sum / count) / (count - 1),
+        VarSamp if count > 1 => {
+            (values.iter().map(|value| value * value).sum::<i64>() - sum * sum / count) / (count - 1)
+        }
         _ => return None,
     };
     (!values.is_empty()).then(|| result.to_string())

@@ -4,8 +4,11 @@ use super::reference::{key_text, line};
 use super::*;
 use crate::operators::time::windows_of;
 
-/// Windows of each row: (start, end), late ones left out.
-fn windows(case: &Case, rows: &[Row]) -> Vec<(Vec<String>, (i64, i64), Vec<Row>)> {
+/// A key, a window (start, end), and the rows in it.
+type Windowed = (Vec<String>, (i64, i64), Vec<Row>);
+
+/// All windows that have rows.
+fn windows(case: &Case, rows: &[Row]) -> Vec<Windowed> {
     let Some(WindowKey::Time { window, .. }) = &case.window else { return Vec::new() };
     let mut found: std::collections::BTreeMap<(String, i64, i64), Vec<Row>> = Default::default();
     if let Window::Session { gap } = window {
@@ -60,10 +63,16 @@ fn some_calls() -> Vec<AggregateCall> {
 fn window() -> impl Strategy<Value = Window> {
     prop_oneof![
         (1_i64..20, -5_i64..5).prop_map(|(size, offset)| Window::Tumble { size, offset }),
-        (1_i64..6, 1_i64..5, -5_i64..5)
-            .prop_map(|(slide, times, offset)| Window::Hop { slide, size: slide * times, offset }),
-        (1_i64..6, 1_i64..5, -5_i64..5)
-            .prop_map(|(step, times, offset)| Window::Cumulate { step, max: step * times, offset }),
+        (1_i64..6, 1_i64..5, -5_i64..5).prop_map(|(slide, times, offset)| Window::Hop {
+            slide,
+            size: slide * times,
+            offset
+        }),
+        (1_i64..6, 1_i64..5, -5_i64..5).prop_map(|(step, times, offset)| Window::Cumulate {
+            step,
+            max: step * times,
+            offset
+        }),
         (0_i64..8).prop_map(|gap| Window::Session { gap }),
     ]
 }
@@ -244,10 +253,7 @@ fn a_watermark_that_jumps_by_years_fires_only_windows_with_rows() {
 
 #[test]
 fn processing_time_windows_are_due_at_their_end() {
-    for window in [
-        Window::Tumble { size: 10, offset: 0 },
-        Window::Hop { slide: 10, size: 20, offset: 0 },
-    ] {
+    for window in [Window::Tumble { size: 10, offset: 0 }, Window::Hop { slide: 10, size: 20, offset: 0 }] {
         let mut case = Case::windowed(window, count());
         case.window = Some(WindowKey::Time { time: TIME, window, domain: TimeDomain::Processing });
         let mut bench = case.bench(1).expect("supported");

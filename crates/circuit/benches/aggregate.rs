@@ -1,0 +1,175 @@
+//! What an aggregate costs a row: shapes of the Nexmark queries over made-up bids, one lane, rows already decoded.
+//!
+//! `cargo bench -p tidemill-circuit --bench aggregate`. Prints nanoseconds of CPU a row (0 where Linux does not tell
+//! them) and what is kept.
+
+#![allow(clippy::print_stdout)]
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use tidemill_base::Timestamp;
+use tidemill_base::rand::Rng;
+use tidemill_circuit::Delta;
+use tidemill_circuit::expr::OnError;
+use tidemill_circuit::graph::{Graph, Lowering};
+use tidemill_circuit::operator::{Context, Flush, Operator, Output, Sides};
+use tidemill_circuit::operators;
+use tidemill_circuit::plan::{
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, Spec, TimeDomain, Window, WindowKey,
+};
+
+const ROWS: usize = 2_000_000;
+const CHUNK: usize = 8_192;
+const STEP_CHUNKS: usize = 8;
+
+const AUCTION: usize = 0;
+const BIDDER: usize = 1;
+const PRICE: usize = 2;
+const DAY: usize = 3;
+const TIME: usize = 4;
+const CHEAP: usize = 5;
+const MIDDLE: usize = 6;
+const CHANNEL: usize = 7;
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    Arc::new(Schema::new(vec![
+        field("auction", DataType::Int64),
+        field("bidder", DataType::Int64),
+        field("price", DataType::Int64),
+        field("day", DataType::Utf8),
+        field("time", DataType::Timestamp(TimeUnit::Millisecond, None)),
+        field("cheap", DataType::Boolean),
+        field("middle", DataType::Boolean),
+        field("channel", DataType::Utf8),
+    ]))
+}
+
+/// Bids as Nexmark spreads them: half on a hot auction, three quarters by a hot bidder.
+fn bids() -> Vec<Delta> {
+    let mut rng = Rng::seeded(1);
+    let mut chunks = Vec::new();
+    for from in (0..ROWS).step_by(CHUNK) {
+        let rows: Vec<usize> = (from..(from + CHUNK).min(ROWS)).collect();
+        let mut near = |row: usize, hot: bool, per: usize, spread: u64| {
+            let newest = (row / per) as u64;
+            (if hot { newest / 100 * 100 } else { newest.saturating_sub(rng.below(spread)) }) as i64
+        };
+        let auctions: Vec<i64> = rows.iter().map(|row| near(*row, row % 2 == 0, 15, 100)).collect();
+        let bidders: Vec<i64> = rows.iter().map(|row| near(*row, row % 4 != 0, 46, 1_000)).collect();
+        let prices: Vec<i64> =
+            rows.iter().map(|_| 100 * 10_i64.pow(rng.below(6) as u32) + rng.below(99) as i64).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(auctions)),
+            Arc::new(Int64Array::from(bidders)),
+            Arc::new(Int64Array::from(prices.clone())),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("2026-01-{:02}", 1 + row / 400_000)))),
+            Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| (*row / 9) as i64))),
+            Arc::new(BooleanArray::from_iter(prices.iter().map(|price| Some(*price < 10_000)))),
+            Arc::new(BooleanArray::from_iter(prices.iter().map(|price| Some((10_000..1_000_000).contains(price))))),
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| match row % 2 {
+                0 => format!("hot-{}", row / 2 % 4),
+                _ => format!("channel-{}", row * 7 % 10_000),
+            }))),
+        ];
+        chunks.push(Delta::inserts(RecordBatch::try_new(schema(), columns).expect("columns of the schema")));
+    }
+    chunks
+}
+
+fn call(function: AggregateFunction, args: &[usize], filter: Option<usize>, distinct: bool) -> AggregateCall {
+    AggregateCall { function, args: args.to_vec(), filter, distinct, result: DataType::Int64 }
+}
+
+fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
+    let emit = if window.is_some() { Emit::OnClose } else { Emit::Changes };
+    let mut fields: Vec<Field> = keys.iter().map(|key| schema().field(*key).clone()).collect();
+    if window.is_some() {
+        fields.extend(["start", "end", "time"].map(|name| Field::new(name, DataType::Int64, false)));
+    }
+    fields.extend(calls.iter().enumerate().map(|(index, _)| Field::new(format!("c{index}"), DataType::Int64, true)));
+    let window = window.map(|window| WindowKey::Time { time: TIME, window, domain: TimeDomain::Event });
+    let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms: 0 };
+    let output = Arc::new(Schema::new(fields));
+    let node =
+        Node { spec: Spec::Aggregate(spec), inputs: vec![], schema: output, position: None, on_error: OnError::Stop };
+    let schemas = [schema()];
+    let lowering = Lowering {
+        node: &node,
+        id: 0,
+        inputs: &[0],
+        input_schemas: &schemas,
+        append_only: true,
+        lanes: 1,
+        name: title.to_string(),
+    };
+    // The aggregate's task reads task 0, which nobody runs here.
+    let mut graph = Graph::default();
+    let make: tidemill_circuit::graph::MakeOperator = Arc::new(|| Ok(Box::new(Nothing)));
+    let (name, position) = (String::new(), None);
+    graph.add(tidemill_circuit::graph::Task { node: 0, name, position, inputs: vec![], schema: schema(), make });
+    let task = operators::lower(&mut graph, &lowering).expect("the aggregate is supported");
+    let mut operator = (graph.tasks[task].make)().expect("the aggregate is supported");
+    let before = cpu_nanos();
+    let mut said = 0;
+    for (step, chunks) in bids.chunks(STEP_CHUNKS).enumerate() {
+        let last = (step + 1) * STEP_CHUNKS >= bids.len();
+        let watermark = if last { i64::MAX } else { ((step + 1) * STEP_CHUNKS * CHUNK / 9) as i64 };
+        let (now, sides) = (Timestamp(0), Sides::default());
+        let context = Context { step: step as u64, lane: 0, now, watermark: Timestamp(watermark), sides };
+        let mut out = Output::default();
+        for chunk in chunks {
+            operator.push(0, chunk.clone(), &context, &mut out).expect("rows are taken");
+        }
+        while operator.flush(&context, &mut out).expect("changes are said") == Flush::More {}
+        said += out.deltas.iter().map(Delta::rows).sum::<usize>();
+    }
+    let nanos = (cpu_nanos() - before) / ROWS as u64;
+    let size = operator.state_size();
+    println!(
+        "{title:40} {nanos:5} ns CPU/row {said:9} rows out {:9} entries {:6.1} MB",
+        size.entries,
+        size.bytes as f64 / 1e6
+    );
+}
+
+/// Nanoseconds that this thread has run.
+fn cpu_nanos() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
+}
+
+struct Nothing;
+
+impl Operator for Nothing {
+    fn push(&mut self, _: usize, _: Delta, _: &Context, _: &mut Output) -> Result<(), tidemill_circuit::Error> {
+        Ok(())
+    }
+}
+
+fn main() {
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    let bids = bids();
+    let counts = |args: &[usize], distinct: bool| {
+        [None, Some(CHEAP), Some(MIDDLE)].map(|filter| call(Count, args, filter, distinct)).to_vec()
+    };
+    let hop = Window::Hop { slide: 2_000, size: 10_000, offset: 0 };
+    run("q5: hop, count by auction", &[AUCTION], Some(hop), counts(&[], false)[..1].to_vec(), &bids);
+    let tumble = Window::Tumble { size: 10_000, offset: 0 };
+    run("q7: tumble, max", &[], Some(tumble), vec![call(Max, &[PRICE], None, false)], &bids);
+    let session = Window::Session { gap: 1_000 };
+    run("q11: session, count by bidder", &[BIDDER], Some(session), counts(&[], false)[..1].to_vec(), &bids);
+    let mut distinct = counts(&[], false);
+    distinct.extend(counts(&[BIDDER], true));
+    distinct.extend(counts(&[AUCTION], true));
+    run("q15: distinct by day", &[DAY], None, distinct.clone(), &bids);
+    distinct.push(call(Max, &[PRICE], None, false));
+    run("q16: distinct by channel, day", &[CHANNEL, DAY], None, distinct, &bids);
+    let mut stats = counts(&[], false);
+    stats.extend([Min, Max, Avg, Sum].map(|function| call(function, &[PRICE], None, false)));
+    run("q17: statistics by auction, day", &[AUCTION, DAY], None, stats.clone(), &bids);
+    run("q17 shape by auction alone", &[AUCTION], None, stats, &bids);
+    run("distinct auction, bidder", &[AUCTION, BIDDER], None, Vec::new(), &bids);
+}
