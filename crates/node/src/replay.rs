@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 
-use tidemill_circuit::decode::Block;
-use tidemill_circuit::step::{SourceInput, SourceRange, StepHeader, StepInput, StepOutput, StepTrailer};
+use tidemill_circuit::decode::{Block, Decoders};
+use tidemill_circuit::step::{BlockRange, SourceInput, SourceRange, StepHeader, StepInput, StepOutput, StepTrailer};
 use tidemill_circuit::{Circuit, circuit};
 use tidemill_connect::{Origin, Replay};
 use tidemill_sql::Pipeline;
@@ -66,16 +66,14 @@ impl Replayer {
     /// # Errors
     /// When a source is another than it was, or a step gives something else.
     pub fn run(&self, pipeline: &Pipeline) -> Result<Replayed, Error> {
-        let mut sources = self.sources(pipeline)?;
-        let tables = Tables::of(pipeline)?;
-        let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
+        let (mut sources, decoders) = self.sources(pipeline)?;
         let options = circuit::Options {
             lanes: self.run.lanes,
             seed: self.run.seed,
             digests: true,
             ..circuit::Options::default()
         };
-        let mut circuit = Circuit::new(&pipeline.plan, &decoders.collect(), options)?;
+        let mut circuit = Circuit::new(&pipeline.plan, &decoders, options)?;
         let mut reader = Reader::new(&self.path)?;
         let mut replayed = Replayed { steps: 0, records: 0, complete: false };
         let mut last: Option<StepOutput> = None;
@@ -101,28 +99,25 @@ impl Replayer {
         Ok(replayed)
     }
 
-    /// Opens what can be read again, as it was when it was recorded.
-    fn sources(&self, pipeline: &Pipeline) -> Result<Sources, Error> {
-        let (mut origins, mut recorded): (BTreeMap<String, Vec<Origin>>, Vec<String>) = Default::default();
+    /// Opens what can be read again, as it was when it was recorded; and the decoders of all sources, which have to be
+    /// those of the same opening.
+    fn sources(&self, pipeline: &Pipeline) -> Result<(Sources, Decoders), Error> {
+        let mut origins: BTreeMap<String, Vec<Origin>> = BTreeMap::new();
         let mut reader = Reader::new(&self.path)?;
         while let Some(line) = reader.next()? {
-            match line {
-                Line::Opened { source, origin, .. } => origins.entry(source).or_default().push(origin),
-                Line::Step { data, .. } => recorded.extend(data.into_iter().map(|payload| payload.source)),
-                _ => {}
+            if let Line::Opened { source, origin, .. } = line {
+                origins.entry(source).or_default().push(origin);
             }
-            recorded.dedup();
         }
+        let mut decoders = Decoders::new();
         let mut sources = Sources { path: self.path.clone(), readable: BTreeMap::new() };
         for table in Tables::of(pipeline)?.sources {
-            if table.is_fleeting || recorded.contains(&table.name) {
-                continue;
-            }
-            let Some(origins) = origins.get(&table.name) else { continue };
-            let source = table.source.replay(origins).map_err(Error::from)?;
-            sources.readable.insert(table.name, source);
+            decoders.extend(table.source.decoder().map(|decoder| (table.name.clone(), decoder)));
+            // A source that never came to open a partition gave nothing.
+            let Some(origins) = origins.get(&table.name).filter(|_| !table.is_fleeting) else { continue };
+            sources.readable.insert(table.name, table.source.replay(origins)?);
         }
-        Ok(sources)
+        Ok((sources, decoders))
     }
 }
 
@@ -145,12 +140,7 @@ impl Sources {
         Ok(StepInput { now: header.now, sources })
     }
 
-    fn blocks(
-        &mut self,
-        source: &str,
-        ranges: &[tidemill_circuit::step::BlockRange],
-        data: &[Payload],
-    ) -> Result<Vec<Block>, Error> {
+    fn blocks(&mut self, source: &str, ranges: &[BlockRange], data: &[Payload]) -> Result<Vec<Block>, Error> {
         let mut blocks = Vec::with_capacity(ranges.len());
         for (index, range) in ranges.iter().enumerate() {
             let payload = data.iter().find(|payload| payload.source == source && payload.block == index);
@@ -163,7 +153,7 @@ impl Sources {
                     records: range.records,
                     data: payload.data().map_err(|problem| self.problem(problem))?,
                 },
-                (None, Some(readable)) => readable.block(range).map_err(Error::from)?,
+                (None, Some(readable)) => readable.block(range)?,
                 (None, None) => return Err(self.problem(format!("it lacks the rows of source '{source}'"))),
             });
         }

@@ -1,7 +1,6 @@
-//! Ctrl-C: the first stops a run in order, the second at once.
+//! Ctrl-C: the first stops what runs in order, the second at once, the third ends the process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_stage::Cancel;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,42 +8,79 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::console;
 use crate::failure::Failure;
 
-/// Whether someone asked for a stop.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Interrupted(Arc<AtomicBool>);
+/// Who hears SIGINT and SIGTERM.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupts {
+    state: Arc<Mutex<State>>,
+}
 
-impl Interrupted {
-    /// Whether someone did.
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+/// What runs now, and how often it was told to stop.
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Cancel>,
+    signals: u32,
+}
+
+impl Interrupts {
+    /// Hears signals from now on.
+    pub(crate) fn listen() -> Result<Interrupts, Failure> {
+        let failed = |error: std::io::Error| Failure::environment(format!("signals cannot be received: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (mut interrupt, mut terminate) = {
+            let _entered = runtime.enter();
+            (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
+        };
+        let interrupts = Interrupts { state: Arc::default() };
+        let heard = interrupts.clone();
+        let wait = move || {
+            runtime.block_on(async {
+                loop {
+                    either(&mut interrupt, &mut terminate).await;
+                    heard.lock().stop();
+                }
+            });
+        };
+        std::thread::Builder::new().name("signals".to_string()).spawn(wait).map_err(failed)?;
+        Ok(interrupts)
+    }
+
+    /// Something begins to run, which signals stop.
+    pub(crate) fn begin(&self) -> Cancel {
+        let cancel = Cancel::new();
+        *self.lock() = State { running: Some(cancel.clone()), signals: 0 };
+        cancel
+    }
+
+    /// It has ended: a signal ends the process from now on.
+    pub(crate) fn end(&self) {
+        self.lock().running = None;
+    }
+
+    /// Whether what runs, or ran last, was told to stop.
+    pub(crate) fn came(&self) -> bool {
+        self.lock().signals > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Lets SIGINT and SIGTERM stop what `cancel` stops, from now on.
-pub(crate) fn listen(cancel: &Cancel) -> Result<Interrupted, Failure> {
-    let failed = |error: std::io::Error| Failure::environment(format!("signals cannot be received: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
-    };
-    let interrupted = Interrupted::default();
-    let (cancel, seen) = (cancel.clone(), interrupted.clone());
-    let wait = move || {
-        runtime.block_on(async {
-            either(&mut interrupt, &mut terminate).await;
-            seen.0.store(true, Ordering::Relaxed);
-            console::say("stopping in order; once more to stop at once");
-            cancel.drain();
-            either(&mut interrupt, &mut terminate).await;
-            console::say("stopping at once");
-            cancel.abort();
-            either(&mut interrupt, &mut terminate).await;
-            std::process::exit(130);
-        });
-    };
-    std::thread::Builder::new().name("signals".to_string()).spawn(wait).map_err(failed)?;
-    Ok(interrupted)
+impl State {
+    fn stop(&mut self) {
+        self.signals += 1;
+        match (&self.running, self.signals) {
+            (Some(running), 1) => {
+                console::say("stopping in order; once more to stop at once");
+                running.drain();
+            }
+            (Some(running), 2) => {
+                console::say("stopping at once");
+                running.abort();
+            }
+            _ => std::process::exit(130),
+        }
+    }
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use tidemill_circuit::view::View;
 use tidemill_node::{Options, Report, Runner, Standing};
 use tidemill_sql::Pipeline;
-use tidemill_stage::Cancel;
 
 use crate::answers;
 use crate::arguments::{Output, Run};
 use crate::console::{self, thousands};
 use crate::failure::Failure;
-use crate::interrupt::{self, Interrupted};
+use crate::interrupt::Interrupts;
 use crate::pipeline::Text;
 use crate::progress::Line;
 use crate::usage::{RunCost, Usage};
@@ -39,9 +38,8 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         name: text.name.clone(),
         sql: text.sql.clone(),
     };
-    let cancel = Cancel::new();
-    let interrupted = interrupt::listen(&cancel)?;
-    let finished = execute(&text, &pipeline, &options, &cancel, &interrupted)?;
+    let interrupts = Interrupts::listen()?;
+    let finished = execute(&text, &pipeline, &options, &interrupts)?;
     tell(&finished.report);
     if let Some(path) = &run.usage {
         let Report { standing, elapsed, .. } = &finished.report;
@@ -53,7 +51,7 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         };
         cost.write(path).map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
     }
-    if interrupted.is_set() {
+    if interrupts.came() {
         return Err(Failure::Interrupted);
     }
     print(&text, &pipeline, &finished.views, run.output)
@@ -72,10 +70,9 @@ pub(crate) fn execute(
     text: &Text,
     pipeline: &Pipeline,
     options: &Options,
-    cancel: &Cancel,
-    interrupted: &Interrupted,
+    interrupts: &Interrupts,
 ) -> Result<Finished, Failure> {
-    let runner = Runner::new(pipeline, options, cancel).map_err(|error| text.failure(&error))?;
+    let runner = Runner::new(pipeline, options, &interrupts.begin()).map_err(|error| text.failure(&error))?;
     if !runner.is_bounded() {
         text.warn(&pipeline.warnings);
     }
@@ -86,9 +83,10 @@ pub(crate) fn execute(
     let line = Line::begin(runner.progress());
     let result = runner.run();
     drop(line);
+    interrupts.end();
     match result {
         Ok(report) => Ok(Finished { report, views }),
-        Err(tidemill_node::Error::Stage(tidemill_stage::Error::Aborted)) if interrupted.is_set() => {
+        Err(tidemill_node::Error::Stage(tidemill_stage::Error::Aborted)) if interrupts.came() => {
             Err(Failure::Interrupted)
         }
         Err(error) => Err(text.failure(&error)),

@@ -7,12 +7,11 @@ use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{Config, Editor};
 use tidemill_node::Options;
-use tidemill_stage::Cancel;
 
 use crate::arguments::Sql;
 use crate::console;
 use crate::failure::Failure;
-use crate::interrupt;
+use crate::interrupt::Interrupts;
 use crate::pipeline::Text;
 use crate::shell::{Helper, Reply, Session, scan};
 use crate::verb::run;
@@ -35,7 +34,7 @@ enum Next {
 
 /// Reads statements until the end: from the terminal with an editor, else from stdin as they are.
 pub(crate) fn run(sql: &Sql) -> Result<(), Failure> {
-    let mut shell = Shell { session: Session::default(), sql: sql.clone() };
+    let mut shell = Shell { session: Session::default(), sql: sql.clone(), interrupts: Interrupts::listen()? };
     if let Some(file) = &sql.file {
         shell.feed(&Text::read(file)?.sql)?;
     }
@@ -45,6 +44,7 @@ pub(crate) fn run(sql: &Sql) -> Result<(), Failure> {
 struct Shell {
     session: Session,
     sql: Sql,
+    interrupts: Interrupts,
 }
 
 impl Shell {
@@ -135,10 +135,11 @@ impl Shell {
                 }
                 let lanes = self.sql.lanes.map(|lanes| lanes as usize);
                 let options = Options { lanes, name: text.name.clone(), sql: text.sql.clone(), ..Options::default() };
-                let cancel = Cancel::new();
-                let interrupted = interrupt::listen(&cancel)?;
-                let finished = run::execute(&text, &pipeline, &options, &cancel, &interrupted)?;
+                let finished = run::execute(&text, &pipeline, &options, &self.interrupts)?;
                 run::tell(&finished.report);
+                if self.interrupts.came() {
+                    return Err(Failure::Interrupted);
+                }
                 run::print(&text, &pipeline, &finished.views, self.sql.output)
             }
         }
