@@ -229,3 +229,62 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         handle.join().unwrap_or_else(|_| Err(DataFusionError::Internal("the batch query panicked".to_string())))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Int64Array, StringArray};
+    use arrow_schema::{DataType, Field};
+    use tidemill_circuit::row::to_json;
+
+    use super::*;
+    use crate::pipeline::SelectKind;
+    use crate::{PlanOptions, plan};
+
+    fn bids() -> RecordBatch {
+        let fields = vec![Field::new("auction", DataType::Int64, true), Field::new("channel", DataType::Utf8, true)];
+        let auctions = Int64Array::from(vec![Some(1), Some(2), Some(1), None]);
+        let channels = StringArray::from(vec!["a", "b", "a", "c"]);
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(auctions), Arc::new(channels)])
+            .expect("the columns fit")
+    }
+
+    fn check(query: &str, expected: &[&str]) {
+        let mut session = BatchSession::new(&Arc::default());
+        session.register("bid", bids());
+        session.register_view("busy", "SELECT auction, COUNT(*) AS n FROM bid GROUP BY auction").expect("a good view");
+        let rows = session.select(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+        let found: Vec<_> = (0..rows.num_rows()).map(|row| to_json(&rows, row)).collect();
+        assert_eq!(found, expected, "{query}");
+    }
+
+    #[test]
+    fn a_session_answers_over_its_tables_and_views() {
+        check("SELECT auction FROM bid WHERE channel = 'b'", &[r#"{"auction": 2}"#]);
+        check("SELECT n FROM busy WHERE auction = 1", &[r#"{"n": 2}"#]);
+        check("SELECT * FROM busy ORDER BY n DESC, auction LIMIT 1", &[r#"{"auction": 1, "n": 2}"#]);
+        check("SELECT MAX(n) AS m, COUNT(DISTINCT auction) AS d FROM busy", &[r#"{"m": 2, "d": 2}"#]);
+        check("SELECT DISTINCT channel FROM bid WHERE auction = 1", &[r#"{"channel": "a"}"#]);
+    }
+
+    #[test]
+    fn a_session_runs_one_select_only() {
+        let session = BatchSession::new(&Arc::default());
+        assert!(session.select("SET 'a' = 'b'").is_err());
+        assert!(session.select("SELECT 1; SELECT 2").is_err());
+        assert!(session.select("SELECT x FROM nowhere").is_err());
+    }
+
+    #[test]
+    fn the_rows_of_a_select_are_ordered_and_cut_when_printed() {
+        let text = "CREATE TABLE bid (auction BIGINT, channel STRING) WITH ('connector' = 'x');
+                    SELECT channel FROM bid ORDER BY auction DESC LIMIT 2;";
+        let pipeline = plan(text, PlanOptions::default()).expect("a good text");
+        let SelectKind::Circuit { tail, output } = &pipeline.selects[0].kind else { panic!("it reads no view") };
+        let kept = &pipeline.outputs[*output].schema;
+        let places: Vec<_> =
+            kept.fields().iter().map(|field| bids().schema().index_of(field.name()).expect("a column")).collect();
+        let rows = tail.rows(&bids().project(&places).expect("columns")).expect("rows");
+        let found: Vec<_> = (0..rows.num_rows()).map(|row| to_json(&rows, row)).collect();
+        assert_eq!(found, [r#"{"channel": "b"}"#, r#"{"channel": "a"}"#]);
+    }
+}

@@ -20,6 +20,7 @@ use tidemill_base::suggest;
 use crate::aggregate::Aggregates;
 use crate::error::Error;
 use crate::functions::{FlinkExprPlanner, Registry, Session, planned_field};
+use crate::plan::random;
 use crate::plan::relation::Relations;
 use crate::types;
 
@@ -165,6 +166,9 @@ impl ContextProvider for Catalog {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == random::ORDINAL {
+            return Some(random::ordinal());
+        }
         self.named.get(&name.to_ascii_lowercase()).cloned().or_else(|| self.functions.get(name))
     }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::logical_plan::{
     Distinct, EmptyRelation, Extension, Filter, Join, Projection, SubqueryAlias, Union, Values,
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::expr::{columns_of, compile, print, unaliased};
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
+use crate::plan::random;
 use crate::plan::unnest::Unnest;
 use window::Pending;
 
@@ -202,11 +204,12 @@ impl<'a> Builder<'a> {
     }
 
     fn filter(&mut self, predicate: &Expr, input: &LogicalPlan, origin: bool) -> Result<Lowered> {
-        let lowered = self.lower(input, origin)?;
+        let lowered = self.lower(input, origin || is_random(predicate))?;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
-        let condition = compile(predicate, input.schema(), &lowered.places())?;
+        let condition = compile_random(predicate, input.schema(), &lowered)?;
         let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
-        let facts = self.facts.of(lowered.node).clone();
+        let mut facts = self.facts.of(lowered.node).clone();
+        facts.schedule_dependent |= facts::reads_clock(predicate);
         let node =
             self.at(predicate, |builder| builder.add(Spec::Filter(condition), vec![lowered.node], schema, facts));
         Ok(Lowered { node, ..lowered })
@@ -222,7 +225,7 @@ impl<'a> Builder<'a> {
     }
 
     fn projection(&mut self, exprs: &[Expr], input: &LogicalPlan, schema: &DFSchema, origin: bool) -> Result<Lowered> {
-        let lowered = self.lower(input, origin)?;
+        let lowered = self.lower(input, origin || exprs.iter().any(is_random))?;
         let computed: Vec<Expr> =
             exprs.iter().filter(|expr| !matches!(unaliased(expr), Expr::Column(_))).cloned().collect();
         let lowered = self.assigned_for(lowered, &computed, input.schema())?;
@@ -253,6 +256,7 @@ impl<'a> Builder<'a> {
             exprs: Vec::new(),
             fields: Vec::new(),
             attributes: Vec::new(),
+            reads_clock: false,
         }
     }
 
@@ -299,7 +303,7 @@ impl<'a> Builder<'a> {
     fn unordered(&self, of: &str) -> datafusion::common::DataFusionError {
         outside(Error::Unsupported {
             what: format!(
-                "FIRST_VALUE, LAST_VALUE, ARRAY_AGG and LISTAGG follow the order of a source, and {of} has none"
+                "FIRST_VALUE, LAST_VALUE, ARRAY_AGG, LISTAGG, RAND and UUID follow the order of a source, and {of} has none"
             ),
             position: self.position.unwrap_or(Position { line: 1, column: 1 }),
             help: Some("use MIN or MAX, or aggregate the source directly".to_string()),
@@ -364,6 +368,7 @@ pub(crate) struct Project<'b, 'a> {
     exprs: Vec<(String, tidemill_circuit::Expr)>,
     fields: Vec<Field>,
     attributes: Vec<Option<usize>>,
+    reads_clock: bool,
 }
 
 impl Project<'_, '_> {
@@ -383,12 +388,12 @@ impl Project<'_, '_> {
 
     /// Computes an expression over the input's fields and returns its place.
     pub(crate) fn compute(&mut self, expr: &Expr, name: &str) -> Result<usize> {
-        let expr = &self.builder.with_origin(expr, &self.input)?;
         let known = format!("{expr:?}");
         if let Some(place) = self.exprs.iter().position(|(other, _)| *other == known) {
             return Ok(place);
         }
-        let compiled = compile(expr, self.schema, &self.input.places())?;
+        let compiled = compile_random(expr, self.schema, &self.input)?;
+        self.reads_clock |= facts::reads_clock(expr);
         self.fields.push(Field::new(name, compiled.data_type(), true));
         self.exprs.push((known, compiled));
         self.attributes.push(None);
@@ -412,19 +417,37 @@ impl Project<'_, '_> {
             partition: pending.partition.iter().map(|column| self.keep(*column)).collect(),
             ..pending
         });
-        let Project { builder, input, exprs, fields, attributes, .. } = self;
-        let facts = builder.facts.of(input.node).projected(&attributes);
+        let Project { builder, input, exprs, fields, attributes, reads_clock, schema: _ } = self;
+        let mut facts = builder.facts.of(input.node).projected(&attributes);
+        facts.schedule_dependent |= reads_clock;
         let exprs = exprs.into_iter().map(|(_, expr)| expr).collect();
         let node = builder.add(Spec::Project(exprs), vec![input.node], Arc::new(Schema::new(fields)), facts);
         Ok(Lowered { node, slots, origin, pending })
     }
 }
 
-impl Builder<'_> {
-    /// RAND and its like take the row's place in its source; until rows carry it, they are refused.
-    fn with_origin(&self, expr: &Expr, _: &Lowered) -> Result<Expr> {
-        Ok(expr.clone())
+/// Whether an expression calls RAND or its like.
+pub(crate) fn is_random(expr: &Expr) -> bool {
+    facts::names_function(expr, &[random::ORDINAL])
+}
+
+/// Compiles an expression; the place of the row in its source is put where RAND and its like ask for it.
+fn compile_random(expr: &Expr, schema: &DFSchema, lowered: &Lowered) -> Result<tidemill_circuit::Expr> {
+    let mut places = lowered.places();
+    if !is_random(expr) {
+        return compile(expr, schema, &places);
     }
+    let Some(origin) = lowered.origin else { return internal_err!("a row without a place in its source") };
+    places.push(Some(origin));
+    let mut fields: Vec<_> = schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.push((None, Arc::new(Field::new(ORIGIN, DataType::UInt64, false))));
+    let schema = DFSchema::new_with_metadata(fields, Default::default())?;
+    let ordinal = datafusion::logical_expr::cast(Expr::Column(Column::new_unqualified(ORIGIN)), DataType::Int64);
+    let placed = expr.clone().transform(|part| match &part {
+        Expr::ScalarFunction(call) if call.func.name() == random::ORDINAL => Ok(Transformed::yes(ordinal.clone())),
+        _ => Ok(Transformed::no(part)),
+    })?;
+    compile(&placed.data, &schema, &places)
 }
 
 /// The place in the text of the first column an expression names.

@@ -6,6 +6,7 @@
 pub(crate) mod assign;
 mod insert;
 mod optimize;
+pub(crate) mod random;
 pub(crate) mod relation;
 mod settings;
 mod table;
@@ -119,6 +120,8 @@ pub(crate) struct Planner {
     queries: Vec<Planned>,
     selects: Vec<SelectDef>,
     explains: Vec<ExplainDef>,
+    /// Calls of RAND and its like so far.
+    sites: u64,
 }
 
 impl Planner {
@@ -143,6 +146,7 @@ impl Planner {
             queries: Vec::new(),
             selects: Vec::new(),
             explains: Vec::new(),
+            sites: 0,
         })
     }
 
@@ -382,6 +386,7 @@ impl Planner {
     fn checked(&mut self, query: &Query) -> Result<LogicalPlan, Error> {
         let mut ast = query.ast.clone();
         self.take_hints(&mut ast);
+        random::mark(&mut ast, &mut self.sites);
         planned(&ast, &self.catalog, query.position)
     }
 

@@ -127,7 +127,7 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
          INSERT INTO out SELECT COUNT(*), FIRST_VALUE(b) FROM (SELECT x, CAST(COUNT(*) AS STRING) AS b FROM a GROUP BY x)",
         4,
         1,
-        "FIRST_VALUE, LAST_VALUE, ARRAY_AGG and LISTAGG follow the order of a source, and an aggregate has none",
+        "FIRST_VALUE, LAST_VALUE, ARRAY_AGG, LISTAGG, RAND and UUID follow the order of a source, and an aggregate has none",
         "MIN or MAX",
     );
 }

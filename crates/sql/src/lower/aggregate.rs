@@ -56,10 +56,11 @@ impl Builder<'_> {
             return Err(self.refused("GROUPING SETS, ROLLUP and CUBE", "write one query for each and UNION ALL them"));
         }
         let calls: Vec<&Call> = calls.iter().map(call).collect::<Result<_>>()?;
-        let ordered = calls.iter().any(|call| is_ordered(call));
+        let random = groups.iter().chain(calls.iter().flat_map(arguments)).any(super::is_random);
+        let ordered = random || calls.iter().any(|call| is_ordered(call));
         let lowered = self.lower(input, ordered)?;
         let lowered = self.windowed(lowered, groups, input.schema())?;
-        let touched: Vec<Expr> = calls.iter().flat_map(|call| arguments(call)).cloned().collect();
+        let touched: Vec<Expr> = calls.iter().flat_map(arguments).cloned().collect();
         let fuses = lowered.pending.is_some();
         for expr in &touched {
             if fuses && lowered.names_window(expr, input.schema())? {
@@ -144,7 +145,7 @@ impl Builder<'_> {
     /// Whether grouping columns, arguments and filters are all columns of the node already.
     fn all_columns(&self, groups: &[Expr], calls: &[&Call], lowered: &Lowered, schema: &DFSchema) -> Result<bool> {
         let mut used = std::collections::BTreeSet::new();
-        for expr in groups.iter().chain(calls.iter().flat_map(|call| arguments(call))) {
+        for expr in groups.iter().chain(calls.iter().flat_map(arguments)) {
             match unaliased(expr) {
                 column @ Expr::Column(_) => {
                     if let Slot::At(column) = lowered.slot_of(column, schema)? {

@@ -109,3 +109,19 @@ pub(crate) fn is_proctime(expr: &Expr) -> bool {
         _ => false,
     }
 }
+
+/// Whether an expression reads the step's clock.
+pub(crate) fn reads_clock(expr: &Expr) -> bool {
+    const CLOCKS: [&str; 4] = ["current_timestamp", "localtimestamp", "current_date", "current_time"];
+    names_function(expr, &CLOCKS)
+}
+
+/// Whether an expression calls one of these functions.
+pub(crate) fn names_function(expr: &Expr, names: &[&str]) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    let found = expr.exists(|part| match part {
+        Expr::ScalarFunction(call) => Ok(names.contains(&call.func.name())),
+        _ => Ok(false),
+    });
+    found.unwrap_or(false)
+}

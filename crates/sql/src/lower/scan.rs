@@ -63,6 +63,7 @@ impl Needs {
         let (mut origin, mut watermark) = (false, false);
         let mut scans = Vec::new();
         plan.apply(|node| {
+            origin |= node.expressions().iter().any(super::is_random);
             match node {
                 LogicalPlan::TableScan(scan) => scans.push(scan),
                 LogicalPlan::Aggregate(aggregate) => {
@@ -254,13 +255,38 @@ impl Builder<'_> {
     /// A SELECT without FROM reads one row.
     pub(super) fn one_row(&mut self, produce_one_row: bool, schema: &DFSchema) -> Result<Lowered> {
         if !schema.fields().is_empty() {
-            return internal_err!("an empty relation with columns");
+            return self.nothing(schema);
         }
         let field = Field::new("$row", DataType::Boolean, false);
         let rows = vec![true; usize::from(produce_one_row)];
         let column = Arc::new(arrow_array::BooleanArray::from(rows));
         let lowered = self.fixed(RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?)?;
         Ok(Lowered { slots: vec![], ..lowered })
+    }
+
+    /// A relation that is known to have no rows, such as what `WHERE FALSE` leaves.
+    fn nothing(&mut self, schema: &DFSchema) -> Result<Lowered> {
+        let fields = super::nullable(&super::fields_of(schema));
+        let name = format!("$values.{}", self.values.len());
+        self.values.push(ValuesDef { source: name.clone(), rows: RecordBatch::new_empty(Arc::clone(&fields)) });
+        // Without rows any time will do: the source ends at once, and with it every window over it.
+        let attribute = |field: &Arc<Field>| match field.data_type() {
+            DataType::Timestamp(..) => Attribute::Time(TimeDomain::Event, None),
+            _ => Attribute::Plain,
+        };
+        let attributes = fields.fields().iter().map(attribute).collect();
+        let facts = NodeFacts { attributes, ..NodeFacts::default() };
+        let count = fields.fields().len();
+        let spec = SourceSpec {
+            name,
+            decoded: Arc::clone(&fields),
+            origin: false,
+            computed: None,
+            watermark: None,
+            append_only: true,
+        };
+        let node = self.add(Spec::Source(spec), vec![], fields, facts);
+        Ok(Lowered::in_order(node, count))
     }
 
     fn fixed(&mut self, rows: RecordBatch) -> Result<Lowered> {
