@@ -9,19 +9,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arrow_schema::{Schema, SchemaRef};
 use tidemill_base::time::{Clock, Stopwatch, SystemClock};
-use tidemill_base::{Position, options};
 use tidemill_circuit::Circuit;
 use tidemill_circuit::circuit;
 use tidemill_circuit::operator::{SideKind, Sides as Collected};
-use tidemill_circuit::plan::Spec;
 use tidemill_circuit::view::{View, ViewSpec, view};
-use tidemill_connect::{Connector, Rows, Sink, Source, SourceEvent, Table};
-use tidemill_format::Format;
+use tidemill_connect::{Connector, Rows, Sink, SourceEvent};
 use tidemill_gateway::{Hall, Server};
 use tidemill_sql::Pipeline;
-use tidemill_sql::pipeline::{Changelog, ColumnOrigin, OutputDef, OutputKind, TableDef};
+use tidemill_sql::pipeline::{Changelog, OutputDef, OutputKind, TableDef};
 use tidemill_stage::{Cancel, Graph, Receiver, Sender};
 
 use crate::doors::{InboxDoor, ViewDoor};
@@ -33,7 +29,7 @@ use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::record::{FORMAT, Recorder, Run};
 use crate::side::Sides;
-use crate::values::Values;
+use crate::tables::{TableSource, Tables, placed};
 
 /// Blocks that wait between a reader and the driver, and steps' rows between the driver and a writer.
 const CHANNEL_ITEMS: usize = 4;
@@ -58,101 +54,6 @@ pub struct Options {
     pub name: String,
     /// The SQL, as it is written into the record.
     pub sql: String,
-}
-
-/// A table that rows come from.
-pub(crate) struct TableSource {
-    /// Its name.
-    pub(crate) name: String,
-    /// Where the rows come from.
-    pub(crate) source: Box<dyn Source>,
-    /// Whether its rows cannot be read again.
-    pub(crate) is_fleeting: bool,
-    idle_timeout: Option<Duration>,
-    decoded: SchemaRef,
-    format: Option<Format>,
-}
-
-/// The tables of a pipeline, their options understood.
-pub(crate) struct Tables {
-    /// The sources, in the order of the plan.
-    pub(crate) sources: Vec<TableSource>,
-    connectors: BTreeMap<String, Connector>,
-}
-
-impl Tables {
-    /// Understands all options and opens the sources.
-    pub(crate) fn of(pipeline: &Pipeline) -> Result<Tables, Error> {
-        let mut connectors = BTreeMap::new();
-        for table in &pipeline.tables {
-            connectors.insert(table.name.clone(), connector(table)?);
-        }
-        let sources = sources(pipeline, &connectors)?;
-        Ok(Tables { sources, connectors })
-    }
-}
-
-/// Checks the options of every table and that every output has a sink that can take it, without opening anything.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn check(pipeline: &Pipeline) -> Result<(), Error> {
-    for table in &pipeline.tables {
-        connector(table)?;
-    }
-    Ok(())
-}
-
-/// Understands the options of a table.
-fn connector(def: &TableDef) -> Result<Connector, Error> {
-    let physical = def.columns.iter().filter(|column| column.kind == ColumnOrigin::Physical);
-    let table = Table {
-        name: def.name.clone(),
-        columns: Arc::new(Schema::new(physical.map(|column| column.field.clone()).collect::<Vec<_>>())),
-        partitioned_by: def.partitioned_by.clone(),
-        options: def.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
-    };
-    Connector::new(table).map_err(|error| placed(error, def))
-}
-
-/// An error with the place of the option, or the table, that it is about.
-fn placed(error: tidemill_connect::Error, def: &TableDef) -> Error {
-    let option = error.option().and_then(|key| def.options.iter().find(|option| option.key == key));
-    let position: Position = option.map_or(def.position, |option| option.position);
-    Error::Connect { error, position: Some(position) }
-}
-
-/// Opens the sources of the plan, in its order.
-fn sources(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<Vec<TableSource>, Error> {
-    let mut sources = Vec::new();
-    for node in &pipeline.plan.nodes {
-        let Spec::Source(spec) = &node.spec else { continue };
-        let idle_timeout = spec.watermark.as_ref().and_then(|watermark| watermark.idle_timeout_ms);
-        let idle_timeout = idle_timeout.or(pipeline.settings.idle_timeout_ms).map(Duration::from_millis);
-        let values = pipeline.values.iter().find(|values| values.source == spec.name);
-        let (source, is_fleeting, format): (Box<dyn Source>, bool, Option<Format>) = match values {
-            Some(values) => (Box::new(Values::new(values.rows.clone())), false, None),
-            None => {
-                let (Some(connector), Some(def)) = (connectors.get(&spec.name), pipeline.table(&spec.name)) else {
-                    let problem = format!("the plan reads '{}', which no table is", spec.name);
-                    return Err(tidemill_circuit::Error::broken("the planner", problem).into());
-                };
-                let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
-                (source, matches!(connector.name(), "stdin" | "http"), inbox_format(def))
-            }
-        };
-        let decoded = spec.decoded.clone();
-        sources.push(TableSource { name: spec.name.clone(), source, is_fleeting, idle_timeout, decoded, format });
-    }
-    Ok(sources)
-}
-
-/// The format of an inbox; none when it has an unknown one, which its connector has refused before.
-fn inbox_format(def: &TableDef) -> Option<Format> {
-    let pairs = def.options.iter().map(|option| (option.key.clone(), option.value.clone()));
-    let mut options = options::Options::new(format!("table '{}'", def.name), pairs);
-    let name = options.take("format").unwrap_or_else(|| "json".to_string());
-    Format::named(&name, &mut options).ok().flatten()
 }
 
 /// A pipeline that is ready to run.
@@ -346,10 +247,7 @@ impl Build<'_> {
         let mut views = BTreeMap::new();
         for output in &pipeline.outputs {
             let route = match &output.kind {
-                OutputKind::Sink { table } => {
-                    self.check_retractions(output, table, connectors)?;
-                    Route::Sink(self.sink(table, pipeline, connectors)?)
-                }
+                OutputKind::Sink { table } => Route::Sink(self.sink(table, pipeline, connectors)?),
                 OutputKind::MaterializedView { .. } | OutputKind::Select { .. } => {
                     let (writer, reader) = view(ViewSpec {
                         name: shown_name(output),
@@ -366,22 +264,6 @@ impl Build<'_> {
         }
         self.sides(pipeline, connectors, &mut outputs.sides)?;
         Ok((outputs, views))
-    }
-
-    fn check_retractions(
-        &self,
-        output: &OutputDef,
-        table: &str,
-        connectors: &BTreeMap<String, Connector>,
-    ) -> Result<(), Error> {
-        let Changelog::Updating { operator, position } = &output.changelog else { return Ok(()) };
-        match connectors.get(table) {
-            Some(connector) if connector.is_sink() && !connector.takes_retractions() => {
-                let (table, operator) = (table.to_string(), operator.clone());
-                Err(Error::Retraction { table, operator, position: position.or(Some(output.position)) })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Opens the sink of a table, once.

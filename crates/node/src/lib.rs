@@ -21,10 +21,12 @@ mod outputs;
 mod pace;
 mod progress;
 mod side;
+mod tables;
 mod values;
 
 pub use answer::answer;
-pub use assembly::{Options, Runner, check};
+pub use assembly::{Options, Runner};
 pub use error::Error;
 pub use outputs::{Report, Written};
 pub use progress::{Progress, Standing};
+pub use tables::check;

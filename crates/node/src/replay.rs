@@ -11,9 +11,9 @@ use tidemill_circuit::{Circuit, circuit};
 use tidemill_connect::{Origin, Replay};
 use tidemill_sql::Pipeline;
 
-use crate::assembly::Tables;
 use crate::error::Error;
 use crate::record::{FORMAT, Line, Payload, Run};
+use crate::tables::Tables;
 
 /// A record of a run that is about to be run again.
 pub struct Replayer {

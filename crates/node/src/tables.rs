@@ -1,0 +1,127 @@
+//! The tables of a pipeline: their options understood, their sources opened, their sinks able to take what comes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::{Schema, SchemaRef};
+use tidemill_base::options;
+use tidemill_circuit::plan::Spec;
+use tidemill_connect::{Connector, Source, Table};
+use tidemill_format::Format;
+use tidemill_sql::Pipeline;
+use tidemill_sql::pipeline::{Changelog, ColumnOrigin, OutputKind, TableDef};
+
+use crate::error::Error;
+use crate::values::Values;
+
+/// A table that rows come from.
+pub(crate) struct TableSource {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where the rows come from.
+    pub(crate) source: Box<dyn Source>,
+    /// Whether its rows cannot be read again.
+    pub(crate) is_fleeting: bool,
+    /// After which silence a partition stops holding the watermark.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// The columns that its blocks are decoded to.
+    pub(crate) decoded: SchemaRef,
+    /// The format of an inbox.
+    pub(crate) format: Option<Format>,
+}
+
+/// The tables of a pipeline, their options understood.
+pub(crate) struct Tables {
+    /// The sources, in the order of the plan.
+    pub(crate) sources: Vec<TableSource>,
+    /// All connectors, by their tables' names.
+    pub(crate) connectors: BTreeMap<String, Connector>,
+}
+
+impl Tables {
+    /// Understands all options and opens the sources.
+    pub(crate) fn of(pipeline: &Pipeline) -> Result<Tables, Error> {
+        let connectors = connectors(pipeline)?;
+        check_outputs(pipeline, &connectors)?;
+        let sources = sources(pipeline, &connectors)?;
+        Ok(Tables { sources, connectors })
+    }
+}
+
+/// Checks the options of every table, and that every sink can take the rows that go there, without opening anything.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(pipeline: &Pipeline) -> Result<(), Error> {
+    check_outputs(pipeline, &connectors(pipeline)?)
+}
+
+fn connectors(pipeline: &Pipeline) -> Result<BTreeMap<String, Connector>, Error> {
+    pipeline.tables.iter().map(|table| Ok((table.name.clone(), connector(table)?))).collect()
+}
+
+/// Checks that rows are taken back only where a sink can do that.
+fn check_outputs(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<(), Error> {
+    for output in &pipeline.outputs {
+        let OutputKind::Sink { table } = &output.kind else { continue };
+        let Changelog::Updating { operator, position } = &output.changelog else { continue };
+        if connectors.get(table).is_some_and(|connector| connector.is_sink() && !connector.takes_retractions()) {
+            let (table, operator) = (table.clone(), operator.clone());
+            return Err(Error::Retraction { table, operator, position: position.or(Some(output.position)) });
+        }
+    }
+    Ok(())
+}
+
+/// Understands the options of a table.
+fn connector(def: &TableDef) -> Result<Connector, Error> {
+    let physical = def.columns.iter().filter(|column| column.kind == ColumnOrigin::Physical);
+    let table = Table {
+        name: def.name.clone(),
+        columns: Arc::new(Schema::new(physical.map(|column| column.field.clone()).collect::<Vec<_>>())),
+        partitioned_by: def.partitioned_by.clone(),
+        options: def.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
+    };
+    Connector::new(table).map_err(|error| placed(error, def))
+}
+
+/// An error with the place of the option, or the table, that it is about.
+pub(crate) fn placed(error: tidemill_connect::Error, def: &TableDef) -> Error {
+    let option = error.option().and_then(|key| def.options.iter().find(|option| option.key == key));
+    let position = option.map_or(def.position, |option| option.position);
+    Error::Connect { error, position: Some(position) }
+}
+
+/// Opens the sources of the plan, in its order.
+fn sources(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<Vec<TableSource>, Error> {
+    let mut sources = Vec::new();
+    for node in &pipeline.plan.nodes {
+        let Spec::Source(spec) = &node.spec else { continue };
+        let idle_timeout = spec.watermark.as_ref().and_then(|watermark| watermark.idle_timeout_ms);
+        let idle_timeout = idle_timeout.or(pipeline.settings.idle_timeout_ms).map(Duration::from_millis);
+        let values = pipeline.values.iter().find(|values| values.source == spec.name);
+        let (source, is_fleeting, format): (Box<dyn Source>, bool, Option<Format>) = match values {
+            Some(values) => (Box::new(Values::new(values.rows.clone())), false, None),
+            None => {
+                let (Some(connector), Some(def)) = (connectors.get(&spec.name), pipeline.table(&spec.name)) else {
+                    let problem = format!("the plan reads '{}', which no table is", spec.name);
+                    return Err(tidemill_circuit::Error::broken("the planner", problem).into());
+                };
+                let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
+                (source, matches!(connector.name(), "stdin" | "http"), inbox_format(def))
+            }
+        };
+        let decoded = spec.decoded.clone();
+        sources.push(TableSource { name: spec.name.clone(), source, is_fleeting, idle_timeout, decoded, format });
+    }
+    Ok(sources)
+}
+
+/// The format of an inbox; none when it has an unknown one, which its connector has refused before.
+fn inbox_format(def: &TableDef) -> Option<Format> {
+    let pairs = def.options.iter().map(|option| (option.key.clone(), option.value.clone()));
+    let mut options = options::Options::new(format!("table '{}'", def.name), pairs);
+    let name = options.take("format").unwrap_or_else(|| "json".to_string());
+    Format::named(&name, &mut options).ok().flatten()
+}
