@@ -112,6 +112,11 @@ impl Design {
         self.window.as_ref().and_then(|window| Cut::of(window, by_panes))
     }
 
+    /// How time is cut without panes.
+    fn windows(&self) -> Option<Cut> {
+        self.window.as_ref().and_then(|window| Cut::of(window, false))
+    }
+
     /// The length of a silence that ends a session, and the column of time.
     fn session(&self) -> Option<(usize, i64)> {
         match &self.window {

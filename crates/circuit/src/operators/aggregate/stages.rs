@@ -18,7 +18,7 @@ use super::groups::{Groups, Recipe};
 use super::paned::Paned;
 use super::parts::{Parts, Setting};
 use super::session;
-use super::windows::{Cut, place};
+use super::windows::{Cut, Frames, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, MakeOperator, Placement, TaskId};
@@ -27,7 +27,7 @@ use crate::plan::AggregateCall;
 
 /// Adds the tasks of an aggregate.
 pub(super) fn lower(graph: &mut Graph, lowering: &Lowering<'_>, design: Arc<Design>) -> Result<TaskId, Error> {
-    let make = operator(design.clone(), Feed::Rows);
+    let make = operator(design.clone(), Feed::Rows, design.cut());
     // Whatever cannot be made is refused now.
     make()?;
     let partials = if lowering.lanes > 1 { Partials::of(&design)? } else { None };
@@ -41,13 +41,14 @@ pub(super) fn lower(graph: &mut Graph, lowering: &Lowering<'_>, design: Arc<Desi
     };
     let keys: Vec<usize> = (0..design.keys.len()).collect();
     let mut ports = vec![partials.plain.clone()];
-    let mut inputs = vec![Input { task: partials.local(graph, lowering, &design), placement: by_group(&keys) }];
+    let task = partials.local(graph, lowering, &design);
+    let mut inputs = vec![Input { task, placement: by_group(&keys) }];
     for part in &partials.distinct {
         ports.push(vec![*part]);
-        let task = values(graph, lowering, &design, *part)?;
+        let task = values(graph, lowering, &design, partials.cut, *part)?;
         inputs.push(Input { task, placement: by_group(&keys) });
     }
-    let make = operator(design.clone(), Feed::Partials(ports));
+    let make = operator(design.clone(), Feed::Partials(ports), partials.cut);
     Ok(graph.add(lowering.task(inputs, design.schema.clone(), make)))
 }
 
@@ -56,12 +57,12 @@ fn by_group(keys: &[usize]) -> Placement {
 }
 
 /// Makes the operator that gives the node's rows.
-fn operator(design: Arc<Design>, feed: Feed) -> MakeOperator {
+fn operator(design: Arc<Design>, feed: Feed, cut: Option<Cut>) -> MakeOperator {
     Arc::new(move || {
         if design.session().is_some() {
             return session::make(design.clone());
         }
-        Ok(match design.cut() {
+        Ok(match cut {
             Some(cut @ Cut::Panes(_, panes)) => {
                 Box::new(Paned::new(design.clone(), feed.clone(), cut, panes)?) as Box<dyn Operator>
             }
@@ -78,6 +79,8 @@ struct Partials {
     distinct: Vec<usize>,
     /// The columns of the plain parts' states.
     types: Vec<DataType>,
+    /// How time is cut. Values that are new in a pane need not be new in a window, so DISTINCT is not made of panes.
+    cut: Option<Cut>,
 }
 
 impl Partials {
@@ -85,24 +88,21 @@ impl Partials {
     fn of(design: &Design) -> Result<Option<Self>, Error> {
         let parts = design.recipe.parts.list();
         let (distinct, plain): (Vec<usize>, Vec<usize>) = (0..parts.len()).partition(|part| parts[*part].is_distinct());
-        // Windows close where their groups are; values that are told apart elsewhere would outlive them.
-        if design.session().is_some() || (design.window.is_some() && !distinct.is_empty()) {
+        if design.session().is_some() {
             return Ok(None);
         }
         let groups = design.groups(design.key_types.clone())?;
         let travels = groups.partial_types(&distinct).is_some();
         let types = groups.partial_types(&plain).filter(|_| travels);
-        Ok(types.map(|types| Partials { plain, distinct, types }))
+        let cut = if distinct.is_empty() { design.cut() } else { design.windows() };
+        Ok(types.map(|types| Partials { plain, distinct, types, cut }))
     }
 
     /// Adds the task that sums rows where they are.
     fn local(&self, graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>) -> TaskId {
-        let cut = design.cut();
-        let mut types = design.key_types.clone();
-        if cut.is_some() {
-            types.extend([DataType::Int64, DataType::Int64]);
-        }
-        let key_types = types.clone();
+        let cut = self.cut;
+        let key_types = key_types(design, cut.as_ref());
+        let mut types = key_types.clone();
         types.push(DataType::Int64);
         types.extend(self.types.iter().cloned());
         let schema = schema_of(&types);
@@ -117,6 +117,23 @@ impl Partials {
         };
         graph.add(lowering.task(vec![lowering.input()], schema, Arc::new(make)))
     }
+}
+
+/// The types of a travelling state's key: the group's and, with windows, the two parts of a span.
+fn key_types(design: &Design, cut: Option<&Cut>) -> Vec<DataType> {
+    let mut types = design.key_types.clone();
+    types.extend(cut.into_iter().flat_map(|_| [DataType::Int64, DataType::Int64]));
+    types
+}
+
+/// The columns of a travelling state's key.
+fn key_columns(delta: &Delta, keys: &[usize], spans: Option<&[Span]>) -> Vec<ArrayRef> {
+    let mut columns: Vec<ArrayRef> = keys.iter().map(|key| delta.column(*key).clone()).collect();
+    if let Some(spans) = spans {
+        columns.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.0))));
+        columns.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.1))));
+    }
+    columns
 }
 
 fn schema_of(types: &[DataType]) -> SchemaRef {
@@ -141,12 +158,8 @@ struct Local {
 }
 
 impl Local {
-    fn take(&mut self, delta: &Delta, spans: &[(i64, i64)]) -> Result<(), ArrowError> {
-        let mut keys: Vec<ArrayRef> = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
-        if self.cut.is_some() {
-            keys.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.0))));
-            keys.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.1))));
-        }
+    fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
+        let keys = key_columns(delta, &self.design.keys, self.cut.as_ref().map(|_| spans));
         let slots = self.groups.intern(&keys, delta.rows());
         self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
     }
@@ -196,10 +209,17 @@ impl Operator for Local {
 }
 
 /// Adds the tasks that tell the values of a DISTINCT part apart.
-fn values(graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>, part: usize) -> Result<TaskId, Error> {
-    // Only what is needed changes lanes: keys, arguments, filters.
+fn values(
+    graph: &mut Graph,
+    lowering: &Lowering<'_>,
+    design: &Arc<Design>,
+    cut: Option<Cut>,
+    part: usize,
+) -> Result<TaskId, Error> {
+    // Only what is needed changes lanes: keys, times, arguments, filters.
     let calls = design.recipe.parts.list()[part].calls();
     let mut columns = design.keys.clone();
+    columns.extend(cut.iter().flat_map(Cut::columns));
     columns.extend(calls.iter().flat_map(|call| call.args.iter().copied().chain(call.filter)));
     columns.sort();
     columns.dedup();
@@ -219,10 +239,12 @@ fn values(graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>, part
     by_value.extend(&calls[0].args);
     let append_only = design.recipe.setting.append_only;
     let types = narrow.fields().iter().map(|field| field.data_type().clone()).collect();
-    let setting = Setting { types, append_only, retiring: false };
+    let cut = cut.map(|cut| cut.over(at));
+    let setting = Setting { types, append_only, retiring: cut.is_some() };
     let recipe = Arc::new(Recipe { parts: Parts::new(&calls, append_only), setting });
-    let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
-    let mut types = design.key_types.clone();
+    let key_types = key_types(design, cut.as_ref());
+    let groups = recipe.groups(key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+    let mut types = key_types.clone();
     types.extend(groups.partial_types(&[0]).unwrap_or_default());
     let schema = schema_of(&types);
 
@@ -234,10 +256,19 @@ fn values(graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>, part
     let narrowed = graph.add(lowering.task(vec![lowering.input()], narrow, Arc::new(make)));
     let (design, output) = (design.clone(), schema.clone());
     let make = move || {
-        let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
-        let (design, keys, schema) = (design.clone(), keys.clone(), output.clone());
-        let values = Values { design, keys, groups, schema, stamps: Vec::new(), epoch: 1, touched: Vec::new() };
-        Ok(Box::new(values) as Box<dyn Operator>)
+        let groups = recipe.groups(key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+        Ok(Box::new(Values {
+            design: design.clone(),
+            keys: keys.clone(),
+            cut,
+            groups,
+            schema: output.clone(),
+            frames: Frames::default(),
+            stamps: Vec::new(),
+            epoch: 1,
+            touched: Vec::new(),
+            closed: i64::MIN,
+        }) as Box<dyn Operator>)
     };
     let input = Input { task: narrowed, placement: Placement::ByKey(by_value) };
     Ok(graph.add(lowering.task(vec![input], schema, Arc::new(make))))
@@ -263,21 +294,29 @@ impl Operator for Narrow {
 struct Values {
     design: Arc<Design>,
     keys: Vec<usize>,
+    cut: Option<Cut>,
     groups: Groups,
     schema: SchemaRef,
-    /// The epoch in which each slot was last touched.
+    frames: Frames,
+    /// The epoch in which each slot was last touched; 0 for slots that are no group's.
     stamps: Vec<u64>,
     epoch: u64,
     touched: Vec<u32>,
+    /// How far windows have been closed.
+    closed: i64,
 }
 
 impl Values {
-    fn take(&mut self, delta: &Delta) -> Result<(), ArrowError> {
-        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| delta.column(*key).clone()).collect();
-        let slots = self.groups.intern(&keys, delta.rows());
+    fn take(&mut self, delta: &Delta, spans: Option<&[Span]>) -> Result<(), ArrowError> {
+        let slots = self.groups.intern(&key_columns(delta, &self.keys, spans), delta.rows());
+        let ids = spans.map(|spans| self.frames.ids(spans, false));
         self.stamps.resize(self.groups.slots().max(self.stamps.len()), 0);
-        for slot in &slots {
-            if std::mem::replace(&mut self.stamps[*slot as usize], self.epoch) != self.epoch {
+        for (row, slot) in slots.iter().enumerate() {
+            let stamp = std::mem::replace(&mut self.stamps[*slot as usize], self.epoch);
+            if let (0, Some(ids)) = (stamp, &ids) {
+                self.frames.get_mut(ids[row]).slots.push(*slot);
+            }
+            if stamp != self.epoch {
                 self.touched.push(*slot);
             }
         }
@@ -285,9 +324,10 @@ impl Values {
     }
 
     /// What has changed for the next groups; none when all has been said.
-    fn next(&mut self) -> Result<Option<Delta>, ArrowError> {
+    fn next(&mut self, clock: i64) -> Result<Option<Delta>, ArrowError> {
         if self.touched.is_empty() {
             self.epoch += 1;
+            self.close(clock);
             return Ok(None);
         }
         let slots = self.touched.split_off(self.touched.len().saturating_sub(DELTA_ROWS_MAX));
@@ -295,23 +335,51 @@ impl Values {
         columns.extend(self.groups.partial(&slots, &[0])?);
         let delta = Delta::inserts(batch_of(&self.schema, columns, slots.len())?);
         for slot in slots {
-            if self.groups.weight(slot) == 0 {
-                self.groups.retire(slot);
+            // Windows go as a whole.
+            if self.cut.is_none() && self.groups.weight(slot) == 0 {
+                self.forget(slot);
             } else {
                 self.groups.reset(slot);
             }
         }
         Ok(Some(delta))
     }
+
+    fn forget(&mut self, slot: u32) {
+        self.groups.retire(slot);
+        self.stamps[slot as usize] = 0;
+    }
+
+    /// Forgets windows that take no more rows.
+    fn close(&mut self, clock: i64) {
+        if self.cut.is_none() {
+            return;
+        }
+        let bound = if clock == i64::MAX { clock } else { clock.saturating_sub(self.design.lateness) };
+        for id in self.frames.until(bound) {
+            self.frames.remove(id).into_iter().for_each(|slot| self.forget(slot));
+        }
+        self.closed = self.closed.max(clock);
+    }
 }
 
 impl Operator for Values {
-    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
-        self.take(&delta).map_err(|error| self.design.guard.broken(error))
+    fn push(&mut self, _port: usize, delta: Delta, context: &Context, _out: &mut Output) -> Result<(), Error> {
+        let taken = match &self.cut {
+            None => self.take(&delta, None),
+            Some(cut) => {
+                // Late rows and rows without a time are reported where rows are summed.
+                let mut reported = Output::default();
+                let placed = place(&self.design, cut, delta, self.closed, context, &mut reported)?;
+                self.take(&placed.delta, Some(&placed.spans))
+            }
+        };
+        taken.map_err(|error| self.design.guard.broken(error))
     }
 
-    fn flush(&mut self, _context: &Context, out: &mut Output) -> Result<Flush, Error> {
-        Ok(match self.next().map_err(|error| self.design.guard.broken(error))? {
+    fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        let clock = self.design.clock(context);
+        Ok(match self.next(clock).map_err(|error| self.design.guard.broken(error))? {
             Some(delta) => {
                 out.emit(delta);
                 Flush::More
@@ -321,8 +389,8 @@ impl Operator for Values {
     }
 
     fn state_size(&self) -> StateSize {
-        let mut size = self.groups.size();
-        size.bytes += 8 * self.stamps.capacity() as u64;
+        let (mut size, (_, frames)) = (self.groups.size(), self.frames.size());
+        size.bytes += 8 * self.stamps.capacity() as u64 + frames;
         size
     }
 }

@@ -213,6 +213,25 @@ impl Cut {
     }
 }
 
+impl Cut {
+    /// The columns that are read.
+    pub fn columns(&self) -> Vec<usize> {
+        match *self {
+            Cut::Windows(time, _) | Cut::Panes(time, _) => vec![time],
+            Cut::Carried(start, end) => vec![start, end],
+        }
+    }
+
+    /// The same over other columns; `at` says where each is.
+    pub fn over(self, at: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Cut::Windows(time, window) => Cut::Windows(at(time), window),
+            Cut::Panes(time, panes) => Cut::Panes(at(time), panes),
+            Cut::Carried(start, end) => Cut::Carried(at(start), at(end)),
+        }
+    }
+}
+
 /// A window or pane that has rows.
 #[derive(Debug, Default)]
 pub(super) struct Frame {

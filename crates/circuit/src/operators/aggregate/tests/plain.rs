@@ -26,8 +26,6 @@ fn follow(case: &Case, rows: &[(Row, i64)], cuts: &[usize], chunk: usize, lanes:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
     #[test]
     fn every_function_equals_a_recomputation(
         rows in rows(false), cuts in prop::collection::vec(0_usize..50, 0..5), chunk in 1_usize..20, lanes in 1_usize..4,
