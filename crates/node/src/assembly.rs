@@ -31,8 +31,11 @@ use crate::record::{FORMAT, Recorder, Run};
 use crate::side::Sides;
 use crate::tables::{TableSource, Tables, placed};
 
-/// Blocks that wait between a reader and the driver, and steps' rows between the driver and a writer.
-const CHANNEL_ITEMS: usize = 4;
+/// Blocks that wait between a reader and the driver: enough for the next step while one runs.
+const BLOCKS_WAITING: usize = 16;
+
+/// Steps whose rows wait between the driver and a writer.
+const STEPS_WAITING: usize = 4;
 
 /// How long requests that are being answered may keep the door open at the end.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,7 +81,7 @@ impl Runner {
         let lanes = lanes(pipeline, options);
         let seed = options.seed.or(pipeline.settings.seed).unwrap_or_else(|| clock.now().millis() as u64);
         let mut build = Build {
-            graph: Graph::new(cancel, CHANNEL_ITEMS),
+            graph: Graph::new(cancel, BLOCKS_WAITING),
             cancel,
             writings: Writings::default(),
             senders: Vec::new(),
@@ -285,7 +288,7 @@ impl Build<'_> {
     }
 
     fn add_sink(&mut self, table: &str, sink: Box<dyn Sink>) -> usize {
-        let (sender, stream) = self.graph.channel();
+        let (sender, stream) = self.graph.channel_of(STEPS_WAITING);
         let (name, writings) = (table.to_string(), self.writings.clone());
         self.graph.stage(format!("sink '{table}'"), stream.into_receiver(), move |rows, _| {
             outputs::write(&name, sink, rows, &writings)

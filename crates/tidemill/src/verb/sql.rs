@@ -137,8 +137,8 @@ impl Shell {
                 let options = Options { lanes, name: text.name.clone(), sql: text.sql.clone(), ..Options::default() };
                 let finished = run::execute(&text, &pipeline, &options, &self.interrupts)?;
                 run::tell(&finished.report);
-                if self.interrupts.came() {
-                    return Err(Failure::Interrupted);
+                if self.interrupts.came() && !pipeline.selects.is_empty() {
+                    console::say("stopped: this is the answer so far");
                 }
                 run::print(&text, &pipeline, &finished.views, self.sql.output)
             }
