@@ -4,6 +4,7 @@
 //! for each of its fields, the circuit's column) and gives an expression over the circuit's batch. A bare column becomes
 //! the circuit's own column expression, which costs nothing.
 
+mod field;
 mod print;
 
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub(crate) fn compile(expr: &Expr, schema: &DFSchema, columns: &[Option<usize>])
             return Ok(CircuitColumn::new(place, column.name.clone(), schema.field(index).data_type().clone()));
         }
     }
-    let physical = physical(expr, schema)?;
+    let physical = physical(&field::replace(expr.clone())?, schema)?;
     let placed = physical.transform(|part| {
         let Some(column) = part.downcast_ref::<PhysicalColumn>() else { return Ok(Transformed::no(part)) };
         match columns[column.index()] {

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod facts;
+mod fields;
 mod scan;
 mod window;
 
@@ -402,6 +403,11 @@ impl Project<'_, '_> {
             self.attributes[place] = Some(usize::MAX);
         }
         Ok(place)
+    }
+
+    /// The type of a column of its own.
+    pub(crate) fn type_at(&self, place: usize) -> DataType {
+        self.fields[place].data_type().clone()
     }
 
     /// Whether it has the first `count` columns of its input and nothing else.

@@ -523,7 +523,11 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
         let same = queries.iter().zip(nodes).skip(index).filter(|(other, _)| other.kind == query.kind);
         let inputs: Vec<NodeId> = same.map(|(_, node)| *node).collect();
         let name = output_name(&query.kind);
-        let inferred = if inputs.len() == 1 { builder.facts.of(inputs[0]).keys.iter().min_by_key(|key| key.len()).cloned() } else { None };
+        let inferred = if inputs.len() == 1 {
+            builder.facts.of(inputs[0]).keys.iter().min_by_key(|key| key.len()).cloned()
+        } else {
+            None
+        };
         let key = query.key.clone().or(inferred);
         let node = builder.output(&name, &inputs, key.clone(), query.position);
         outputs.push(OutputDef {

@@ -28,7 +28,8 @@ fn plans_are_as_expected() {
     let update = std::env::var_os("UPDATE_EXPECTED").is_some();
     let mut wrong = Vec::new();
     let mut count = 0;
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("the folder is there").map(|file| file.expect("a file").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the folder is there").map(|file| file.expect("a file").path()).collect();
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "sql")) {
         count += 1;
@@ -90,7 +91,13 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
         "the queries of UNION have different numbers of columns",
         "as many",
     );
-    check_error("INSERT INTO out SELECT auction FROM bid", 3, 17, "the query gives 1 column, and out takes 2 columns", "a, b");
+    check_error(
+        "INSERT INTO out SELECT auction FROM bid",
+        3,
+        17,
+        "the query gives 1 column, and out takes 2 columns",
+        "a, b",
+    );
     check_error(
         "INSERT INTO out SELECT channel, channel FROM bid",
         3,
@@ -98,8 +105,20 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
         "column 1 of the query is STRING, and a of out is BIGINT",
         "CAST(... AS BIGINT)",
     );
-    check_error("INSERT INTO out (a) SELECT auction FROM bid", 3, 21, "the column b of out is NOT NULL and gets no value", "add b");
-    check_error("INSERT INTO out (a, c) SELECT auction, channel FROM bid", 3, 21, "there is no column c in the table out", "it takes a, b");
+    check_error(
+        "INSERT INTO out (a) SELECT auction FROM bid",
+        3,
+        21,
+        "the column b of out is NOT NULL and gets no value",
+        "add b",
+    );
+    check_error(
+        "INSERT INTO out (a, c) SELECT auction, channel FROM bid",
+        3,
+        21,
+        "there is no column c in the table out",
+        "it takes a, b",
+    );
     check_error(
         "SELECT window_start, COUNT(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(price), INTERVAL '1' HOUR)) GROUP BY window_start, window_end",
         3,
@@ -117,11 +136,29 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
     );
     check_error("SELECT SUM(channel) FROM bid", 3, 1, "SUM takes one number, not (STRING)", "");
     check_error("SELECT SUM(COUNT(*)) FROM bid", 3, 1, "an aggregate function cannot be inside another", "subquery");
-    check_error("SELECT a.price FROM bid AS a JOIN bid AS b ON a.auction = b.auction", 3, 1, "a join (INNER) is not supported yet", "joins come later");
-    check_error("SELECT * FROM bid WHERE price", 3, 1, "WHERE and HAVING take a condition, and this is BIGINT", "compare");
+    check_error(
+        "SELECT a.price FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
+        3,
+        1,
+        "a join (INNER) is not supported yet",
+        "joins come later",
+    );
+    check_error(
+        "SELECT * FROM bid WHERE price",
+        3,
+        1,
+        "WHERE and HAVING take a condition, and this is BIGINT",
+        "compare",
+    );
     check_error("SET 'on-eror' = 'stop'", 3, 5, "SET has no option 'on-eror'", "did you mean 'on-error'?");
     check_error("CREATE TABLE bid (a INT) WITH ('connector' = 'x')", 3, 14, "bid exists already", "another name");
-    check_error("CREATE VIEW v AS SELECT 1 AS a; INSERT INTO v SELECT 1", 3, 45, "v is a view: rows cannot be inserted into it", "table");
+    check_error(
+        "CREATE VIEW v AS SELECT 1 AS a; INSERT INTO v SELECT 1",
+        3,
+        45,
+        "v is a view: rows cannot be inserted into it",
+        "table",
+    );
     check_error(
         "CREATE TABLE a (x INT) WITH ('connector' = 'datagen');\n\
          INSERT INTO out SELECT COUNT(*), FIRST_VALUE(b) FROM (SELECT x, CAST(COUNT(*) AS STRING) AS b FROM a GROUP BY x)",
@@ -137,15 +174,29 @@ fn the_public_nexmark_files_plan() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/nexmark");
     let tables = fs::read_to_string(root.join("generator.sql")).expect("the tables are there");
     for (query, joins) in [
-        ("q0", false), ("q1", false), ("q2", false), ("q5", true), ("q7", true), ("q8", true), ("q10", false),
-        ("q11", false), ("q12", false), ("q14", false), ("q15", false), ("q16", false), ("q17", false), ("q21", false),
+        ("q0", false),
+        ("q1", false),
+        ("q2", false),
+        ("q5", true),
+        ("q7", true),
+        ("q8", true),
+        ("q10", false),
+        ("q11", false),
+        ("q12", false),
+        ("q14", false),
+        ("q15", false),
+        ("q16", false),
+        ("q17", false),
+        ("q21", false),
         ("q22", false),
     ] {
         let text = fs::read_to_string(root.join(format!("{query}.sql"))).expect("the query is there");
         let whole = format!("{tables}\n{text}");
         match plan(&whole, PlanOptions::default()) {
             Ok(_) => assert!(!joins, "{query} has a join and was planned"),
-            Err(error) => assert!(joins && error.to_string().contains("join"), "{query}: {}", render(&error, query, &whole)),
+            Err(error) => {
+                assert!(joins && error.to_string().contains("join"), "{query}: {}", render(&error, query, &whole))
+            }
         }
     }
 }

@@ -16,10 +16,15 @@ use crate::expr::compile_in_order;
 use crate::plan::assign::WindowAssign;
 
 /// The rows with their sessions, and a plan that reads them from the table `name`.
-pub(super) fn relational(assign: &WindowAssign, input: &[RecordBatch], name: &str) -> Result<(RecordBatch, LogicalPlan)> {
+pub(super) fn relational(
+    assign: &WindowAssign,
+    input: &[RecordBatch],
+    name: &str,
+) -> Result<(RecordBatch, LogicalPlan)> {
     let WindowAssign { input: below, time, partition, window, position: _, schema } = assign;
     let Window::Session { gap } = window.0 else { return internal_err!("no session") };
-    let fields: Vec<Field> = below.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<Field> =
+        below.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let rows = super::joined(&Arc::new(Schema::new(fields)), input)
         .map_err(|error| datafusion::common::DataFusionError::Execution(error.to_string()))?;
     let evaluate = |expr: &Expr| -> Result<ArrayRef> {

@@ -105,6 +105,7 @@ impl Builder<'_> {
         }
         let mut keys = Vec::new();
         let mut names = Vec::new();
+        let mut time_type = window_type();
         for group in groups {
             let group = unaliased(group);
             let key = match group {
@@ -112,7 +113,10 @@ impl Builder<'_> {
                     Slot::At(column) => match (&window, attributes[column]) {
                         (Some(Found::Carried { id, .. }), Attribute::Start(_, other)) if *id == other => Key::Start,
                         (Some(Found::Carried { id, .. }), Attribute::End(_, other)) if *id == other => Key::End,
-                        (Some(Found::Carried { id, .. }), Attribute::Time(_, Some(other))) if *id == other => Key::Time,
+                        (Some(Found::Carried { id, .. }), Attribute::Time(_, Some(other))) if *id == other => {
+                            time_type = type_of(group, schema)?;
+                            Key::Time
+                        }
                         _ => Key::Column(project.keep(column)),
                     },
                     Slot::Start => Key::Start,
@@ -134,12 +138,14 @@ impl Builder<'_> {
                 Some(WindowKey::Columns { start: project.keep(start), end: project.keep(end), domain })
             }
             Some(Found::Assigned { time, window, domain }) => {
-                Some(WindowKey::Time { time: project.keep(time), window, domain })
+                let place = project.keep(time);
+                time_type = project.type_at(place);
+                Some(WindowKey::Time { time: place, window, domain })
             }
         };
         let untouched = bare && project.is_untouched(attributes.len());
         let input = if untouched { lowered.node } else { project.finish(vec![])?.node };
-        Ok(Grouped { input, keys, names, calls: lowered_calls, window })
+        Ok(Grouped { input, keys, names, calls: lowered_calls, window, time_type })
     }
 
     /// Whether grouping columns, arguments and filters are all columns of the node already.
@@ -213,7 +219,7 @@ impl Builder<'_> {
     }
 
     fn add_aggregate(&mut self, grouped: Grouped, lowered: &Lowered) -> Result<Lowered> {
-        let Grouped { input, keys, names, calls, window } = grouped;
+        let Grouped { input, keys, names, calls, window, time_type } = grouped;
         let before = Arc::clone(&self.plan.nodes[input].schema);
         let mut columns: Vec<usize> = Vec::new();
         let mut fields: Vec<Field> = Vec::new();
@@ -237,11 +243,9 @@ impl Builder<'_> {
         let id = self.plan.nodes.len();
         let mut identities: Vec<Vec<usize>> = vec![(0..width).collect()];
         if let Some(window) = &window {
-            let (time, domain) = match window {
-                WindowKey::Time { time, domain, .. } => (before.field(*time).data_type().clone(), *domain),
-                WindowKey::Columns { domain, .. } => (window_type(), *domain),
-            };
-            let zone = if let DataType::Timestamp(_, zone) = time { zone } else { None };
+            let (WindowKey::Time { domain, .. } | WindowKey::Columns { domain, .. }) = window;
+            let domain = *domain;
+            let zone = if let DataType::Timestamp(_, zone) = time_type { zone } else { None };
             let zoned = DataType::Timestamp(TimeUnit::Millisecond, zone);
             for (name, data_type) in WINDOW_COLUMNS.into_iter().zip([window_type(), window_type(), zoned]) {
                 fields.push(Field::new(name, data_type, false));
@@ -301,6 +305,8 @@ struct Grouped {
     names: Vec<String>,
     calls: Vec<AggregateCall>,
     window: Option<WindowKey>,
+    /// The type of the time that the windows are over, whose zone `window_time` has.
+    time_type: DataType,
 }
 
 /// The window of a grouping.

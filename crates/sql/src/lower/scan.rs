@@ -14,6 +14,7 @@ use tidemill_circuit::expr::Column as CircuitColumn;
 use tidemill_circuit::plan::{NodeId, SourceSpec, Spec, TimeDomain, WatermarkSpec};
 
 use super::facts::{Attribute, NodeFacts, is_proctime};
+use super::fields::{self, Demand};
 use super::{Builder, Lowered, ORIGIN, Slot};
 use crate::aggregate;
 use crate::error::Error;
@@ -49,8 +50,8 @@ pub(crate) struct Source {
 /// What queries need of a source.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Needs {
-    /// The columns, as places in the declaration.
-    pub(crate) columns: BTreeSet<usize>,
+    /// The columns, as places in the declaration, and what of each.
+    pub(crate) columns: BTreeMap<usize, Demand>,
     /// Where in its source each row stood.
     pub(crate) origin: bool,
     /// How far event time has moved on.
@@ -78,15 +79,16 @@ impl Needs {
         })?;
         for scan in scans {
             let needs = needs.entry(scan.table_name.table().to_string()).or_default();
-            let all = scan.source.schema().fields().len();
-            match &scan.projection {
-                Some(columns) => needs.columns.extend(columns),
-                None => needs.columns.extend(0..all),
-            }
             needs.origin |= origin;
             needs.watermark |= watermark;
         }
-        Ok(())
+        fields::demand(plan, &mut |scan, demanded| {
+            let needs = needs.entry(scan.table_name.table().to_string()).or_default();
+            for (index, demand) in demanded.iter().enumerate() {
+                let place = scan.projection.as_ref().map_or(index, |places| places[index]);
+                needs.columns.entry(place).or_default().and(demand);
+            }
+        })
     }
 }
 
@@ -114,7 +116,7 @@ impl Source {
 
     /// The columns of the source's node, as places in the declaration.
     fn present(&self) -> Result<Vec<usize>> {
-        let mut present = self.needs.columns.clone();
+        let mut present: BTreeSet<usize> = self.needs.columns.keys().copied().collect();
         if let (Some((time, bound)), true) = (&self.watermark, self.needs.watermark) {
             present.insert(*time);
             present.extend(crate::expr::columns_of(bound, &self.readable)?);
@@ -137,6 +139,23 @@ impl Source {
         };
         let plain = |place: &usize| matches!(unaliased(&self.columns[*place].1), Expr::Column(_));
         (0..self.columns.len()).filter(plain).min_by_key(cost)
+    }
+
+    /// What is needed of each decodable column.
+    fn demands(&self, present: &[usize]) -> Result<Vec<Demand>> {
+        let mut demands = vec![Demand::default(); self.decodable.fields().len()];
+        for place in present {
+            match (unaliased(&self.columns[*place].1), self.needs.columns.get(place)) {
+                (Expr::Column(column), Some(demand)) => demands[self.decodable.index_of_column(column)?].and(demand),
+                (expr, _) => fields::uses(expr, &self.decodable, &mut demands)?,
+            }
+        }
+        if let (Some((_, bound)), true) = (&self.watermark, self.needs.watermark) {
+            for place in crate::expr::columns_of(bound, &self.readable)? {
+                fields::uses(&self.columns[place].1, &self.decodable, &mut demands)?;
+            }
+        }
+        Ok(demands)
     }
 
     /// The decoded columns that `present` need, as places in `decodable`.
@@ -187,8 +206,9 @@ impl Builder<'_> {
     fn source(&mut self, source: &Source) -> Result<(NodeId, Vec<usize>)> {
         let present = source.present()?;
         let decoded = source.decoded(&present)?;
-        let fields: Vec<Field> = decoded.iter().map(|place| source.decodable.field(*place).as_ref().clone()).collect();
-        let schema = Arc::new(Schema::new(fields));
+        let demands = source.demands(&present)?;
+        let pruned = |place: &usize| demands[*place].prune(source.decodable.field(*place));
+        let schema = Arc::new(Schema::new(decoded.iter().map(pruned).collect::<Vec<_>>()));
         let mut places = vec![None; source.decodable.fields().len()];
         for (index, place) in decoded.iter().enumerate() {
             places[*place] = Some(index);
@@ -197,8 +217,18 @@ impl Builder<'_> {
         let mut columns = Vec::with_capacity(present.len());
         for place in &present {
             let (field, expr) = &source.columns[*place];
-            exprs.push(compile(expr, &source.decodable, &places)?);
-            columns.push(field.clone());
+            let compiled = compile(expr, &source.decodable, &places)?;
+            match compiled.column() {
+                Some(column) => {
+                    let pruned = schema.field(column);
+                    exprs.push(CircuitColumn::new(column, pruned.name().clone(), pruned.data_type().clone()));
+                    columns.push(field.clone().with_data_type(pruned.data_type().clone()));
+                }
+                None => {
+                    exprs.push(compiled);
+                    columns.push(field.clone());
+                }
+            }
         }
         let same =
             exprs.len() == decoded.len() && exprs.iter().enumerate().all(|(index, expr)| expr.column() == Some(index));

@@ -84,7 +84,11 @@ fn comparable(expr: &Expr, schema: &DFSchema) -> Result<()> {
             let problem = format!("{} is {} and {} is {}", print(first), name_of(&one), print(other), name_of(&two));
             let position = place_of(first).or(place_of(other));
             let help = Some("CAST one of them to the type of the other".to_string());
-            return Err(outside(Error::Plan { problem: format!("a text and a number cannot be compared: {problem}"), position, help }));
+            return Err(outside(Error::Plan {
+                problem: format!("a text and a number cannot be compared: {problem}"),
+                position,
+                help,
+            }));
         }
     }
     Ok(())

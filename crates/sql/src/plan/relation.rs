@@ -139,5 +139,10 @@ fn column(name: &Ident, schema: &DFSchema) -> Result<Column> {
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("its columns are {}", names.collect::<Vec<_>>().join(", ")),
     };
-    Err(outside(Error::Unknown { what: "column", name: name.value.clone(), position: named_at(name), help: Some(help) }))
+    Err(outside(Error::Unknown {
+        what: "column",
+        name: name.value.clone(),
+        position: named_at(name),
+        help: Some(help),
+    }))
 }

@@ -50,15 +50,39 @@ impl Draw<'_> {
     }
 
     fn number(&mut self) -> String {
-        self.one(&["v", "i", "k", "twice", "v + i", "v - k * 2", "ABS(v)", "CAST(k AS BIGINT)", "CASE WHEN p THEN v ELSE i END"])
-            .to_string()
+        self.one(&[
+            "v",
+            "i",
+            "k",
+            "twice",
+            "v + i",
+            "v - k * 2",
+            "ABS(v)",
+            "CAST(k AS BIGINT)",
+            "CASE WHEN p THEN v ELSE i END",
+        ])
+        .to_string()
     }
 
     fn predicate(&mut self) -> String {
         let simple = |draw: &mut Self| {
             draw.one(&[
-                "v > 3", "i <= 0", "k = 1", "k <> 2", "g = 'a'", "g LIKE 'b%'", "p", "NOT p", "g IS NULL", "v IS NOT NULL",
-                "d > 0.5", "n >= 1.50", "k IN (0, 2)", "v BETWEEN -2 AND 5", "CHAR_LENGTH(g) > 1", "COALESCE(i, 7) > 1",
+                "v > 3",
+                "i <= 0",
+                "k = 1",
+                "k <> 2",
+                "g = 'a'",
+                "g LIKE 'b%'",
+                "p",
+                "NOT p",
+                "g IS NULL",
+                "v IS NOT NULL",
+                "d > 0.5",
+                "n >= 1.50",
+                "k IN (0, 2)",
+                "v BETWEEN -2 AND 5",
+                "CHAR_LENGTH(g) > 1",
+                "COALESCE(i, 7) > 1",
             ])
             .to_string()
         };
@@ -88,7 +112,9 @@ impl Draw<'_> {
             7 => self.one(&["MIN(g)", "MAX(g)", "MAX(ts)", "MIN(p)", "MAX(d)", "MIN(n)"]).to_string(),
             8 => self.one(&["SUM(d)", "AVG(d)", "SUM(n)", "AVG(n)"]).to_string(),
             9 => self.one(&["BOOL_AND(p)", "BOOL_OR(p)"]).to_string(),
-            10 if !self.updating => self.one(&["FIRST_VALUE(v)", "LAST_VALUE(g)", "ARRAY_AGG(i)", "LISTAGG(g, '-')"]).to_string(),
+            10 if !self.updating => {
+                self.one(&["FIRST_VALUE(v)", "LAST_VALUE(g)", "ARRAY_AGG(i)", "LISTAGG(g, '-')"]).to_string()
+            }
             _ => "COUNT(v)".to_string(),
         };
         if self.rng.chance(1, 4) { format!("{call} FILTER (WHERE {})", self.predicate()) } else { call }
@@ -142,7 +168,11 @@ impl Draw<'_> {
         let all = if self.rng.chance(2, 3) { "UNION ALL" } else { "UNION" };
         let (left, right) = (self.filtered(), self.filtered());
         let union = format!("SELECT k AS a, v AS b FROM t{left} {all} SELECT i, v FROM t{right}");
-        if self.rng.chance(1, 2) { format!("SELECT a, COUNT(*) AS n, SUM(b) AS s FROM ({union}) GROUP BY a") } else { union }
+        if self.rng.chance(1, 2) {
+            format!("SELECT a, COUNT(*) AS n, SUM(b) AS s FROM ({union}) GROUP BY a")
+        } else {
+            union
+        }
     }
 
     /// An aggregate over an aggregate: what the inner one changes, the outer one takes back.
@@ -151,7 +181,9 @@ impl Draw<'_> {
         let outer = self.one(&["COUNT(*)", "SUM(c)", "MAX(c)", "MIN(c)", "COUNT(DISTINCT c)", "AVG(c)"]);
         let filter = self.filtered();
         match self.rng.below(2) {
-            0 => format!("SELECT k, {outer} AS o FROM (SELECT k, g, {inner} AS c FROM t{filter} GROUP BY k, g) GROUP BY k"),
+            0 => format!(
+                "SELECT k, {outer} AS o FROM (SELECT k, g, {inner} AS c FROM t{filter} GROUP BY k, g) GROUP BY k"
+            ),
             _ => format!("SELECT c, COUNT(*) AS o FROM (SELECT g, {inner} AS c FROM t{filter} GROUP BY g) GROUP BY c"),
         }
     }
@@ -202,13 +234,26 @@ impl Draw<'_> {
                 let inner = format!(
                     "SELECT k, window_start, window_end, COUNT(v) AS c FROM {window}{filter} GROUP BY k, window_start, window_end"
                 );
-                (format!("SELECT window_start, window_end, {outer} AS o FROM ({inner}) GROUP BY window_start, window_end"), true)
+                (
+                    format!(
+                        "SELECT window_start, window_end, {outer} AS o FROM ({inner}) GROUP BY window_start, window_end"
+                    ),
+                    true,
+                )
             }
             1 => {
                 let filter = if filter.is_empty() { " WHERE".to_string() } else { format!("{filter} AND") };
-                (format!("SELECT k, v, window_start, window_end FROM {window}{filter} EXTRACT(SECOND FROM window_start) < 30"), false)
+                (
+                    format!(
+                        "SELECT k, v, window_start, window_end FROM {window}{filter} EXTRACT(SECOND FROM window_start) < 30"
+                    ),
+                    false,
+                )
             }
-            _ => (format!("SELECT k, window_end, {} FROM {window}{filter} GROUP BY k, window_end", self.calls(false)), false),
+            _ => (
+                format!("SELECT k, window_end, {} FROM {window}{filter} GROUP BY k, window_end", self.calls(false)),
+                false,
+            ),
         }
     }
 }

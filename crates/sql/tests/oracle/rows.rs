@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_base::rand::Rng;
@@ -37,7 +38,9 @@ pub(crate) fn schema() -> SchemaRef {
         ("n", DataType::Decimal128(10, 2)),
         ("ts", DataType::Timestamp(TimeUnit::Millisecond, None)),
     ];
-    Arc::new(Schema::new(columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
+    ))
 }
 
 fn maybe<T>(rng: &mut Rng, value: impl FnOnce(&mut Rng) -> T) -> Option<T> {

@@ -85,7 +85,14 @@ fn block(source: &SourceSpec, step: &[Row], taken: u64) -> Block {
         false => Delta::weighted(rows, step.iter().map(|row| row.weight).collect()),
     };
     let records = step.len() as u32;
-    Block { partition: 0, from: taken, to: taken + u64::from(records), first_record: taken, records, data: BlockData::Rows(delta) }
+    Block {
+        partition: 0,
+        from: taken,
+        to: taken + u64::from(records),
+        first_record: taken,
+        records,
+        data: BlockData::Rows(delta),
+    }
 }
 
 fn add(integral: &mut Integral, delta: &Delta) {
