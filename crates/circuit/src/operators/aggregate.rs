@@ -38,6 +38,7 @@ mod session;
 mod stages;
 mod sum;
 mod value;
+mod values;
 mod variance;
 mod windows;
 

@@ -31,3 +31,24 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> TaskId {
     let inputs = lowering.inputs.iter().map(|task| Input { task: *task, placement: Placement::Stay }).collect();
     graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make)))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Int64Array;
+    use arrow_schema::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::operators::testing::{Bench, check};
+    use crate::plan::Spec;
+
+    #[test]
+    fn rows_take_the_names_of_the_union_and_keep_their_weights() {
+        let schema = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, true)]));
+        let mut bench = Bench::new(Spec::Union, schema("a"), schema("b"), false, 1).expect("supported");
+        let batch = RecordBatch::try_new(schema("a"), vec![Arc::new(Int64Array::from(vec![1, 2]))]);
+        let delta = Delta::weighted(batch.expect("one column"), vec![1, -2]);
+        let said = bench.step(vec![delta.clone(), delta], 0, 0).expect("the step runs");
+        assert!(said.iter().all(|delta| delta.schema() == schema("b")));
+        check(&bench.integral, "+2 1\n-4 2");
+    }
+}
