@@ -1,9 +1,11 @@
-//! The events of the Nexmark benchmark: an auction site with people, auctions and bids, made by the crate `nexmark`.
+//! The events of the Nexmark benchmark: an auction site with people, auctions and bids, as the crate `nexmark`
+//! makes them.
 //!
 //! An event is a function of its number and the options. A table is one of the three kinds (`'nexmark.table' = 'bid'`), or
 //! all of them as in the public benchmark: `event_type` and the columns `person`, `auction`, `bid` of type ROW, two of
 //! which are null. Blocks are ranges of event numbers; only the columns that are needed are kept.
 
+mod bid;
 mod columns;
 mod events;
 
@@ -104,12 +106,14 @@ impl Nexmark {
             });
         }
         let kind = options.table;
+        let with_extra = Columns::with_bid_extra(&decoded);
         let columns = Columns::new(kind, decoded).map_err(|message| Error::Schema {
             table: table.name.clone(),
             message,
             help: columns::help(kind),
         })?;
-        let events = Events::new(options.base_time as u64, options.event_rate, options.out_of_order, options.shares);
+        let Options { base_time, event_rate, out_of_order, shares, .. } = *options;
+        let events = Events::new(base_time as u64, event_rate, out_of_order, shares, with_extra);
         Ok(Nexmark { table: table.name.clone(), options: options.clone(), kind, events, columns })
     }
 

@@ -67,11 +67,8 @@ enum Writer {
 
 impl Print {
     pub(crate) fn open(table: &str, options: &Options, rows: Rows) -> Result<Self, Error> {
-        let (to, out): (_, Box<dyn Write + Send>) = if options.to_stderr {
-            ("standard error", Box::new(io::stderr()))
-        } else {
-            ("standard output", Box::new(io::stdout()))
-        };
+        let (to, out): (_, Box<dyn Write + Send>) =
+            if options.to_stderr { ("stderr", Box::new(io::stderr())) } else { ("stdout", Box::new(io::stdout())) };
         Print::over(table, options, rows, to, out)
     }
 
@@ -98,6 +95,12 @@ impl Print {
                 let repeated = repeat(delta, ops)?;
                 writer.write(repeated.0.batch(), self.updating.then_some(repeated.1.as_slice()), text)
             }
+            Writer::Json(encoder) if !self.updating => {
+                let mut lines = Vec::new();
+                encoder.encode(delta.batch(), delta.weights(), &mut lines)?;
+                text.push_str(&String::from_utf8_lossy(&lines));
+                Ok(())
+            }
             Writer::Json(encoder) => {
                 let mut line = Vec::new();
                 for (row, op) in ops.iter().enumerate() {
@@ -105,7 +108,7 @@ impl Print {
                     encoder.encode(&delta.batch().slice(row, 1), None, &mut line)?;
                     let json = String::from_utf8_lossy(&line);
                     for _ in 0..delta.weight(row).unsigned_abs() {
-                        text.push_str(&if self.updating { with_op(&json, *op) } else { json.to_string() });
+                        text.push_str(&with_op(&json, *op));
                     }
                 }
                 Ok(())

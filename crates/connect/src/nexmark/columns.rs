@@ -6,9 +6,10 @@ use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StructArray, TimestampMillisecondArray};
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer};
 use arrow_schema::{ArrowError, DataType, Fields, SchemaRef};
-use nexmark::event::{Auction, Bid, Event, Person};
+use nexmark::event::{Auction, Person};
 
-use super::events::Kind;
+use super::bid::Bid;
+use super::events::{Kind, Made};
 
 /// A field of an event, or its absence.
 enum Value<'a> {
@@ -47,8 +48,8 @@ const BID: [(&str, Get<Bid>); 7] = [
     ("auction", |bid| Value::Number(bid.auction)),
     ("bidder", |bid| Value::Number(bid.bidder)),
     ("price", |bid| Value::Number(bid.price)),
-    ("channel", |bid| Value::Text(&bid.channel)),
-    ("url", |bid| Value::Text(&bid.url)),
+    ("channel", |bid| Value::Text(bid.channel())),
+    ("url", |bid| Value::Text(bid.url())),
     ("dateTime", |bid| Value::Time(bid.date_time)),
     ("extra", |bid| Value::Text(&bid.extra)),
 ];
@@ -112,14 +113,26 @@ impl Columns {
         Ok(Columns { schema, columns, rows: 0 })
     }
 
-    pub(super) fn push(&mut self, event: &Event) {
+    /// Whether a bid's `extra` is among them.
+    pub(super) fn with_bid_extra(schema: &SchemaRef) -> bool {
+        let has_extra = |fields: &Fields| fields.iter().any(|field| field.name() == "extra");
+        let nested = schema.fields().iter().any(|field| match field.data_type() {
+            DataType::Struct(fields) => field.name() == "bid" && has_extra(fields),
+            _ => false,
+        });
+        nested || has_extra(schema.fields())
+    }
+
+    pub(super) fn push(&mut self, event: &Made<'_>) {
         self.rows += 1;
         for column in &mut self.columns {
             match (column, event) {
-                (Column::EventType(types, _), event) => types.push(event.event_type() as i64),
-                (Column::Person(row), Event::Person(person)) => row.push(person),
-                (Column::Auction(row), Event::Auction(auction)) => row.push(auction),
-                (Column::Bid(row), Event::Bid(bid)) => row.push(bid),
+                (Column::EventType(types, _), Made::Person(_)) => types.push(0),
+                (Column::EventType(types, _), Made::Auction(_)) => types.push(1),
+                (Column::EventType(types, _), Made::Bid(_)) => types.push(2),
+                (Column::Person(row), Made::Person(person)) => row.push(person),
+                (Column::Auction(row), Made::Auction(auction)) => row.push(auction),
+                (Column::Bid(row), Made::Bid(bid)) => row.push(bid),
                 (Column::Person(row), _) => row.push_null(),
                 (Column::Auction(row), _) => row.push_null(),
                 (Column::Bid(row), _) => row.push_null(),

@@ -2,7 +2,9 @@
 
 use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
-use nexmark::event::Event;
+use nexmark::event::{Auction, Event, Person};
+
+use super::bid::{Bid, Bids};
 
 /// The kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +36,26 @@ impl Shares {
     }
 }
 
+/// An event as it was made, until the next one.
+pub(super) enum Made<'a> {
+    Person(&'a Person),
+    Auction(&'a Auction),
+    Bid(&'a Bid),
+}
+
 /// Makes events.
 pub(super) struct Events {
     generator: EventGenerator,
+    last: Option<Event>,
+    bids: Bids,
     shares: Shares,
     group: u64,
 }
 
 impl Events {
-    /// Events from `base_time` on, `rate` a second of event time, each `group` of them in another order.
-    pub(super) fn new(base_time: u64, rate: u64, group: u64, shares: Shares) -> Self {
+    /// Events from `base_time` on, `rate` a second of event time, each `group` of them in another order. `with_extra`: whether
+    /// the `extra` of bids is needed.
+    pub(super) fn new(base_time: u64, rate: u64, group: u64, shares: Shares, with_extra: bool) -> Self {
         let config = NexmarkConfig {
             base_time,
             first_rate: rate as usize,
@@ -53,7 +65,8 @@ impl Events {
             bid_proportion: shares.bid as usize,
             ..NexmarkConfig::default()
         };
-        Events { generator: EventGenerator::new(config), shares, group }
+        let bids = Bids::new(&config, with_extra);
+        Events { generator: EventGenerator::new(config), last: None, bids, shares, group }
     }
 
     /// The number of the event that comes at `place`.
@@ -78,13 +91,18 @@ impl Events {
     }
 
     /// Event `number`.
-    pub(super) fn make(&mut self, number: u64) -> Event {
+    pub(super) fn make(&mut self, number: u64) -> Made<'_> {
+        if self.kind(number) == Kind::Bid {
+            return Made::Bid(self.bids.make(number as usize));
+        }
         if self.generator.offset() != number {
             self.generator = std::mem::take(&mut self.generator).with_offset(number);
         }
-        match self.generator.next() {
-            Some(event) => event,
-            None => unreachable!("the generator never ends"),
+        self.last = self.generator.next();
+        match &self.last {
+            Some(Event::Person(person)) => Made::Person(person),
+            Some(Event::Auction(auction)) => Made::Auction(auction),
+            Some(Event::Bid(_)) | None => unreachable!("the generator never ends, and agrees on kinds"),
         }
     }
 }

@@ -38,20 +38,33 @@ fn bid_columns() -> Vec<Field> {
 
 #[test]
 fn bids_are_those_of_the_crate() {
+    check_bids(0, 1, 46);
+    check_bids(9_000_000, 1, 46);
+    check_bids(700, 2, 5);
+}
+
+/// Compares the bids of 5,000 events with the crate's own.
+fn check_bids(first: u64, people: u64, bids: u64) {
     let config = nexmark::config::NexmarkConfig {
         base_time: BASE_TIME as u64,
         first_rate: 10_000,
         next_rate: 10_000,
+        person_proportion: people as usize,
+        bid_proportion: bids as usize,
         ..Default::default()
     };
     let expected: Vec<_> = nexmark::EventGenerator::new(config)
+        .with_offset(first)
         .take(5_000)
         .filter_map(|event| match event {
             nexmark::event::Event::Bid(bid) => Some(bid),
             _ => None,
         })
         .collect();
-    let mut source = open(bid_columns(), &[("nexmark.table", "bid")]).expect("good columns");
+    let [first, people, bids] = [first, people, bids].map(|number| number.to_string());
+    let shares = [("person.proportion", people.as_str()), ("bid.proportion", bids.as_str())];
+    let pairs = [("nexmark.table", "bid"), ("first-event", first.as_str()), shares[0], shares[1]];
+    let mut source = open(bid_columns(), &pairs).expect("good columns");
     let batch = rows(&mut source, 0, 5_000);
     assert_eq!(batch.num_rows(), expected.len());
     for (row, bid) in expected.iter().enumerate() {
@@ -61,6 +74,16 @@ fn bids_are_those_of_the_crate() {
         assert_eq!([3, 4, 6].map(|index| batch.column(index).as_string::<i32>().value(row)), texts.map(String::as_str));
         let times = batch.column(5).as_primitive::<TimestampMillisecondType>();
         assert_eq!(times.value(row), bid.date_time as i64);
+    }
+}
+
+#[test]
+fn a_column_does_not_depend_on_those_beside_it() {
+    let pairs = [("nexmark.table", "bid"), ("first-event", "1000000")];
+    let whole = rows(&mut open(bid_columns(), &pairs).expect("good columns"), 0, 2_000);
+    for (index, column) in bid_columns().into_iter().enumerate() {
+        let alone = rows(&mut open(vec![column], &pairs).expect("a good column"), 0, 2_000);
+        assert_eq!(alone.column(0), whole.column(index));
     }
 }
 
