@@ -15,9 +15,13 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 /// The most bad records that an answer names.
 pub(crate) const RECORDS_NAMED_MAX: usize = 100;
 
-/// A problem document, on its way to an answer.
+/// A problem, on its way to an answer.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Document>);
+
+/// What a problem says.
 #[derive(Debug, Serialize)]
-pub(crate) struct Problem {
+struct Document {
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
@@ -60,7 +64,7 @@ fn status_number<S: serde::Serializer>(status: &StatusCode, to: S) -> Result<S::
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Problem {
+        Problem(Box::new(Document {
             kind: format!("urn:tidemill:error:{code}"),
             title,
             status,
@@ -70,16 +74,16 @@ impl Problem {
             rejected: None,
             errors: Vec::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
     fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 
     fn header(mut self, name: HeaderName, value: &str) -> Self {
-        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self.0.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self
     }
 
@@ -100,8 +104,8 @@ impl Problem {
             "correct them, or add ?on_error=skip to accept the others"
         };
         let mut problem = Problem::new(StatusCode::BAD_REQUEST, "TM5101", "bad records", detail).help(help);
-        problem.rejected = Some(rejected);
-        problem.errors = errors;
+        problem.0.rejected = Some(rejected);
+        problem.0.errors = errors;
         problem
     }
 
@@ -187,9 +191,10 @@ impl Problem {
 
     /// The answer.
     pub(crate) fn answer(self) -> Answer {
-        let mut answer = json(self.status, &self);
+        let Problem(document) = self;
+        let mut answer = json(document.status, &document);
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        answer.headers_mut().extend(self.headers);
+        answer.headers_mut().extend(document.headers);
         answer
     }
 }

@@ -12,7 +12,7 @@ pub enum Error {
     #[error("{error}")]
     Connect {
         /// What is wrong.
-        error: tidemill_connect::Error,
+        error: Box<tidemill_connect::Error>,
         /// Where the table, or the option, is declared.
         position: Option<Position>,
     },
@@ -103,7 +103,7 @@ pub enum Error {
 
 impl From<tidemill_connect::Error> for Error {
     fn from(error: tidemill_connect::Error) -> Self {
-        Error::Connect { error, position: None }
+        Error::Connect { error: Box::new(error), position: None }
     }
 }
 

@@ -90,7 +90,7 @@ fn connector(def: &TableDef) -> Result<Connector, Error> {
 pub(crate) fn placed(error: tidemill_connect::Error, def: &TableDef) -> Error {
     let option = error.option().and_then(|key| def.options.iter().find(|option| option.key == key));
     let position = option.map_or(def.position, |option| option.position);
-    Error::Connect { error, position: Some(position) }
+    Error::Connect { error: Box::new(error), position: Some(position) }
 }
 
 /// Opens the sources of the plan, in its order.

@@ -72,22 +72,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Whether an error comes down to a reader of stdout that has gone.
+/// Whether an error is that of a sink whose reader has gone.
 fn is_broken_pipe(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let connect = match error.downcast_ref::<tidemill_node::Error>() {
-            Some(tidemill_node::Error::Stage(tidemill_stage::Error::Failed { cause, .. })) => {
-                let cause: &(dyn StdError + 'static) = cause.as_ref();
-                cause.downcast_ref::<tidemill_connect::Error>()
-            }
-            Some(tidemill_node::Error::Connect { error, .. }) => Some(error),
-            _ => None,
-        };
-        if let Some(tidemill_connect::Error::Io { error, path, .. }) = connect {
-            return error.kind() == io::ErrorKind::BrokenPipe && path.as_os_str() == "stdout";
+    let Some(tidemill_node::Error::Stage(tidemill_stage::Error::Failed { cause, .. })) = error.downcast_ref() else {
+        return false;
+    };
+    let cause: &(dyn StdError + 'static) = cause.as_ref();
+    match cause.downcast_ref() {
+        Some(tidemill_connect::Error::Io { error, path, .. }) => {
+            error.kind() == io::ErrorKind::BrokenPipe && path.as_os_str() == "stdout"
         }
-        next = error.source();
+        _ => false,
     }
-    false
 }
