@@ -87,7 +87,7 @@ fn kept(spec: &AggregateSpec) -> (Option<String>, Option<String>) {
         ),
         None if spec.keys.is_empty() => {
             let distinct = spec.calls.iter().any(grows);
-            let bound = (!distinct).then(|| "it is one group".to_string());
+            let bound = (!distinct).then(|| "it does not grow".to_string());
             (Some(per), bound)
         }
         None => (Some(per), None),

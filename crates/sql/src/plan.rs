@@ -5,6 +5,7 @@
 
 pub(crate) mod assign;
 mod insert;
+mod naming;
 mod optimize;
 pub(crate) mod random;
 pub(crate) mod relation;
@@ -576,7 +577,9 @@ fn emit(query: &Query) -> Emit {
 
 /// Plans a query over a catalog and makes its types fit.
 pub(crate) fn planned(query: &ast::Query, catalog: &Catalog, position: Position) -> Result<LogicalPlan, Error> {
-    let statement = ast::Statement::Query(Box::new(query.clone()));
+    let mut query = query.clone();
+    naming::name(&mut query);
+    let statement = ast::Statement::Query(Box::new(query));
     let plan = SqlToRel::new(catalog).sql_statement_to_plan(statement);
     plan.and_then(|plan| check(plan, catalog)).map_err(|error| translate(error, catalog, position))
 }

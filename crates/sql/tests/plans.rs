@@ -113,10 +113,10 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
         "add b",
     );
     check_error(
-        "INSERT INTO out (a, c) SELECT auction, channel FROM bid",
+        "INSERT INTO out (a, zz) SELECT auction, channel FROM bid",
         3,
         21,
-        "there is no column c in the table out",
+        "there is no column zz in the table out",
         "it takes a, b",
     );
     check_error(

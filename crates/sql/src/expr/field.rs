@@ -44,6 +44,10 @@ impl ScalarUDFImpl for FieldOf {
         self.inner.signature()
     }
 
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(types.to_vec())
+    }
+
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         self.inner.return_type(types)
     }

@@ -54,6 +54,13 @@ pub(crate) fn print(expr: &Expr) -> String {
             text + " END"
         }
         Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.name(), args.as_slice()) {
+            ("$cast", [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)]) => format!("CAST({} AS {to})", print(value)),
+            ("$try_cast", [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)]) => {
+                format!("TRY_CAST({} AS {to})", print(value))
+            }
+            (name, [left, right]) if arithmetic(name).is_some() => {
+                format!("{} {} {}", group(left), arithmetic(name).unwrap_or_default(), group(right))
+            }
             ("get_field", [row, Expr::Literal(ScalarValue::Utf8(Some(name)), _)]) => {
                 format!("{}.{}", group(row), quoted(name))
             }
@@ -65,12 +72,26 @@ pub(crate) fn print(expr: &Expr) -> String {
 }
 
 fn aggregate(AggregateFunction { func, params }: &AggregateFunction) -> String {
+    let counts_rows = func.name() == "count" && matches!(params.args.as_slice(), [Expr::Literal(..)]);
+    let args = if counts_rows { "*".to_string() } else { comma(&params.args) };
     let distinct = if params.distinct { "DISTINCT " } else { "" };
     let filter = match &params.filter {
         Some(filter) => format!(" FILTER (WHERE {})", print(filter)),
         None => String::new(),
     };
-    format!("{}({distinct}{}){filter}", func.name().to_uppercase(), comma(&params.args))
+    format!("{}({distinct}{args}){filter}", func.name().to_uppercase())
+}
+
+/// The sign of one of our arithmetic functions.
+fn arithmetic(name: &str) -> Option<&'static str> {
+    match name {
+        "$add" => Some("+"),
+        "$subtract" => Some("-"),
+        "$multiply" => Some("*"),
+        "$divide" => Some("/"),
+        "$remainder" => Some("%"),
+        _ => None,
+    }
 }
 
 fn comma(exprs: &[Expr]) -> String {
@@ -89,6 +110,9 @@ fn sign(op: Operator) -> String {
 }
 
 fn is_operator(expr: &Expr) -> bool {
+    if let Expr::ScalarFunction(call) = expr {
+        return arithmetic(call.func.name()).is_some();
+    }
     matches!(expr, Expr::BinaryExpr(_) | Expr::Between(_) | Expr::Like(_) | Expr::InList(_) | Expr::Not(_))
 }
 

@@ -128,6 +128,7 @@ impl Builder<'_> {
             names.push(name_of_group(group));
             keys.push(key);
         }
+        let titles = calls.iter().map(|call| print(&Expr::AggregateFunction((*call).clone()))).collect();
         let mut lowered_calls = Vec::new();
         for call in calls {
             lowered_calls.push(project.call(call, lowered, schema, on_error)?);
@@ -145,7 +146,7 @@ impl Builder<'_> {
         };
         let untouched = bare && project.is_untouched(attributes.len());
         let input = if untouched { lowered.node } else { project.finish(vec![])?.node };
-        Ok(Grouped { input, keys, names, calls: lowered_calls, window, time_type })
+        Ok(Grouped { input, keys, names, calls: lowered_calls, titles, window, time_type })
     }
 
     /// Whether grouping columns, arguments and filters are all columns of the node already.
@@ -219,7 +220,7 @@ impl Builder<'_> {
     }
 
     fn add_aggregate(&mut self, grouped: Grouped, lowered: &Lowered) -> Result<Lowered> {
-        let Grouped { input, keys, names, calls, window, time_type } = grouped;
+        let Grouped { input, keys, names, calls, titles, window, time_type } = grouped;
         let before = Arc::clone(&self.plan.nodes[input].schema);
         let mut columns: Vec<usize> = Vec::new();
         let mut fields: Vec<Field> = Vec::new();
@@ -259,7 +260,7 @@ impl Builder<'_> {
         }
         for (index, call) in calls.iter().enumerate() {
             slots.push(Slot::At(fields.len()));
-            fields.push(Field::new(format!("$call.{index}"), call.result.clone(), true));
+            fields.push(Field::new(&titles[index], call.result.clone(), true));
             attributes.push(Attribute::Plain);
         }
         let emit = if window.is_some() { self.emit } else { Emit::Changes };
@@ -304,6 +305,8 @@ struct Grouped {
     keys: Vec<Key>,
     names: Vec<String>,
     calls: Vec<AggregateCall>,
+    /// What each call is called: as it is written.
+    titles: Vec<String>,
     window: Option<WindowKey>,
     /// The type of the time that the windows are over, whose zone `window_time` has.
     time_type: DataType,

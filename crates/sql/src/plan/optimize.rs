@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_schema::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -36,7 +36,7 @@ use super::unnest;
 use crate::catalog::{Catalog, outside};
 use crate::error::Error;
 use crate::expr::print;
-use crate::functions::{Registry, replace_casts};
+use crate::functions::{Registry, cast_expr, replace_casts};
 use crate::lower::place_of;
 use crate::types::name_of;
 
@@ -58,7 +58,9 @@ fn with_our_casts(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan>
         let preserver = NamePreserver::new(&node);
         let mapped = node.map_expressions(|expr| {
             let name = preserver.save(&expr);
-            Ok(replace_casts(registry, expr)?.update_data(|expr| name.restore(expr)))
+            let replaced = replace_casts(registry, expr)?.data;
+            let widened = replaced.transform_up(|part| widened(part, &schema, registry))?;
+            Ok(Transformed::yes(name.restore(widened.data)))
         })?;
         mapped.map_data(|node| match node {
             LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build(),
@@ -92,6 +94,34 @@ fn comparable(expr: &Expr, schema: &DFSchema) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Compares a DOUBLE or FLOAT with a DECIMAL as DOUBLE, as Flink does.
+fn widened(expr: Expr, schema: &DFSchema, registry: &Registry) -> Result<Transformed<Expr>> {
+    let kind = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
+    let any = |exprs: &[&Expr], is: fn(&DataType) -> bool| exprs.iter().any(|expr| is(&kind(expr)));
+    let mixed = |exprs: &[&Expr]| any(exprs, DataType::is_floating) && any(exprs, DataType::is_decimal);
+    let double = |expr: Expr| match kind(&expr).is_decimal() {
+        true => cast_expr(registry, expr, "DOUBLE", false),
+        false => Ok(expr),
+    };
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && mixed(&[&left, &right]) => {
+            let (left, right) = (Box::new(double(*left)?), Box::new(double(*right)?));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if mixed(&[&expr, &low, &high]) => {
+            let (expr, low, high) = (Box::new(double(*expr)?), Box::new(double(*low)?), Box::new(double(*high)?));
+            Ok(Transformed::yes(Expr::Between(Between { expr, negated, low, high })))
+        }
+        Expr::InList(InList { expr, list, negated })
+            if mixed(&std::iter::once(expr.as_ref()).chain(&list).collect::<Vec<_>>()) =>
+        {
+            let list = list.into_iter().map(double).collect::<Result<_>>()?;
+            Ok(Transformed::yes(Expr::InList(InList { expr: Box::new(double(*expr)?), list, negated })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
 }
 
 fn compares(op: Operator) -> bool {

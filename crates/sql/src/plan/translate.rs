@@ -190,8 +190,12 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     if end == "\u{0}" { Some(rest) } else { rest.find(end).map(|at| &rest[..at]) }
 }
 
+/// The first line, and of a complaint inside another only the inner one.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_string()
+    let line = message.lines().next().unwrap_or_default();
+    let inner = line.rsplit("Error during planning: ").next().unwrap_or(line);
+    let inner = inner.trim_start_matches("Execution error: ");
+    inner.split(". No function matches the given name").next().unwrap_or(inner).to_string()
 }
 
 /// Arrow's names of types in Flink's words.
