@@ -16,6 +16,7 @@ use super::call::Call;
 use super::function::Function;
 use super::number_text::{divide_half_up, divide_half_up_wide, fits, power_of_ten, rescale};
 use super::signature::{common_type, decimal_of};
+use crate::types::name_of;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function::new("$add", "$add(NUMERIC, NUMERIC) -> ANY", "`a + b`.", &[("1.5 + 1", "2.5")], |call| {
@@ -55,6 +56,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     )
     .aliases(&["$remainder"])
     .returns(|types| result_type(Operator::Remainder, types)),
+    Function::new(
+        "$negate",
+        "$negate(NUMERIC) -> ANY",
+        "`-a`; the least integer stays as it is.",
+        &[("-CAST(5 AS BIGINT)", "-5")],
+        negate,
+    )
+    .shown("- NUMERIC")
+    .returns(|types| Ok(types[0].clone())),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +82,9 @@ fn result_type(operator: Operator, types: &[DataType]) -> Result<DataType> {
     let decimal = matches!(left, DataType::Decimal128(..)) || matches!(right, DataType::Decimal128(..));
     match (decimal_of(left), decimal_of(right)) {
         (Some(left), Some(right)) if decimal => Ok(decimal_result(operator, left, right)),
+        _ if operator == Operator::Remainder && types.iter().any(DataType::is_floating) => {
+            plan_err!("MOD and % take whole or decimal numbers, not {} and {}", name_of(left), name_of(right))
+        }
         _ if operator == Operator::Remainder && !decimal && right != &DataType::Null => Ok(right.clone()),
         _ => match common_type(types) {
             Some(DataType::Null) => Ok(DataType::Int32),
@@ -103,12 +116,12 @@ fn evaluate(call: &Call<'_>, operator: Operator) -> Result<ArrayRef> {
     let types = [call.data_type(0), call.data_type(1)];
     let common = common_type(&types).unwrap_or(DataType::Null);
     match common {
-        DataType::Int8 => whole::<Int8Type>(call, operator, &common),
-        DataType::Int16 => whole::<Int16Type>(call, operator, &common),
-        DataType::Int32 | DataType::Null => whole::<Int32Type>(call, operator, &DataType::Int32),
-        DataType::Int64 => whole::<Int64Type>(call, operator, &common),
-        DataType::Float32 => floating::<Float32Type>(call, operator, &common),
-        DataType::Float64 => floating::<Float64Type>(call, operator, &common),
+        DataType::Int8 => same::<Int8Type>(call, operator, &common),
+        DataType::Int16 => same::<Int16Type>(call, operator, &common),
+        DataType::Int32 | DataType::Null => same::<Int32Type>(call, operator, &DataType::Int32),
+        DataType::Int64 => same::<Int64Type>(call, operator, &common),
+        DataType::Float32 => same::<Float32Type>(call, operator, &common),
+        DataType::Float64 => same::<Float64Type>(call, operator, &common),
         DataType::Decimal128(..) => decimals(call, operator),
         other => internal_err!("arithmetic on {other}"),
     }
@@ -133,7 +146,8 @@ fn over<'a>(call: &'a Call<'a>, args: &'a [ColumnarValue], result: &'a DataType)
     Call { args, rows: call.rows, result, session: call.session }
 }
 
-fn whole<T: ArrowPrimitiveType>(call: &Call<'_>, operator: Operator, common: &DataType) -> Result<ArrayRef>
+/// Both sides and the result in one type; integers wrap, and dividing by zero is an error for all.
+fn same<T: ArrowPrimitiveType>(call: &Call<'_>, operator: Operator, common: &DataType) -> Result<ArrayRef>
 where
     T::Native: ArrowNativeTypeOp,
 {
@@ -149,20 +163,24 @@ where
     if array.data_type() == call.result { Ok(array) } else { Ok(cast(&array, call.result)?) }
 }
 
-fn floating<T: ArrowPrimitiveType>(call: &Call<'_>, operator: Operator, common: &DataType) -> Result<ArrayRef>
-where
-    T::Native: ArrowNativeTypeOp,
-{
-    let args = operands(call, common)?;
-    let inner = over(call, &args, common);
-    let array = match operator {
-        Operator::Add => binary::<T>(&inner, |left, right| Ok(left.add_wrapping(right))),
-        Operator::Subtract => binary::<T>(&inner, |left, right| Ok(left.sub_wrapping(right))),
-        Operator::Multiply => binary::<T>(&inner, |left, right| Ok(left.mul_wrapping(right))),
-        Operator::Divide => binary::<T>(&inner, |left, right| nonzero(right).map(|right| left.div_wrapping(right))),
-        Operator::Remainder => binary::<T>(&inner, |left, right| nonzero(right).map(|right| left.mod_wrapping(right))),
-    }?;
-    if array.data_type() == call.result { Ok(array) } else { Ok(cast(&array, call.result)?) }
+fn negate(call: &Call<'_>) -> Result<ArrayRef> {
+    fn each<T: ArrowPrimitiveType>(call: &Call<'_>) -> Result<ArrayRef>
+    where
+        T::Native: ArrowNativeTypeOp,
+    {
+        let value = call.numbers::<T>(0)?;
+        call.build_numbers::<T>(|row| Ok(value.get(row).map(ArrowNativeTypeOp::neg_wrapping)))
+    }
+    match call.result {
+        DataType::Int8 => each::<Int8Type>(call),
+        DataType::Int16 => each::<Int16Type>(call),
+        DataType::Int32 => each::<Int32Type>(call),
+        DataType::Int64 => each::<Int64Type>(call),
+        DataType::Float32 => each::<Float32Type>(call),
+        DataType::Float64 => each::<Float64Type>(call),
+        DataType::Decimal128(..) => each::<Decimal128Type>(call),
+        other => internal_err!("the negative of {other}"),
+    }
 }
 
 fn nonzero<N: ArrowNativeTypeOp>(divisor: N) -> Result<N> {

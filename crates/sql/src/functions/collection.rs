@@ -32,7 +32,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         array,
     )
     .shown("ARRAY[T, ...]")
-        .aliases(&["make_array"])
+    .aliases(&["make_array"])
     .returns(|types| Ok(list_of(types.first().cloned().unwrap_or(DataType::Null)))),
     Function::new(
         "map",

@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, Scalar, new_null_array};
+use arrow_cast::cast;
 use arrow_ord::cmp;
+use arrow_schema::DataType;
 use arrow_select::nullif::nullif;
 use arrow_select::zip::zip;
-use datafusion::common::Result;
+use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::simplify::ExprSimplifyResult;
 
 use super::call::Call;
 use super::function::Function;
+use super::signature::common_type;
+use crate::types::name_of;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function::new(
@@ -35,11 +39,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     Function::new(
         "nullif",
-        "NULLIF(T, T) -> T",
+        "NULLIF(ANY, ANY) -> ANY",
         "NULL when the arguments are equal, else the first.",
         &[("NULLIF(1, 1)", "NULL"), ("NULLIF(1, 2)", "1")],
         null_if,
-    ),
+    )
+    .returns(|types| match common_type(types) {
+        Some(_) => Ok(types[0].clone()),
+        None => plan_err!("NULLIF cannot compare {} with {}", name_of(&types[0]), name_of(&types[1])),
+    }),
     Function::new(
         "if",
         "IF(BOOLEAN, T, T) -> T",
@@ -104,7 +112,9 @@ fn arrow_is_not_null(array: &ArrayRef) -> BooleanArray {
 
 fn null_if(call: &Call<'_>) -> Result<ArrayRef> {
     let (left, right) = (call.array(0)?, call.array(1)?);
-    Ok(nullif(&left, &cmp::eq(&left, &right)?)?)
+    let common = common_type(&[left.data_type().clone(), right.data_type().clone()]).unwrap_or(DataType::Null);
+    let equal = cmp::eq(&cast(&left, &common)?, &cast(&right, &common)?)?;
+    Ok(nullif(&left, &equal)?)
 }
 
 fn choose(call: &Call<'_>) -> Result<ArrayRef> {

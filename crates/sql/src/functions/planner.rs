@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use arrow_schema::Field;
+use arrow_schema::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference, plan_err};
-use datafusion::logical_expr::expr::{Cast, TryCast};
+use datafusion::logical_expr::expr::{Cast, Like, TryCast};
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::Registry;
@@ -34,15 +34,8 @@ impl FlinkExprPlanner {
         FlinkExprPlanner { registry }
     }
 
-    fn call(&self, name: &str, args: Vec<Expr>) -> Result<Expr> {
-        match self.registry.get(name) {
-            Some(udf) => Ok(udf.call(args)),
-            None => plan_err!("the function {name} does not exist"),
-        }
-    }
-
     fn planned<T>(&self, name: &str, args: Vec<Expr>) -> Result<PlannerResult<T>> {
-        Ok(PlannerResult::Planned(self.call(name, args)?))
+        Ok(PlannerResult::Planned(call(&self.registry, name, args)?))
     }
 }
 
@@ -73,9 +66,16 @@ impl ExprPlanner for FlinkExprPlanner {
         self.planned(name, vec![narrow(expr.left), narrow(expr.right)])
     }
 
-    fn plan_field_access(&self, expr: RawFieldAccessExpr, _: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+    fn plan_field_access(
+        &self,
+        expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         match expr.field_access {
             GetFieldAccess::ListIndex { key } => self.planned("$item", vec![expr.expr, narrow(*key)]),
+            GetFieldAccess::NamedStructField { name } if matches!(expr.expr.get_type(schema)?, DataType::Map(..)) => {
+                self.planned("$item", vec![expr.expr, lit(name)])
+            }
             GetFieldAccess::NamedStructField { name } => Ok(PlannerResult::Planned(
                 datafusion::functions::core::expr_fn::get_field(expr.expr, field_name(name)?),
             )),
@@ -155,14 +155,10 @@ pub fn planned_field(planned: &Type) -> Arc<Field> {
 /// A call of CAST or TRY_CAST with our meaning.
 pub fn cast_expr(registry: &Registry, expr: Expr, target: &str, lenient: bool) -> Result<Expr> {
     let name = if lenient { "$try_cast" } else { "$cast" };
-    let udf: Option<Arc<ScalarUDF>> = registry.get(name);
-    match udf {
-        Some(udf) => Ok(udf.call(vec![narrow(expr), lit(target)])),
-        None => plan_err!("the function {name} does not exist"),
-    }
+    call(registry, name, vec![narrow(expr), lit(target)])
 }
 
-/// Puts our CAST in the place of DataFusion's, and INT in that of BIGINT for integer literals that fit.
+/// Puts our CAST, negation, SIMILAR TO and ESCAPE in the place of DataFusion's, and types number literals as Flink does.
 ///
 /// To be applied to what `SqlToRel` planned, before the analyzer adds casts of its own; keep the names of a plan's columns
 /// (`NamePreserver`), since a call is named differently from a cast.
@@ -177,13 +173,55 @@ pub fn replace_casts(registry: &Registry, expr: Expr) -> Result<Transformed<Expr
         Expr::TryCast(TryCast { expr, field }) => {
             Ok(Transformed::yes(cast_expr(registry, *expr, &type_text(&field), true)?))
         }
-        Expr::Literal(ScalarValue::Int64(Some(_)), _) => {
-            let narrowed = narrow(expr);
-            let changed = matches!(narrowed, Expr::Literal(ScalarValue::Int32(_), _));
-            Ok(if changed { Transformed::yes(narrowed) } else { Transformed::no(narrowed) })
+        Expr::Literal(ScalarValue::Int64(Some(_)) | ScalarValue::Decimal128(..), _) => {
+            let narrowed = narrow(expr.clone());
+            Ok(if narrowed == expr { Transformed::no(expr) } else { Transformed::yes(narrowed) })
+        }
+        Expr::Negative(inner) if !matches!(*inner, Expr::Literal(..)) => {
+            Ok(Transformed::yes(call(registry, "$negate", vec![*inner])?))
+        }
+        Expr::SimilarTo(Like { negated, expr, pattern, escape_char: None, case_insensitive: _ }) => {
+            let matched = call(registry, "$similar_to", vec![*expr, *pattern])?;
+            Ok(Transformed::yes(if negated { Expr::Not(Box::new(matched)) } else { matched }))
+        }
+        Expr::SimilarTo(_) => plan_err!("SIMILAR TO with ESCAPE is not supported: write REGEXP(text, pattern)"),
+        Expr::Like(like) if like.escape_char.is_some_and(|escape| escape != '\\') => {
+            Ok(Transformed::yes(Expr::Like(with_backslash(like)?)))
         }
         other => Ok(Transformed::no(other)),
     })
+}
+
+/// A LIKE whose pattern escapes with the backslash, the only character DataFusion knows for it.
+fn with_backslash(like: Like) -> Result<Like> {
+    let (Some(escape), Expr::Literal(ScalarValue::Utf8(Some(pattern)), metadata)) = (like.escape_char, *like.pattern)
+    else {
+        return plan_err!("LIKE with ESCAPE needs a literal as its pattern");
+    };
+    let mut out = String::with_capacity(pattern.len() + 4);
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            _ if c == escape => match chars.next() {
+                Some(next @ ('%' | '_')) => out.extend(['\\', next]),
+                Some(next) if next == escape => out.push(next),
+                _ => {
+                    return plan_err!("the escape character of LIKE '{pattern}' stands before neither %, _ nor itself");
+                }
+            },
+            '\\' => out.push_str("\\\\"),
+            _ => out.push(c),
+        }
+    }
+    let pattern = Box::new(Expr::Literal(ScalarValue::Utf8(Some(out)), metadata));
+    Ok(Like { pattern, escape_char: None, ..like })
+}
+
+fn call(registry: &Registry, name: &str, args: Vec<Expr>) -> Result<Expr> {
+    match registry.get(name) {
+        Some(udf) => Ok(udf.call(args)),
+        None => plan_err!("the function {name} does not exist"),
+    }
 }
 
 fn type_text(field: &Field) -> String {
@@ -193,13 +231,17 @@ fn type_text(field: &Field) -> String {
     }
 }
 
-/// An integer literal as Flink types it: INT when it fits, else BIGINT.
+/// A number literal as Flink types it: INT when it fits, and a DECIMAL that has a digit before its point.
 fn narrow(expr: Expr) -> Expr {
     match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
             Ok(value) => Expr::Literal(ScalarValue::Int32(Some(value)), metadata),
             Err(_) => Expr::Literal(ScalarValue::Int64(Some(value)), metadata),
         },
+        Expr::Literal(ScalarValue::Decimal128(value, precision, scale), metadata) => {
+            let precision = precision.max(scale.max(0).unsigned_abs() + 1).min(38);
+            Expr::Literal(ScalarValue::Decimal128(value, precision, scale), metadata)
+        }
         other => other,
     }
 }

@@ -34,6 +34,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .aliases(&["regexp_like"])
     .returns_by_literals(|_, literals| checked(literals, DataType::Boolean)),
     Function::new(
+        "$similar_to",
+        "$similar_to(STRING, STRING) -> BOOLEAN",
+        "Whether the whole text matches an SQL pattern: `%`, `_`, `|`, `*`, `+`, `?`, `{m,n}`, brackets.",
+        &[("'abc' SIMILAR TO 'a(b|x)%'", "true")],
+        similar_to,
+    )
+    .shown("STRING SIMILAR TO STRING"),
+    Function::new(
         "regexp_extract",
         "REGEXP_EXTRACT(STRING, STRING[, INT]) -> STRING",
         "What a group of the pattern (0, the default, is all of it) matched first; NULL without a match.",
@@ -226,6 +234,41 @@ impl Call<'_> {
         let matcher = Matcher::new(self)?;
         self.build_flags(|row| matcher.at(row, &holds))
     }
+}
+
+fn similar_to(call: &Call<'_>) -> Result<ArrayRef> {
+    let (text, pattern) = (call.text(0)?, call.text(1)?);
+    let shared = match pattern {
+        Text::One(Some(pattern)) => Some(compiled(&from_sql(pattern))?),
+        _ => None,
+    };
+    call.build_flags(|row| {
+        let (Some(text), Some(pattern)) = (text.get(row), pattern.get(row)) else { return Ok(None) };
+        match &shared {
+            Some(pattern) => Ok(Some(pattern.is_match(text))),
+            None => Ok(Some(compiled(&from_sql(pattern))?.is_match(text))),
+        }
+    })
+}
+
+/// Writes an SQL pattern as a regular expression for the whole text.
+fn from_sql(pattern: &str) -> String {
+    let mut out = String::from("(?s)^(?:");
+    let mut inside = false;
+    for c in pattern.chars() {
+        match c {
+            '%' if !inside => out.push_str(".*"),
+            '_' if !inside => out.push('.'),
+            '.' | '$' | '^' if !inside => out.extend(['\\', c]),
+            '\\' => out.push_str("\\\\"),
+            _ => {
+                inside = c == '[' || inside && c != ']';
+                out.push(c);
+            }
+        }
+    }
+    out.push_str(")$");
+    out
 }
 
 fn extract(call: &Call<'_>) -> Result<ArrayRef> {

@@ -37,18 +37,21 @@ fn render() -> String {
     let mut out = String::new();
     let cell = |text: &str| text.replace('|', "\\|");
     for (title, functions) in FAMILIES {
-        writeln!(out, "\n### {title}\n\n| Function | Meaning | Example | Value |\n|---|---|---|---|").expect("a string");
+        writeln!(out, "\n### {title}\n\n| Function | Meaning | Example | Value |\n|---|---|---|---|")
+            .expect("a string");
         for function in functions.iter() {
             let mut forms: Vec<String> = function.shown.split("; ").map(|form| format!("`{}`", cell(form))).collect();
             if !function.aliases.is_empty() {
-                let others: Vec<String> = function.aliases.iter().map(|name| format!("`{}`", name.to_uppercase())).collect();
+                let others: Vec<String> =
+                    function.aliases.iter().map(|name| format!("`{}`", name.to_uppercase())).collect();
                 let others: Vec<String> = others.into_iter().filter(|name| !name.starts_with("`$")).collect();
                 if !others.is_empty() {
                     forms.push(format!("also {}", others.join(", ")));
                 }
             }
             for (index, (sql, expected)) in function.examples.iter().enumerate() {
-                let (left, meaning) = if index == 0 { (forms.join("<br>"), cell(function.doc)) } else { Default::default() };
+                let (left, meaning) =
+                    if index == 0 { (forms.join("<br>"), cell(function.doc)) } else { Default::default() };
                 writeln!(out, "| {left} | {meaning} | `{}` | `{}` |", cell(sql), cell(expected)).expect("a string");
             }
         }
@@ -81,7 +84,8 @@ fn documents_the_functions_as_the_registry_has_them() {
 
 #[test]
 fn names_are_lower_case_and_used_once() {
-    let mut names: Vec<&str> = functions().flat_map(|function| function.aliases.iter().copied().chain([function.name])).collect();
+    let mut names: Vec<&str> =
+        functions().flat_map(|function| function.aliases.iter().copied().chain([function.name])).collect();
     assert!(names.iter().all(|name| !name.chars().any(|c| c.is_ascii_uppercase())));
     let count = names.len();
     names.sort_unstable();

@@ -1,6 +1,6 @@
 //! Evaluates one SQL expression as a pipeline would: our parser, DataFusion's planner, our functions.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch};
 use arrow_schema::{DataType, Field, FieldRef, Schema};
@@ -100,27 +100,39 @@ pub(super) fn session() -> Arc<Session> {
     Arc::new(session)
 }
 
+/// One provider for all tests, because it reads every signature.
+fn provider() -> &'static Provider {
+    static PROVIDER: OnceLock<Provider> = OnceLock::new();
+    PROVIDER.get_or_init(|| {
+        let registry = Registry::new(&session());
+        let mut options = ConfigOptions::new();
+        options.sql_parser.parse_float_as_decimal = true;
+        let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(FlinkExprPlanner::new(registry.clone()))];
+        Provider { registry, options, planners }
+    })
+}
+
 fn bug(error: impl std::fmt::Display) -> DataFusionError {
     DataFusionError::Plan(error.to_string())
 }
 
 /// Plans an expression as far as the analyzer would.
-fn plan(sql: &str, session: &Arc<Session>) -> Result<Expr> {
-    let registry = Registry::new(session);
-    let mut options = ConfigOptions::new();
-    options.sql_parser.parse_float_as_decimal = true;
-    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(FlinkExprPlanner::new(registry.clone()))];
-    let provider = Provider { registry: registry.clone(), options, planners };
+fn plan(sql: &str) -> Result<Expr> {
+    let provider = provider();
     let statements = parse(&format!("SELECT {sql} AS v")).map_err(bug)?;
     let [statement] = statements.as_slice() else { return plan_err!("{} statements", statements.len()) };
     let Body::Query(query) = &statement.body else { return plan_err!("no query") };
     let ast::SetExpr::Select(select) = query.ast.body.as_ref() else { return plan_err!("no select") };
-    let Some(ast::SelectItem::ExprWithAlias { expr, .. }) = select.projection.first() else { return plan_err!("no item") };
-    let options =
-        ParserOptions::new().with_parse_float_as_decimal(true).with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
-    let planner = SqlToRel::new_with_options(&provider, options);
+    let Some(ast::SelectItem::ExprWithAlias { expr, .. }) = select.projection.first() else {
+        return plan_err!("no item");
+    };
+    let options = ParserOptions::new()
+        .with_parse_float_as_decimal(true)
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false);
+    let planner = SqlToRel::new_with_options(provider, options);
     let planned = planner.sql_to_expr(expr.clone(), &DFSchema::empty(), &mut PlannerContext::new())?;
-    Ok(replace_casts(&registry, planned)?.data)
+    Ok(replace_casts(&provider.registry, planned)?.data)
 }
 
 fn evaluate(expr: Expr, batch: &RecordBatch) -> Result<ArrayRef> {
@@ -141,15 +153,13 @@ fn batch(columns: Vec<(Field, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
 
 /// The value of an expression, as a column of one row.
 pub(super) fn constant(sql: &str) -> Result<ArrayRef> {
-    let session = session();
-    evaluate(plan(sql, &session)?, &batch(vec![], 1)?)
+    evaluate(plan(sql)?, &batch(vec![], 1)?)
 }
 
 /// The value when every literal that may be one is a column; `None` when no literal may.
 pub(super) fn column(sql: &str) -> Result<Option<ArrayRef>> {
-    let session = session();
     let mut columns = Vec::new();
-    let hoisted = hoist(plan(sql, &session)?, &mut columns)?;
+    let hoisted = hoist(plan(sql)?, &mut columns)?;
     if columns.is_empty() {
         return Ok(None);
     }
@@ -171,7 +181,7 @@ fn hoist(expr: Expr, columns: &mut Vec<(Field, ArrayRef)>) -> Result<Expr> {
         }
         Expr::ScalarFunction(mut call) => {
             let kept = match call.func.name() {
-                "$cast" | "$try_cast" | "round" | "truncate" => Some(1),
+                "$cast" | "$try_cast" | "round" | "truncate" | "get_field" => Some(1),
                 "timestampadd" => Some(0),
                 _ => None,
             };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, Int32Array, StringArray, TimestampMillisecondArray};
 use arrow_schema::Field;
-use datafusion::common::{Result, ScalarValue};
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 
 use super::super::{Registry, Session};
@@ -22,7 +22,8 @@ fn call(session: &Arc<Session>, name: &str, args: Vec<ColumnarValue>, rows: usiz
             ColumnarValue::Array(_) => None,
         })
         .collect();
-    let return_field = udf.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalars })?;
+    let return_field =
+        udf.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalars })?;
     let config_options = Arc::new(ConfigOptions::new());
     let args = ScalarFunctionArgs { args, arg_fields, number_rows: rows, return_field, config_options };
     udf.invoke_with_args(args)?.into_array(rows)
@@ -50,7 +51,8 @@ fn formats_dates_across_minutes_and_back_as_one_by_one() {
         let together = together.expect("a text");
         for (row, time) in times.iter().enumerate() {
             let one: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![*time]));
-            let alone = call(&session, "date_format", vec![ColumnarValue::Array(one), text(pattern)], 1).expect("a text");
+            let alone =
+                call(&session, "date_format", vec![ColumnarValue::Array(one), text(pattern)], 1).expect("a text");
             assert_eq!(together.as_string::<i32>().value(row), alone.as_string::<i32>().value(0));
         }
     }

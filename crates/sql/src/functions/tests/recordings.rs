@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use arrow_array::Array;
 use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type};
-use arrow_array::Array;
 use arrow_schema::DataType;
 use chrono_tz::Tz;
 use datafusion::common::Result;
@@ -28,7 +28,9 @@ fn answers_what_flink_answered() {
             let known = DIFFERENCES.iter().find(|(other, _)| *other == sql);
             match (compare(&record), known) {
                 (Err(problem), None) => wrong.push(format!("{family}: {sql}\n    {problem}")),
-                (Ok(()), Some((_, reason))) => wrong.push(format!("{family}: {sql}\n    is equal now, yet listed: {reason}")),
+                (Ok(()), Some((_, reason))) => {
+                    wrong.push(format!("{family}: {sql}\n    is equal now, yet listed: {reason}"))
+                }
                 _ => {}
             }
         }
@@ -62,7 +64,8 @@ fn compare(record: &Value) -> Result<(), String> {
         };
     }
     let ours = ours.map_err(|error| format!("fails: {error}; Flink {}", record["value"]))?;
-    let (our_type, their_type) = (normal(&name_of(ours.data_type())), normal(record["type"].as_str().unwrap_or_default()));
+    let (our_type, their_type) =
+        (normal(&name_of(ours.data_type())), normal(record["type"].as_str().unwrap_or_default()));
     if our_type != their_type && ours.data_type() != &DataType::Null {
         return Err(format!("has type {our_type}, Flink {their_type}"));
     }
@@ -80,9 +83,11 @@ fn same(ours: &ArrayRef, theirs: &Value) -> Result<(), String> {
         (DataType::Float64, Some(text)) if ours.is_valid(0) => {
             near(ours.as_primitive::<Float64Type>().value(0), text.parse().unwrap_or(f64::NAN), f64::EPSILON)
         }
-        (DataType::Float32, Some(text)) if ours.is_valid(0) => {
-            near(ours.as_primitive::<Float32Type>().value(0).into(), text.parse().unwrap_or(f64::NAN), f32::EPSILON.into())
-        }
+        (DataType::Float32, Some(text)) if ours.is_valid(0) => near(
+            ours.as_primitive::<Float32Type>().value(0).into(),
+            text.parse().unwrap_or(f64::NAN),
+            f32::EPSILON.into(),
+        ),
         _ => shown == *theirs,
     };
     if close { Ok(()) } else { Err(format!("is {shown}, Flink {theirs}")) }
