@@ -139,9 +139,9 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
     check_error(
         "SELECT a.price FROM bid AS a JOIN bid AS b ON a.auction = b.auction",
         3,
-        1,
-        "a join (INNER) is not supported yet",
-        "joins come later",
+        30,
+        "joins are not supported yet",
+        "UNION ALL",
     );
     check_error(
         "SELECT * FROM bid WHERE price",

@@ -54,7 +54,9 @@ pub(crate) fn print(expr: &Expr) -> String {
             text + " END"
         }
         Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.name(), args.as_slice()) {
-            ("$cast", [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)]) => format!("CAST({} AS {to})", print(value)),
+            ("$cast", [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)]) => {
+                format!("CAST({} AS {to})", print(value))
+            }
             ("$try_cast", [value, Expr::Literal(ScalarValue::Utf8(Some(to)), _)]) => {
                 format!("TRY_CAST({} AS {to})", print(value))
             }

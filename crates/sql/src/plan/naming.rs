@@ -35,7 +35,10 @@ impl VisitorMut for Namer {
             };
             let mut name = wanted.value.clone();
             if !seen.insert(name.clone()) {
-                name = (0..).map(|count| format!("{}{count}", wanted.value)).find(|name| !taken.contains(name)).unwrap_or(name);
+                name = (0..)
+                    .map(|count| format!("{}{count}", wanted.value))
+                    .find(|name| !taken.contains(name))
+                    .unwrap_or(name);
                 seen.insert(name.clone());
             } else if as_it_is {
                 continue;
