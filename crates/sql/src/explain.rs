@@ -260,7 +260,7 @@ pub fn text(pipeline: &Pipeline) -> String {
     let mut out = String::new();
     let mut written = vec![false; operators.len()];
     for output in &pipeline.outputs {
-        write_tree(&mut out, pipeline, &operators, output.node, 0, &mut written);
+        write_tree(&mut out, &operators, output.node, 0, &mut written);
         let changes = match &output.changelog {
             Changelog::AppendOnly => "rows only come".to_string(),
             Changelog::Updating { operator, .. } => format!("rows come and go, first at {operator}"),
@@ -283,14 +283,7 @@ pub fn text(pipeline: &Pipeline) -> String {
     out
 }
 
-fn write_tree(
-    out: &mut String,
-    pipeline: &Pipeline,
-    operators: &[Operator],
-    id: NodeId,
-    depth: usize,
-    written: &mut [bool],
-) {
+fn write_tree(out: &mut String, operators: &[Operator], id: NodeId, depth: usize, written: &mut [bool]) {
     let operator = &operators[id];
     let indent = "  ".repeat(depth);
     if written[id] {
@@ -304,7 +297,7 @@ fn write_tree(
         let _ = writeln!(out, "{indent}  keeps: {state}; {bound}");
     }
     for input in &operator.inputs {
-        write_tree(out, pipeline, operators, *input, depth + 1, written);
+        write_tree(out, operators, *input, depth + 1, written);
     }
 }
 

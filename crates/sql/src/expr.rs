@@ -10,9 +10,9 @@ mod print;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
@@ -58,8 +58,18 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
 
 /// Compiles `expr` over `schema`, whose field `i` is column `columns[i]` of the circuit's batch.
 ///
-/// Fields that have no column (`None`) must not be named by the expression.
+/// Fields that have no column (`None`) must not be named by the expression. It is printed with the fields' names.
 pub(crate) fn compile(expr: &Expr, schema: &DFSchema, columns: &[Option<usize>]) -> Result<CircuitExpr> {
+    compile_named(expr, schema, columns, None)
+}
+
+/// [`compile`], printed with the names of the circuit's columns instead of the fields'.
+pub(crate) fn compile_named(
+    expr: &Expr,
+    schema: &DFSchema,
+    columns: &[Option<usize>],
+    names: Option<&Schema>,
+) -> Result<CircuitExpr> {
     if let Expr::Column(column) = unaliased(expr) {
         let index = schema.index_of_column(column)?;
         if let Some(place) = columns[index] {
@@ -75,7 +85,23 @@ pub(crate) fn compile(expr: &Expr, schema: &DFSchema, columns: &[Option<usize>])
         }
     })?;
     let data_type = expr.get_type(schema)?;
-    Ok(Arc::new(Compiled { expr: placed.data, data_type, printed: print(expr) }))
+    let printed = match names {
+        Some(names) => print(&renamed(expr, schema, columns, names)?),
+        None => print(expr),
+    };
+    Ok(Arc::new(Compiled { expr: placed.data, data_type, printed }))
+}
+
+/// The expression over the circuit's names, for printing.
+fn renamed(expr: &Expr, schema: &DFSchema, columns: &[Option<usize>], names: &Schema) -> Result<Expr> {
+    let renamed = expr.clone().transform(|part| {
+        let Expr::Column(column) = &part else { return Ok(Transformed::no(part)) };
+        match columns[schema.index_of_column(column)?] {
+            Some(place) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(names.field(place).name())))),
+            None => Ok(Transformed::no(part)),
+        }
+    })?;
+    Ok(renamed.data)
 }
 
 /// Compiles `expr` over batches that have the columns of `schema` in its order.

@@ -31,7 +31,7 @@ pub(crate) use scan::{Needs, Source};
 
 use crate::catalog::outside;
 use crate::error::Error;
-use crate::expr::{columns_of, compile, print, unaliased};
+use crate::expr::{columns_of, compile_named, print, unaliased};
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
 use crate::plan::random;
@@ -207,7 +207,7 @@ impl<'a> Builder<'a> {
     fn filter(&mut self, predicate: &Expr, input: &LogicalPlan, origin: bool) -> Result<Lowered> {
         let lowered = self.lower(input, origin || is_random(predicate))?;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
-        let condition = compile_random(predicate, input.schema(), &lowered)?;
+        let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
         let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
         let mut facts = self.facts.of(lowered.node).clone();
         facts.schedule_dependent |= facts::reads_clock(predicate);
@@ -393,7 +393,8 @@ impl Project<'_, '_> {
         if let Some(place) = self.exprs.iter().position(|(other, _)| *other == known) {
             return Ok(place);
         }
-        let compiled = compile_random(expr, self.schema, &self.input)?;
+        let compiled =
+            compile_random(expr, self.schema, &self.input, &self.builder.plan.nodes[self.input.node].schema)?;
         self.reads_clock |= facts::reads_clock(expr);
         self.fields.push(Field::new(name, compiled.data_type(), true));
         self.exprs.push((known, compiled));
@@ -438,10 +439,10 @@ pub(crate) fn is_random(expr: &Expr) -> bool {
 }
 
 /// Compiles an expression; the place of the row in its source is put where RAND and its like ask for it.
-fn compile_random(expr: &Expr, schema: &DFSchema, lowered: &Lowered) -> Result<tidemill_circuit::Expr> {
+fn compile_random(expr: &Expr, schema: &DFSchema, lowered: &Lowered, names: &Schema) -> Result<tidemill_circuit::Expr> {
     let mut places = lowered.places();
     if !is_random(expr) {
-        return compile(expr, schema, &places);
+        return compile_named(expr, schema, &places, Some(names));
     }
     let Some(origin) = lowered.origin else { return internal_err!("a row without a place in its source") };
     places.push(Some(origin));
@@ -453,7 +454,7 @@ fn compile_random(expr: &Expr, schema: &DFSchema, lowered: &Lowered) -> Result<t
         Expr::ScalarFunction(call) if call.func.name() == random::ORDINAL => Ok(Transformed::yes(ordinal.clone())),
         _ => Ok(Transformed::no(part)),
     })?;
-    compile(&placed.data, &schema, &places)
+    compile_named(&placed.data, &schema, &places, Some(names))
 }
 
 /// The place in the text of the first column an expression names.

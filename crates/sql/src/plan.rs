@@ -79,8 +79,11 @@ pub fn plan(text: &str, options: PlanOptions) -> Result<Pipeline, Error> {
     planner.finish()
 }
 
+/// Plans, each with the name of its output.
+pub(crate) type NamedPlans = Vec<(String, LogicalPlan)>;
+
 /// The queries of a text as they were written, each with the name of its output, and its tables.
-pub(crate) fn logical(text: &str, options: PlanOptions) -> Result<(Vec<(String, LogicalPlan)>, Vec<Source>), Error> {
+pub(crate) fn logical(text: &str, options: PlanOptions) -> Result<(NamedPlans, Vec<Source>), Error> {
     let statements = statement::parse(text)?;
     let mut planner = Planner::new(&statements, options)?;
     for statement in &statements {

@@ -38,7 +38,7 @@ impl RelationPlanner for Relations {
                 with_ordinality,
             } => {
                 let [list] = array_exprs.as_slice() else {
-                    let position = array_exprs.get(1).map(|expr| at(expr));
+                    let position = array_exprs.get(1).map(at);
                     let problem = "UNNEST takes one ARRAY or MAP".to_string();
                     let help = Some("write one CROSS JOIN UNNEST for each".to_string());
                     return Err(outside(Error::Plan { problem, position: position.flatten(), help }));

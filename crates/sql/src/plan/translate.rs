@@ -146,13 +146,10 @@ fn plan(message: &str, catalog: &Catalog, position: Option<Position>) -> Error {
         let problem = format!("the queries of UNION have different types in the column {}", bare(column));
         return error(&problem, "CAST one of them to the other's type");
     }
-    if let Some(found) = between(message, "returning ", "\u{0}") {
-        if message.starts_with("Cannot create filter") {
-            return error(
-                &format!("WHERE and HAVING take a condition, and this is {}", arrow_words(found)),
-                "compare it with something",
-            );
-        }
+    if let (true, Some(found)) = (message.starts_with("Cannot create filter"), between(message, "returning ", "\u{0}"))
+    {
+        let problem = format!("WHERE and HAVING take a condition, and this is {}", arrow_words(found));
+        return error(&problem, "compare it with something");
     }
     if let Some(rest) = message.strip_prefix("Cannot infer common argument type for ") {
         let operation = rest.split_once("operation ").map_or(rest, |(_, operation)| operation);
