@@ -124,7 +124,7 @@ impl Cast {
             (from, TypeKind::Varchar(None)) if from == &DataType::Utf8 => Ok(Arc::clone(array)),
             (_, TypeKind::Char(_) | TypeKind::Varchar(_)) => self.to_text(array, &to.kind),
             (_, TypeKind::Binary(_) | TypeKind::Varbinary(_)) => to_bytes(array, &to.kind),
-            (DataType::Utf8, _) => self.from_text(array, to, &target),
+            (DataType::Utf8, _) => self.read_text(array, to, &target),
             (_, TypeKind::Boolean) => to_boolean(array),
             (from, TypeKind::Decimal(precision, scale)) => {
                 if from == &target {
@@ -181,7 +181,7 @@ impl Cast {
         Ok(Arc::new(builder.finish()))
     }
 
-    fn from_text(&self, array: &ArrayRef, to: &Type, target: &DataType) -> Result<ArrayRef> {
+    fn read_text(&self, array: &ArrayRef, to: &Type, target: &DataType) -> Result<ArrayRef> {
         let texts = array.as_string::<i32>();
         let name = to.kind.to_string();
         let integer = |row: usize, least: i64, most: i64| -> Result<Option<i64>> {

@@ -315,14 +315,14 @@ fn map(call: &Call<'_>) -> Result<ArrayRef> {
     }
     let mut same = Vec::new();
     for (index, key) in keys.iter().enumerate() {
-        for later in index + 1..keys.len() {
-            same.push((index, later, make_comparator(key, &keys[later], SortOptions::default())?));
+        for later in &keys[index + 1..] {
+            same.push((index, make_comparator(key, later, SortOptions::default())?));
         }
     }
     let (mut places, mut lengths) = (Vec::new(), Vec::with_capacity(call.rows));
     for row in 0..call.rows {
         let before = places.len();
-        let replaced = |pair: usize| same.iter().any(|(index, _, compare)| *index == pair && compare(row, row).is_eq());
+        let replaced = |pair: usize| same.iter().any(|(index, compare)| *index == pair && compare(row, row).is_eq());
         places.extend((0..keys.len()).filter(|pair| !replaced(*pair)).map(|pair| (pair, row)));
         lengths.push(places.len() - before);
     }

@@ -87,10 +87,10 @@ enum Step {
 }
 
 fn checked(literals: &[Option<&ScalarValue>], result: DataType) -> Result<DataType> {
-    if let Some(Some(ScalarValue::Utf8(Some(path)))) = literals.get(1) {
-        if parse_path(path).is_none() {
-            return plan_err!("{}", unsupported(path));
-        }
+    if let Some(Some(ScalarValue::Utf8(Some(path)))) = literals.get(1)
+        && parse_path(path).is_none()
+    {
+        return plan_err!("{}", unsupported(path));
     }
     Ok(result)
 }

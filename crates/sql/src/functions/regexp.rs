@@ -119,10 +119,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// The result type, after a look at the pattern when it is a literal.
 fn checked(literals: &[Option<&ScalarValue>], result: DataType) -> Result<DataType> {
-    if let Some(Some(ScalarValue::Utf8(Some(pattern)))) = literals.get(1) {
-        if let Err(reason) = compile(pattern) {
-            return plan_err!("{reason}");
-        }
+    if let Some(Some(ScalarValue::Utf8(Some(pattern)))) = literals.get(1)
+        && let Err(reason) = compile(pattern)
+    {
+        return plan_err!("{reason}");
     }
     Ok(result)
 }

@@ -216,7 +216,7 @@ impl Zone {
         }
     }
 
-    pub(super) fn from_wall(self, millis: i64, ambiguous: Ambiguous) -> i64 {
+    pub(super) fn to_instant(self, millis: i64, ambiguous: Ambiguous) -> i64 {
         match self {
             Zone::Region(zone) => from_wall_millis(millis, zone, ambiguous),
             Zone::Fixed(offset) => millis - offset,

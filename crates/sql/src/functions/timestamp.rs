@@ -196,7 +196,7 @@ fn instant_of_text(call: &Call<'_>) -> Result<ArrayRef> {
         match zone.as_ref().map(|zone| zone.get(row)) {
             None => Ok(Some(from_wall_millis(wall, call.session.zone, Ambiguous::Earlier))),
             Some(None) => Ok(None),
-            Some(Some(zone)) => Ok(Some(parse_zone(zone)?.from_wall(wall, Ambiguous::Earlier))),
+            Some(Some(zone)) => Ok(Some(parse_zone(zone)?.to_instant(wall, Ambiguous::Earlier))),
         }
     })
 }
@@ -243,7 +243,7 @@ fn convert_tz(call: &Call<'_>) -> Result<ArrayRef> {
     call.write_text(|row, out| {
         let (Some(text), Some(from), Some(to)) = (text.get(row), from.get(row), to.get(row)) else { return Ok(None) };
         let Some(wall) = pattern.read_lenient(text) else { return Ok(None) };
-        let millis = parse_zone(from)?.from_wall(wall.to_millis(), Ambiguous::Later);
+        let millis = parse_zone(from)?.to_instant(wall.to_millis(), Ambiguous::Later);
         writer.write(Moment::from_millis(parse_zone(to)?.to_wall(millis)), out);
         Ok(Some(()))
     })
