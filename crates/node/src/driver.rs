@@ -177,20 +177,10 @@ impl Driver {
     fn step(&mut self, input: StepInput) -> Result<StepOutput, Halt> {
         (self.announce)(input.now, self.seed);
         let stopwatch = Stopwatch::start();
-        let output = self.circuit.step(input).map_err(|error| self.explain(error))?;
+        let output = self.circuit.step(input).map_err(|error| place(&self.feeds, error))?;
         self.pace.measured(output.records, stopwatch.elapsed());
         self.progress.count(&output);
         Ok(output)
-    }
-
-    /// Says which file a bad record is in.
-    fn explain(&self, error: CircuitError) -> Error {
-        let CircuitError::Record { origin: table, partition, message } = error else { return Error::Circuit(error) };
-        let feed = self.feeds.iter().find(|feed| feed.name == table);
-        match feed.and_then(|feed| feed.origins.get(partition as usize)) {
-            Some(origin) => Error::Record { table, origin: origin.name.clone(), message },
-            None => Error::Circuit(CircuitError::Record { origin: table, partition, message }),
-        }
     }
 
     /// Writes down partitions that were seen for the first time.
@@ -199,3 +189,16 @@ impl Driver {
         self.feeds.iter().try_for_each(|feed| recorder.origins(&feed.name, &feed.origins))
     }
 }
+
+/// Says which file a bad record is in.
+fn place(feeds: &[Feed], error: CircuitError) -> Error {
+    let CircuitError::Record { origin: table, partition, message } = error else { return Error::Circuit(error) };
+    let feed = feeds.iter().find(|feed| feed.name == table);
+    match feed.and_then(|feed| feed.origins.get(partition as usize)) {
+        Some(origin) => Error::Record { table, origin: origin.name.clone(), message },
+        None => Error::Circuit(CircuitError::Record { origin: table, partition, message }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
