@@ -227,17 +227,18 @@ impl Source for Inbox {
         let shared = &self.handle.shared;
         events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("http") })?;
         loop {
-            while let Some(block) = shared.pop() {
-                events.send(SourceEvent::Block(block))?;
+            // Once closed nothing is accepted, however fast it comes, so that the queue runs empty.
+            let draining = cancel.is_draining();
+            if draining {
+                shared.lock().closed = true;
             }
-            let closed = shared.lock().closed;
-            if closed {
-                return Ok(());
-            }
-            crossbeam_channel::select_biased! {
-                // Once closed nothing is accepted, and one more round takes what was.
-                recv(cancel.drain_signal()) -> _ => shared.lock().closed = true,
-                recv(self.bell) -> _ => {}
+            match shared.pop() {
+                Some(block) => events.send(SourceEvent::Block(block))?,
+                None if draining => return Ok(()),
+                None => crossbeam_channel::select_biased! {
+                    recv(cancel.drain_signal()) -> _ => {}
+                    recv(self.bell) -> _ => {}
+                },
             }
         }
     }
@@ -302,13 +303,17 @@ mod tests {
             });
             let stopper = cancel.clone();
             let gateway = std::thread::spawn(move || {
-                let mut accepted = 0;
+                let (mut accepted, mut after_stop) = (0, 0);
                 for turn in 0.. {
                     if turn == seed * 7 {
                         stopper.drain();
                     }
                     match push(&handle, 1) {
-                        Ok(_) => accepted += 1,
+                        Ok(_) => {
+                            accepted += 1;
+                            after_stop += u64::from(turn >= seed * 7);
+                            assert!(after_stop <= 1_002, "a stop is not put off while more comes");
+                        }
                         Err(Full::Closed) => return accepted,
                         Err(_) => std::thread::yield_now(),
                     }
