@@ -184,6 +184,9 @@ fn line_end(bytes: &[u8], at: usize) -> Result<usize, Box<Fault>> {
     }
 }
 
+/// How much of a block is checked and read at a time.
+const PART_BYTES: usize = 128 * 1024;
+
 /// A line that is not UTF-8.
 struct BadLine {
     /// The first byte that is wrong.
@@ -193,8 +196,12 @@ struct BadLine {
 }
 
 /// The longest run of whole lines from `from` on that is UTF-8, and the line behind it when that is not.
+///
+/// It is about [`PART_BYTES`] long, so that the check brings it into the cache and the reading finds it there.
 fn valid_part(block: &[u8], from: usize) -> (&str, Option<BadLine>) {
     let rest = &block[from..];
+    let behind = rest.get(PART_BYTES..).unwrap_or_default();
+    let rest = memchr::memchr(b'\n', behind).map_or(rest, |newline| &rest[..PART_BYTES + newline + 1]);
     let Ok(text) = simdutf8::basic::from_utf8(rest) else { return damaged_part(rest, from) };
     (text, None)
 }

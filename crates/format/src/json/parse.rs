@@ -48,9 +48,9 @@ pub(crate) struct Parser<'a> {
     pub(crate) rules: Rules,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     #[inline(always)]
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
@@ -97,14 +97,18 @@ impl Parser<'_> {
         if self.byte(at) != Some(b'{') {
             return fault(at, format!("expected an object, found {}", self.found(at)));
         }
-        let row = record.rows;
+        // Kept in locals: the text cannot change while the columns do, which the compiler does not see through `self`.
+        let (bytes, fast, row) = (self.bytes(), self.rules.fast, record.rows);
         let (columns, shape) = (&mut record.columns[..], &mut record.shape);
         let (mut at, mut previous, mut filled) = (at, Shape::START, 0);
         loop {
-            let predicted = if self.rules.fast { shape.predict(self.bytes(), previous, at) } else { None };
+            let predicted = if fast { shape.predict(bytes, previous, at) } else { None };
             let key = match predicted {
                 // A slot ends where a value began once; a space may stand there now.
-                Some(key) => Key { value_at: self.space(key.value_at), ..key },
+                Some(key) if bytes.get(key.value_at).is_some_and(|&byte| byte <= b' ') => {
+                    Key { value_at: self.space(key.value_at), ..key }
+                }
+                Some(key) => key,
                 None => match self.key(shape, previous, at)? {
                     Ok(key) => key,
                     Err(end) => {
@@ -121,14 +125,17 @@ impl Parser<'_> {
                     } else {
                         column.truncate(row);
                     }
-                    self.value(column, key.value_at)?
+                    match if fast { fast_value(bytes, column, key.value_at) } else { None } {
+                        Some(end) => end,
+                        None => self.general_value(column, key.value_at)?,
+                    }
                 }
                 None => self.skip(key.value_at, 0)?,
             };
-            let mut next = self.byte(at);
+            let mut next = bytes.get(at);
             if !matches!(next, Some(b',' | b'}')) {
                 at = self.space(at);
-                next = self.byte(at);
+                next = bytes.get(at);
             }
             match next {
                 Some(b',') => {}
@@ -189,43 +196,11 @@ impl Parser<'_> {
     }
 
     /// Reads the value at `at` into `column`.
-    #[inline(always)]
     fn value(&mut self, column: &mut Column, at: usize) -> Parsed {
-        if self.rules.fast {
-            match &mut column.values {
-                Values::Int64(values) => {
-                    if let Some((value, end)) = number::short_integer(self.text.as_bytes(), at)
-                        && self.ends_value(end)
-                    {
-                        values.push(value);
-                        column.len += 1;
-                        return Ok(end);
-                    }
-                }
-                Values::Strings(strings) if self.byte(at) == Some(b'"') => {
-                    let end = string_stop(self.text.as_bytes(), at + 1);
-                    if self.byte(end) == Some(b'"') {
-                        strings.pending.push(Span::block(at + 1, end));
-                        column.len += 1;
-                        return Ok(end + 1);
-                    }
-                }
-                Values::Timestamps(timestamps) => {
-                    if let Some(end) = timestamps.push_fast(self.text.as_bytes(), at) {
-                        column.len += 1;
-                        return Ok(end);
-                    }
-                }
-                _ => {}
-            }
+        match if self.rules.fast { fast_value(self.bytes(), column, at) } else { None } {
+            Some(end) => Ok(end),
+            None => self.general_value(column, at),
         }
-        self.general_value(column, at)
-    }
-
-    /// Whether a number may end before `at`.
-    #[inline(always)]
-    fn ends_value(&self, at: usize) -> bool {
-        matches!(self.byte(at), Some(b',' | b'}' | b']' | b' ' | b'\t' | b'\r'))
     }
 
     #[inline(never)]
@@ -549,6 +524,34 @@ impl Parser<'_> {
             }
         }
     }
+}
+
+/// Reads the value at `at` into `column` when it has the common form of its type.
+#[inline(always)]
+fn fast_value(bytes: &[u8], column: &mut Column, at: usize) -> Option<usize> {
+    let end = match &mut column.values {
+        Values::Int64(values) => {
+            let (value, end) = number::short_integer(bytes, at)?;
+            // Anything else could be the rest of the number: a point, an exponent, a digit too many.
+            if !matches!(bytes.get(end), Some(b',' | b'}' | b']' | b' ' | b'\t' | b'\r')) {
+                return None;
+            }
+            values.push(value);
+            end
+        }
+        Values::Strings(strings) if bytes.get(at) == Some(&b'"') => {
+            let end = string_stop(bytes, at + 1);
+            if bytes.get(end) != Some(&b'"') {
+                return None;
+            }
+            strings.pending.push(Span::block(at + 1, end));
+            end + 1
+        }
+        Values::Timestamps(timestamps) => timestamps.push_fast(bytes, at)?,
+        _ => return None,
+    };
+    column.len += 1;
+    Some(end)
 }
 
 /// Why `found` is no value of the column.

@@ -6,6 +6,7 @@
 //! slot is only a memory of what the general path has found: it never decides what is right.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use tidemill_base::hash;
 
@@ -57,12 +58,30 @@ impl Slot {
     }
 }
 
+/// Hashes a pattern. A sender who makes patterns collide slows down [`SLOTS_MAX`] of them at most.
+#[derive(Debug, Default)]
+struct PatternHasher(u64);
+
+impl Hasher for PatternHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= hash::bytes(bytes);
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.0 ^= length as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// What is known of the objects of one record type.
 #[derive(Debug)]
 pub(crate) struct Shape {
     names: Names,
     slots: Vec<Slot>,
-    by_pattern: HashMap<Box<[u8]>, u32>,
+    by_pattern: HashMap<Box<[u8]>, u32, BuildHasherDefault<PatternHasher>>,
 }
 
 impl Shape {
@@ -74,7 +93,7 @@ impl Shape {
 
     /// The shape of objects whose needed keys are `names`, in the order of their columns.
     pub(crate) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Shape { names: Names::of(names), slots: vec![Slot::start()], by_pattern: HashMap::new() }
+        Shape { names: Names::of(names), slots: vec![Slot::start()], by_pattern: HashMap::default() }
     }
 
     /// Finds the key at `at` when one of the two that followed `previous` last stands there, written the same way.
