@@ -23,8 +23,8 @@ ANSWERS = [
        WHERE origin = 'JFK' GROUP BY "until"
        HAVING "until" BETWEEN '2013-07-22 20:00:00' AND '2013-07-23 02:00:00' ORDER BY "until" LIMIT 13""",
     """WITH opened AS (
-           SELECT tailnum, sched_dep, distance, CAST(sched_dep - lag(sched_dep)
-               OVER (PARTITION BY tailnum ORDER BY sched_dep) > INTERVAL 12 HOUR AS INTEGER) AS opens
+           SELECT tailnum, sched_dep, distance, CASE WHEN sched_dep - lag(sched_dep)
+               OVER (PARTITION BY tailnum ORDER BY sched_dep) > INTERVAL 12 HOUR THEN 1 ELSE 0 END AS opens
            FROM flights WHERE tailnum IS NOT NULL),
        session AS (
            SELECT *, sum(opens) OVER (PARTITION BY tailnum ORDER BY sched_dep) AS number FROM opened)
@@ -50,9 +50,7 @@ ANSWERS = [
 
 
 def plain(value):
-    if isinstance(value, datetime.datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S.") + f"{value.microsecond // 1000:03}"
-    return value.isoformat() if isinstance(value, datetime.date) else value
+    return str(value) if isinstance(value, datetime.date) else value
 
 
 def main():

@@ -51,8 +51,8 @@ QUERIES = {
         FROM (
             SELECT bidder, "dateTime", sum(opens) OVER (PARTITION BY bidder ORDER BY "dateTime" ROWS UNBOUNDED PRECEDING) AS session
             FROM (
-                SELECT bidder, "dateTime", CAST("dateTime" - lag("dateTime")
-                    OVER (PARTITION BY bidder ORDER BY "dateTime") > INTERVAL 10 SECOND AS INTEGER) AS opens
+                SELECT bidder, "dateTime", CASE WHEN "dateTime" - lag("dateTime")
+                    OVER (PARTITION BY bidder ORDER BY "dateTime") > INTERVAL 10 SECOND THEN 1 ELSE 0 END AS opens
                 FROM bid
             )
         )
