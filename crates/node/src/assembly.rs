@@ -255,7 +255,8 @@ impl Build<'_> {
                     let (writer, reader) = view(ViewSpec {
                         name: shown_name(output),
                         schema: output.schema.clone(),
-                        key: output.key.clone(),
+                        // The one row of a global aggregate has a key of no columns, by which nothing is found.
+                        key: output.key.clone().filter(|key| !key.is_empty()),
                         append_only: output.changelog == Changelog::AppendOnly,
                     })?;
                     views.insert(output.name.clone(), reader);

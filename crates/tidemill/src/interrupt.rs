@@ -61,6 +61,11 @@ impl Interrupts {
         self.lock().signals > 0
     }
 
+    /// Whether what runs, or ran last, was told to stop at once: how it failed then is of no interest.
+    pub(crate) fn came_twice(&self) -> bool {
+        self.lock().signals > 1
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 
 use crate::delta::Delta;
@@ -18,7 +18,9 @@ struct Union {
 impl Operator for Union {
     fn push(&mut self, _port: usize, delta: Delta, _context: &Context, out: &mut Output) -> Result<(), Error> {
         // Inputs differ in the names of their columns and in what may be null; the union has its own.
-        let batch = RecordBatch::try_new(self.schema.clone(), delta.batch().columns().to_vec());
+        let options = RecordBatchOptions::new().with_row_count(Some(delta.rows()));
+        let columns = delta.batch().columns().to_vec();
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options);
         out.emit(delta.with_batch(batch.map_err(|error| Error::broken(&self.name, error))?));
         Ok(())
     }

@@ -86,9 +86,7 @@ pub(crate) fn execute(
     interrupts.end();
     match result {
         Ok(report) => Ok(Finished { report, views }),
-        Err(tidemill_node::Error::Stage(tidemill_stage::Error::Aborted)) if interrupts.came() => {
-            Err(Failure::Interrupted)
-        }
+        Err(_) if interrupts.came_twice() => Err(Failure::Interrupted),
         Err(error) => Err(text.failure(&error)),
     }
 }

@@ -44,7 +44,7 @@ fn wrong_options_are_exit_code_3_with_the_place_underlined() {
     check("'connector' = 'filesystm', 'path' = 'x'", &["'filesystm'", "did you mean 'filesystem'?", "pipeline.sql:2:"]);
     check(
         "'connector' = 'filesystem', 'path' = 'x', 'formt' = 'json', 'format' = 'json'",
-        &["'formt'", "did you mean 'format'?", "pipeline.sql:2:43"],
+        &["'formt'", "did you mean 'format'?", "pipeline.sql:2:49"],
     );
     check("'connector' = 'datagen', 'rows-per-second' = 'fast'", &["'fast'", "whole number"]);
     check("'connector' = 'kafka'", &["not built yet"]);

@@ -92,7 +92,7 @@ fn a_stopped_engine_pushes_back() {
     // The sink cannot be reached and tries again and again, so rows pile up behind it, in bounded queues.
     let folder = Folder::with(
         "CREATE TABLE clicks (page STRING, ms INT) WITH ('connector' = 'http', 'inbox.rows' = '1000');
-         CREATE TABLE slow (page STRING, ms INT) WITH ('connector' = 'http', 'url' = 'http://127.0.0.1:9/none',
+         CREATE TABLE slow (page STRING, ms INT) WITH ('connector' = 'http', 'url' = 'http://127.0.0.1:9/none', 'format' = 'json',
              'sink.batch.rows' = '1', 'sink.retries' = '1000000');
          INSERT INTO slow SELECT page, ms FROM clicks;",
     );

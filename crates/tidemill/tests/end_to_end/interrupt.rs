@@ -48,7 +48,7 @@ fn the_first_stops_in_order() {
 fn the_second_stops_at_once() {
     let folder = Folder::with(
         "CREATE TABLE t (a BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000');
-         CREATE TABLE slow (a BIGINT) WITH ('connector' = 'http', 'url' = 'http://127.0.0.1:9/none',
+         CREATE TABLE slow (a BIGINT) WITH ('connector' = 'http', 'url' = 'http://127.0.0.1:9/none', 'format' = 'json',
              'sink.retries' = '1000000');
          INSERT INTO slow SELECT a FROM t;",
     );
