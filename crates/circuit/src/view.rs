@@ -134,6 +134,8 @@ struct Entry {
 /// # Errors
 /// [`Error::Arrow`] when a column cannot be compared.
 pub fn view(spec: ViewSpec) -> Result<(ViewWriter, View), Error> {
+    // A key of no columns names nothing: the one row of a global aggregate is found by itself.
+    let spec = ViewSpec { key: spec.key.filter(|key| !key.is_empty()), ..spec };
     let fail = |source| Error::Arrow { view: spec.name.clone(), source };
     let sort = |columns: &[usize]| -> Vec<SortField> {
         columns.iter().map(|column| SortField::new(spec.schema.field(*column).data_type().clone())).collect()

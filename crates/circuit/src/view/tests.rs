@@ -67,6 +67,14 @@ fn equal_rows_are_counted_where_there_is_no_key() {
 }
 
 #[test]
+fn the_one_row_of_a_global_aggregate_changes() {
+    let (mut writer, view) = make(Some(vec![]), false);
+    writer.apply(1, &[delta(&[(0, 0, 1)])]).expect("a row comes");
+    writer.apply(2, &[delta(&[(0, 0, -1), (3, 7, 1)])]).expect("it changes");
+    assert_eq!(rows(&view.scan().expect("a row is there")), [(3, 7)]);
+}
+
+#[test]
 fn what_comes_and_goes_in_one_step_was_never_there() {
     for key in [None, Some(vec![0])] {
         let (mut writer, view) = make(key, false);
