@@ -58,9 +58,9 @@ const VIEWS: [(&str, &str); 5] = [
              SELECT scheduled, delay, departed,
                  CASE WHEN visib < 1 THEN '1 fog: under a mile' WHEN visib < 3 THEN '2 poor: 1 to 3 miles'
                       WHEN visib < 7 THEN '3 hazy: 3 to 7 miles' ELSE '4 clear' END AS sight
-             FROM (SELECT origin, date_trunc('hour', sched_dep) AS time_hour, count(*) AS scheduled,
-                          count(dep_time) AS departed, sum(dep_delay) AS delay FROM flights GROUP BY 1, 2)
-             JOIN weather USING (origin, time_hour)
+             FROM (SELECT origin, date_trunc('hour', sched_dep) AS hour, count(*) AS scheduled,
+                          count(dep_time) AS departed, sum(dep_delay) AS delay FROM flights GROUP BY 1, 2) AS hours
+             JOIN weather ON weather.origin = hours.origin AND weather.time_hour = hours.hour
              WHERE visib IS NOT NULL
          )
          GROUP BY sight",

@@ -23,6 +23,7 @@ struct Definition {
 }
 
 /// What becomes of a statement.
+#[derive(Debug)]
 pub(crate) enum Reply {
     /// It is remembered; a word about it.
     Defined(String),
@@ -189,8 +190,8 @@ mod tests {
     #[test]
     fn describes_columns() {
         let mut session = Session::default();
-        session.take(ORDERS).ok().expect("a good table");
-        let columns = session.columns("orders").ok().expect("it is there");
+        session.take(ORDERS).expect("a good table");
+        let columns = session.columns("orders").expect("it is there");
         assert_eq!(columns[1], ("price".to_string(), "DECIMAL(10, 2)".to_string(), String::new()));
         assert!(columns[2].2.starts_with("AS "), "{columns:?}");
         let Err(Failure::Shown { text, .. }) = session.columns("order") else { panic!("there is none") };
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn errors_tell_places_in_the_statement() {
         let mut session = Session::default();
-        session.take(ORDERS).ok().expect("a good table");
+        session.take(ORDERS).expect("a good table");
         let Err(Failure::Shown { text, .. }) = session.take("SELECT id,\n  prise FROM orders;") else {
             panic!("there is no such column")
         };
