@@ -28,7 +28,7 @@ struct Again {
 
 enum Input {
     Bytes(Box<dyn Read + Send>),
-    Rows(Pieces),
+    Rows(Box<Pieces>),
 }
 
 impl FilesReplay {
@@ -45,7 +45,7 @@ impl FilesReplay {
         let found = find::origin(table, &path)?;
         check(table, &path, recorded, &found)?;
         let input = match self.reading.format.cutter() {
-            Err(_) => Input::Rows(self.reading.open(partition, &path)?),
+            Err(_) => Input::Rows(Box::new(self.reading.open(partition, &path)?)),
             Ok(_) => {
                 if self.reading.header.is_some() {
                     // Reading the first block is what finds the header.

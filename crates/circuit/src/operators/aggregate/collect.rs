@@ -1,6 +1,6 @@
 //! ARRAY_AGG and LISTAGG: all values of a group, in the order of a column.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
@@ -72,7 +72,7 @@ impl Collect {
 
     /// The values of a group in order, as often as they are there.
     fn values<'a>(&self, state: &'a State) -> Vec<&'a [u8]> {
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         let mut values = Vec::new();
         for ((_, value), weight) in state {
             let times =
