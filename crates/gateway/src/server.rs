@@ -166,6 +166,8 @@ fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
+        // A client that says it will send nothing more still gets its answers.
+        .half_close(true)
         .pipeline_flush(true)
         .http2()
         .timer(TokioTimer::new())
