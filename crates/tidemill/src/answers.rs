@@ -9,28 +9,31 @@ use crate::arguments::Output;
 /// The longest title of a table.
 const TITLE_CHARS_MAX: usize = 100;
 
-/// The rows of a SELECT as they are printed; `sql` is the SELECT.
-pub(crate) fn printed(rows: &RecordBatch, sql: &str, output: Output) -> Result<Vec<u8>, Error> {
+/// The rows of a SELECT as they are printed; tables stand under `title`.
+pub(crate) fn printed(rows: &RecordBatch, title: &str, output: Output) -> Result<Vec<u8>, Error> {
     match output {
-        Output::Text => {
-            Ok(format!("{}\n{}", title(sql), table::table(&rows.schema(), std::slice::from_ref(rows))?).into())
-        }
+        Output::Text => Ok(format!("-- {title}\n{}", table::table(&rows.schema(), std::slice::from_ref(rows))?).into()),
         Output::Ndjson => lines(rows),
         Output::Json => lines(rows).map(array),
         Output::Csv => csv(rows),
     }
 }
 
-/// The beginning of a SELECT on one line.
-fn title(sql: &str) -> String {
-    let words: Vec<&str> = sql.split_whitespace().collect();
+/// What a SELECT's rows stand under: the comment right above line `line` of `file`, where the SELECT begins, or else
+/// the SELECT itself. It is one line, cut when long.
+pub(crate) fn title(file: &str, line: u64, select: &str) -> String {
+    let above: Vec<&str> = file.lines().take((line as usize).saturating_sub(1)).collect();
+    let comments = above.iter().rev().map_while(|line| line.trim_start().strip_prefix("--"));
+    let mut comment: Vec<&str> = comments.flat_map(|line| line.split_whitespace().rev()).collect();
+    comment.reverse();
+    let words = if comment.is_empty() { select.split_whitespace().collect() } else { comment };
     let line = words.join(" ");
     match line.char_indices().nth(TITLE_CHARS_MAX) {
         Some((end, _)) => {
             let cut = line[..end].rfind(' ').unwrap_or(end);
-            format!("-- {} ...", &line[..cut])
+            format!("{} ...", &line[..cut])
         }
-        None => format!("-- {line}"),
+        None => line,
     }
 }
 
@@ -77,7 +80,7 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 22]));
         let rows =
             RecordBatch::try_from_iter_with_nullable([("s", names, true), ("n", numbers, true)]).expect("columns");
-        let printed = printed(&rows, "SELECT s,\n       n\nFROM t", output).expect("strings and integers");
+        let printed = printed(&rows, "Names", output).expect("strings and integers");
         assert_eq!(String::from_utf8_lossy(&printed), expected);
     }
 
@@ -86,13 +89,16 @@ mod tests {
         check(Output::Ndjson, "{\"s\":\"a,b\",\"n\":1}\n{\"s\":null,\"n\":22}\n");
         check(Output::Json, "[{\"s\":\"a,b\",\"n\":1},{\"s\":null,\"n\":22}]\n");
         check(Output::Csv, "s,n\n\"a,b\",1\n,22\n");
-        check(Output::Text, "-- SELECT s, n FROM t\ns    |  n\n-----+---\na,b  |  1\nNULL | 22\n(2 rows)\n");
+        check(Output::Text, "-- Names\ns    |  n\n-----+---\na,b  |  1\nNULL | 22\n(2 rows)\n");
     }
 
     #[test]
-    fn a_title_is_one_line() {
-        assert_eq!(title("SELECT 1"), "-- SELECT 1");
-        let long = title(&"word ".repeat(50));
+    fn a_title_is_the_comment_above_or_the_select() {
+        assert_eq!(title("SELECT 1", 1, "SELECT 1"), "SELECT 1");
+        assert_eq!(title("", 1, "SELECT s,\n       n\nFROM t"), "SELECT s, n FROM t");
+        assert_eq!(title("SELECT 1;\n-- The\n  -- answer\nSELECT\n2", 4, "SELECT\n2"), "The answer");
+        assert_eq!(title("-- Not this\n\nSELECT 3", 3, "SELECT 3"), "SELECT 3");
+        let long = title("", 1, &"word ".repeat(50));
         assert!(long.ends_with("word ...") && long.len() < 110, "{long}");
     }
 }

@@ -100,7 +100,8 @@ pub(crate) fn print(
 ) -> Result<(), Failure> {
     for (index, select) in pipeline.selects.iter().enumerate() {
         let rows = tidemill_node::answer(pipeline, select, views).map_err(|error| text.failure(&error))?;
-        let printed = answers::printed(&rows, &select.text, output).map_err(|error| Failure::plain(&error))?;
+        let title = answers::title(&text.sql, select.position.line, &select.text);
+        let printed = answers::printed(&rows, &title, output).map_err(|error| Failure::plain(&error))?;
         if index > 0 && matches!(output, Output::Text | Output::Csv) {
             console::put(b"\n")?;
         }
