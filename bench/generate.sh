@@ -7,4 +7,5 @@ mkdir -p "$2"
 pipeline=$(mktemp --suffix=.sql)
 trap 'rm -f "$pipeline"' EXIT
 sed -e "s#\${DATA}#$2#" -e "s#\${EVENTS}#$3#" "$nexmark/generator.sql" "$nexmark/generate.sql" >"$pipeline"
-"$1" run "$pipeline"
+# One lane, because lanes write their rows one behind the other: the files must be in the order of event time.
+"$1" run --lanes 1 "$pipeline"

@@ -1,4 +1,5 @@
--- Writes the events of generator.sql as the NDJSON files that tables.sql reads. It runs behind generator.sql.
+-- Writes the events of generator.sql as the NDJSON files that tables.sql reads, a file for each table. It runs behind
+-- generator.sql.
 
 CREATE TABLE person_file (
     id           BIGINT,
@@ -13,7 +14,8 @@ CREATE TABLE person_file (
     'connector' = 'filesystem',
     'path' = '${DATA}/person',
     'format' = 'json',
-    'json.timestamp-format.standard' = 'ISO-8601'
+    'json.timestamp-format.standard' = 'ISO-8601',
+    'sink.rolling-policy.file-size' = '1 TB'
 );
 
 CREATE TABLE auction_file (
@@ -31,7 +33,8 @@ CREATE TABLE auction_file (
     'connector' = 'filesystem',
     'path' = '${DATA}/auction',
     'format' = 'json',
-    'json.timestamp-format.standard' = 'ISO-8601'
+    'json.timestamp-format.standard' = 'ISO-8601',
+    'sink.rolling-policy.file-size' = '1 TB'
 );
 
 CREATE TABLE bid_file (
@@ -46,7 +49,8 @@ CREATE TABLE bid_file (
     'connector' = 'filesystem',
     'path' = '${DATA}/bid',
     'format' = 'json',
-    'json.timestamp-format.standard' = 'ISO-8601'
+    'json.timestamp-format.standard' = 'ISO-8601',
+    'sink.rolling-policy.file-size' = '1 TB'
 );
 
 EXECUTE STATEMENT SET
