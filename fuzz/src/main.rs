@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 /// Every target by its name, which is also the name of its folder in `corpus/`.
-const TARGETS: &[(&str, engine::Target)] = &[("json", targets::json::run)];
+const TARGETS: &[(&str, engine::Target)] = &[("json", targets::json::run), ("sql", targets::sql::run)];
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -39,4 +39,22 @@ fn main() -> Result<()> {
         }
     }
     run.all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kept_input_passes_its_target() {
+        for (name, target) in TARGETS {
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+            let inputs = std::fs::read_dir(folder).expect("each target has a corpus");
+            let kinds = inputs.map(|entry| {
+                let input = std::fs::read(entry.expect("the folder can be read").path()).expect("inputs are files");
+                target(&input).len()
+            });
+            assert!(kinds.sum::<usize>() > 0, "the corpus of {name} does something");
+        }
+    }
 }

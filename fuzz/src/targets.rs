@@ -1,3 +1,4 @@
 //! What is fuzzed, one file a target.
 
 pub mod json;
+pub mod sql;
