@@ -36,7 +36,7 @@ lint: ## check formatting and lints
 
 .PHONY: bench
 bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md
-	cargo bench --locked -p tidemill-format
+	$(PYTHON) bench/decoder.py --write
 	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --write $(BENCH_ARGS)
 	$(PYTHON) bench/one_row.py --tidemill $(TIDEMILL) --write
 
