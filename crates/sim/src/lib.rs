@@ -1,0 +1,1 @@
+//! Deterministic simulation of tidemill: seeded time, storage that loses power, and planted bugs.

@@ -1,0 +1,1 @@
+//! Versioned state: versions, a hash trie, commits, snapshots, merge and rollback.
