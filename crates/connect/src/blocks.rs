@@ -63,6 +63,12 @@ impl<R: Read> Blocks<R> {
         Blocks { input, cutter, pool, place, fill, header, tail, ready, at: 0, records: 0, ended: false }
     }
 
+    /// Counts from here: the input begins so far into its partition.
+    pub(crate) fn starting_at(mut self, at: u64, records: u64) -> Self {
+        (self.at, self.records) = (at, records);
+        self
+    }
+
     /// Takes the first record as a header, which must be the same in all of the table's files.
     pub(crate) fn with_header(mut self, header: Option<Header>) -> Self {
         self.header = header;

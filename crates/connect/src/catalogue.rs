@@ -11,7 +11,7 @@ use tidemill_base::suggest;
 use tidemill_stage::Cancel;
 
 use crate::error::{Error, Role};
-use crate::sink::{Rows, Sink};
+use crate::sink::{Delivery, Rows, Sink};
 use crate::source::Source;
 use crate::{blackhole, datagen, filesystem, http, nexmark, print, stdin};
 
@@ -137,6 +137,23 @@ impl Connector {
             Kind::Push(options) => options.format().takes_retractions(),
             Kind::Print(_) | Kind::Blackhole(_) => true,
             Kind::Stdin(_) | Kind::Inbox(_) | Kind::Datagen(_) | Kind::Nexmark(_) => false,
+        }
+    }
+
+    /// How often a row arrives there when the pipeline keeps state.
+    pub fn delivery(&self) -> Delivery {
+        match &self.kind {
+            Kind::Filesystem(_) => Delivery::ExactlyOnce,
+            _ => Delivery::AtLeastOnce,
+        }
+    }
+
+    /// Whether it can go on where an earlier run stopped; else what it is.
+    pub fn check_resumable(&self) -> Result<(), String> {
+        match &self.kind {
+            Kind::Stdin(_) => Err("standard input".to_string()),
+            Kind::Datagen(options) => options.check_repeatable(),
+            _ => Ok(()),
         }
     }
 

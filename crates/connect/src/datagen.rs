@@ -16,7 +16,7 @@ use tidemill_stage::{Cancel, Halt, Sender};
 
 use crate::error::Error;
 use crate::pace::Pace;
-use crate::source::{Origin, Replay, Source, SourceEvent};
+use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 pub(crate) use field::parse_time;
 use field::{Batch, Field};
 
@@ -50,6 +50,14 @@ impl Options {
     pub(crate) fn is_bounded(&self) -> bool {
         self.rows_max.is_some()
     }
+
+    /// Whether the rows can be made again; else what it is that cannot.
+    pub(crate) fn check_repeatable(&self) -> Result<(), String> {
+        match self.base_time.is_none() && self.fields.iter().any(Field::is_time) {
+            true => Err("'datagen' with columns of time but no 'base-time'".to_string()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A generator as a source.
@@ -58,6 +66,7 @@ pub struct Datagen {
     options: Options,
     decoded: SchemaRef,
     clock: SystemClock,
+    resumed: Option<Position>,
 }
 
 impl Datagen {
@@ -74,7 +83,7 @@ impl Datagen {
             fields.push(field.filter(|field| field.can_make()).cloned().ok_or_else(|| missing(column.name()))?);
         }
         options.fields = fields;
-        Ok(Datagen { table: table.to_string(), options, decoded, clock: SystemClock::new() })
+        Ok(Datagen { table: table.to_string(), options, decoded, clock: SystemClock::new(), resumed: None })
     }
 
     fn block(&self, from: u64, to: u64) -> Result<Block, Error> {
@@ -99,14 +108,27 @@ impl Source for Datagen {
         self.options.is_bounded()
     }
 
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
+        self.options.check_repeatable().map_err(|what| Error::NotResumable { table: self.table.clone(), what })?;
+        self.resumed = positions.first().cloned();
+        Ok(())
+    }
+
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
-        events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("datagen") })?;
+        let from = match &self.resumed {
+            None => {
+                events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("datagen") })?;
+                0
+            }
+            Some(position) if position.ended => return Ok(events.send(SourceEvent::Complete)?),
+            Some(position) => position.to,
+        };
         let pace = Pace::start(Some(self.options.rows_per_second).filter(|rate| *rate > 0), cancel);
         let end = self.options.rows_max.unwrap_or(u64::MAX);
-        let mut at = 0;
+        let mut at = from;
         while at < end {
             let to = (at + pace.batch_rows()).min(end);
-            if !pace.wait(to) {
+            if !pace.wait(to - from) {
                 return Ok(());
             }
             events.send(SourceEvent::Block(self.block(at, to)?))?;
@@ -117,11 +139,10 @@ impl Source for Datagen {
     }
 
     fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
-        if self.options.base_time.is_none() && self.options.fields.iter().any(Field::is_time) {
-            let what = "'datagen' with columns of time but no 'base-time'".to_string();
-            return Err(Error::NotReplayable { table: self.table, what });
+        match self.options.check_repeatable() {
+            Ok(()) => Ok(self),
+            Err(what) => Err(Error::NotReplayable { table: self.table, what }),
         }
-        Ok(self)
     }
 }
 

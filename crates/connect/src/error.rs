@@ -163,6 +163,24 @@ pub enum Error {
         /// The connector, with what makes it so.
         what: String,
     },
+    /// A source cannot go on where an earlier run stopped.
+    #[error("table '{table}': {what} cannot go on where an earlier run stopped")]
+    NotResumable {
+        /// The table.
+        table: String,
+        /// The connector, with what makes it so.
+        what: String,
+    },
+    /// A file that was staged for a version is gone.
+    #[error("sink '{table}': {} was staged to become {}, and neither is there", staged.display(), path.display())]
+    StagedLost {
+        /// The table.
+        table: String,
+        /// The temporary file.
+        staged: PathBuf,
+        /// The name it was to get.
+        path: PathBuf,
+    },
     /// A row is taken back, and the sink can only add.
     #[error(
         "sink '{table}': {what} cannot hold retractions, and this query updates or deletes rows it has given before"
@@ -262,6 +280,8 @@ impl Explain for Error {
             Error::Unreachable { .. } => "TM3015",
             Error::Refused { .. } => "TM3016",
             Error::Stopped { .. } => "TM3017",
+            Error::NotResumable { .. } => "TM3018",
+            Error::StagedLost { .. } => "TM3019",
         }
     }
 
@@ -273,10 +293,11 @@ impl Explain for Error {
             | Error::WrongRole { .. }
             | Error::Schema { .. }
             | Error::NotReplayable { .. }
+            | Error::NotResumable { .. }
             | Error::Retraction { .. } => Kind::Config,
             Error::Format { error, .. } => error.kind(),
             Error::RecordTooLong { .. } => Kind::Input,
-            Error::Changed { .. } => Kind::Restore,
+            Error::Changed { .. } | Error::StagedLost { .. } => Kind::Restore,
             Error::Missing { .. }
             | Error::NoFiles { .. }
             | Error::Denied { .. }
@@ -326,6 +347,12 @@ impl Explain for Error {
             }
             Error::Changed { .. } => "restore the file as it was, or record the run again".to_string(),
             Error::NotReplayable { .. } => "record a run that reads from files or generators".to_string(),
+            Error::NotResumable { .. } => {
+                "run it without a state folder (--state none), or read from files, http or a generator".to_string()
+            }
+            Error::StagedLost { .. } => {
+                "put the file back from a backup, or roll back to a version before it".to_string()
+            }
             Error::Retraction { .. } => {
                 "use 'format' = 'debezium-json', 'print' or 'blackhole', or a query that only adds rows".to_string()
             }

@@ -4,6 +4,7 @@ mod find;
 mod part;
 mod read;
 mod replay;
+mod staging;
 mod write;
 
 use std::path::PathBuf;

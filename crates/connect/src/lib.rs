@@ -27,6 +27,6 @@ mod pool;
 
 pub use catalogue::{Connector, Table};
 pub use error::{Error, Role};
-pub use http::inbox::{Accepted, Full, InboxHandle};
-pub use sink::{Rows, Sink, SinkSummary};
-pub use source::{Origin, Replay, Source, SourceEvent};
+pub use http::inbox::{Accepted, Full, InboxHandle, Keep};
+pub use sink::{Delivery, Rows, Sink, SinkSummary, Staged, StagedFile};
+pub use source::{Origin, Position, Replay, Source, SourceEvent};

@@ -19,7 +19,7 @@ use tidemill_stage::{Cancel, Halt, Sender};
 use crate::catalogue::Table;
 use crate::error::Error;
 use crate::pace::Pace;
-use crate::source::{Origin, Replay, Source, SourceEvent};
+use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 use columns::Columns;
 use events::{Events, Kind, Shares};
 
@@ -87,6 +87,7 @@ pub struct Nexmark {
     kind: Option<Kind>,
     events: Events,
     columns: Columns,
+    resumed: Option<Position>,
 }
 
 impl Nexmark {
@@ -114,7 +115,7 @@ impl Nexmark {
         })?;
         let Options { base_time, event_rate, out_of_order, shares, .. } = *options;
         let events = Events::new(base_time as u64, event_rate, out_of_order, shares, with_extra);
-        Ok(Nexmark { table: table.name.clone(), options: options.clone(), kind, events, columns })
+        Ok(Nexmark { table: table.name.clone(), options: options.clone(), kind, events, columns, resumed: None })
     }
 
     /// Events to make for about `rows` rows.
@@ -147,8 +148,20 @@ impl Source for Nexmark {
         self.options.is_bounded()
     }
 
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
+        self.resumed = positions.first().cloned();
+        Ok(())
+    }
+
     fn read(mut self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
-        events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("nexmark") })?;
+        let (from, mut records) = match &self.resumed {
+            None => {
+                events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("nexmark") })?;
+                (0, 0)
+            }
+            Some(position) if position.ended => return Ok(events.send(SourceEvent::Complete)?),
+            Some(position) => (position.to, position.records),
+        };
         let pace = Pace::start(self.options.rate, cancel);
         let length = match self.options.rate {
             // Paced by events, whichever become rows.
@@ -156,10 +169,10 @@ impl Source for Nexmark {
             None => self.events_for(pace.batch_rows()),
         };
         let end = self.options.events.unwrap_or(u64::MAX - self.options.first_event);
-        let (mut at, mut records) = (0, 0);
+        let mut at = from;
         while at < end {
             let to = at.saturating_add(length).min(end);
-            if !pace.wait(to) {
+            if !pace.wait(to - from) {
                 return Ok(());
             }
             let block = self.block(at, to, records)?;

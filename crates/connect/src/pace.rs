@@ -28,7 +28,7 @@ impl<'a> Pace<'a> {
         self.rate.map_or(RECORDS_MAX as u64, |rate| (rate / BATCHES_A_SECOND).clamp(1, RECORDS_MAX as u64))
     }
 
-    /// Waits until `rows` rows are due; false when a stop was asked for.
+    /// Waits until `rows` rows since the start are due; false when a stop was asked for.
     pub(crate) fn wait(&self, rows: u64) -> bool {
         let Some(rate) = self.rate else { return !self.cancel.is_draining() };
         let due = Duration::from_secs_f64(rows as f64 / rate.max(1) as f64);

@@ -1,6 +1,14 @@
 //! [`Sink`]: what takes the rows of each step.
+//!
+//! A pipeline that keeps state asks its sinks to show rows version by version: [`Sink::stage`] begins, [`Sink::prepare`]
+//! makes durable what a version adds without showing it, and once the version is durable too, [`Sink::publish`] shows it,
+//! however often it is asked. A sink that cannot do that shows rows at once and delivers them at least once.
+
+use std::fmt;
+use std::path::PathBuf;
 
 use arrow_schema::SchemaRef;
+use serde::{Deserialize, Serialize};
 use tidemill_circuit::Delta;
 
 use crate::error::Error;
@@ -29,6 +37,42 @@ pub struct SinkSummary {
     pub digest: Option<String>,
 }
 
+/// How often a row arrives when a pipeline that keeps state is stopped, killed and started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Once.
+    ExactlyOnce,
+    /// Once, and rows that were on their way when it was killed perhaps again.
+    AtLeastOnce,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Delivery::ExactlyOnce => "exactly once",
+            Delivery::AtLeastOnce => "at least once",
+        })
+    }
+}
+
+/// What a sink has prepared for a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    /// Files that wait for their names.
+    pub files: Vec<StagedFile>,
+}
+
+/// A whole file that waits for its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// Where it is.
+    pub temporary: PathBuf,
+    /// Where it will be.
+    pub target: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
 /// Where rows go. After an error, or when the pipeline is aborted, [`Sink::abort`] follows instead of [`Sink::finish`].
 pub trait Sink: Send {
     /// Takes the rows of a step; they may stay unseen until the sink finishes.
@@ -36,6 +80,33 @@ pub trait Sink: Send {
     /// # Errors
     /// Why they cannot be written; the sink takes no more then.
     fn write(&mut self, step: u64, rows: &[Delta]) -> Result<(), Error>;
+
+    /// Shows rows only when their version is published, from now on. `owner` tells this pipeline's files from others',
+    /// `version` is the one that is written now, and whatever the owner has left unpublished is removed, but for `kept`.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn stage(&mut self, owner: &str, version: u64, kept: &Staged) -> Result<Delivery, Error> {
+        let _ = (owner, version, kept);
+        Ok(Delivery::AtLeastOnce)
+    }
+
+    /// Makes durable what was written for the current version; what is written next belongs to the next one.
+    ///
+    /// # Errors
+    /// Why it cannot; the sink takes no more then.
+    fn prepare(&mut self) -> Result<Staged, Error> {
+        Ok(Staged::default())
+    }
+
+    /// Shows what was prepared; what is shown already stays so.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn publish(&mut self, staged: &Staged) -> Result<(), Error> {
+        let _ = staged;
+        Ok(())
+    }
 
     /// Makes everything written visible.
     ///

@@ -52,6 +52,19 @@ impl Origin {
     }
 }
 
+/// How far a partition has been taken in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// What the partition is.
+    pub origin: Origin,
+    /// Where the next block starts.
+    pub to: u64,
+    /// The records before it.
+    pub records: u64,
+    /// Whether it gives no more blocks.
+    pub ended: bool,
+}
+
 /// Where events come from.
 pub trait Source: Send {
     /// Whether it comes to an end by itself.
@@ -61,6 +74,13 @@ pub trait Source: Send {
     fn decoder(&self) -> Option<MakeDecoder> {
         None
     }
+
+    /// Goes on where an earlier run stopped: [`Source::read`] then neither opens nor repeats what `positions` names, the
+    /// partitions by their number.
+    ///
+    /// # Errors
+    /// [`Error::NotResumable`] when the source cannot, [`Error::Changed`] when it is another than it was.
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error>;
 
     /// How the gateway fills it, when it is an inbox.
     fn inbox(&self) -> Option<InboxHandle> {

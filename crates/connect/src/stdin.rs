@@ -17,7 +17,7 @@ use crate::catalogue::Table;
 use crate::decode;
 use crate::error::Error;
 use crate::pool::{LINE_BYTES, Pool};
-use crate::source::{Origin, Replay, Source, SourceEvent};
+use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 
 /// Blocks that are read ahead.
 const AHEAD: usize = 4;
@@ -69,6 +69,10 @@ impl Source for Stdin {
 
     fn decoder(&self) -> Option<MakeDecoder> {
         Some(self.decoder.clone())
+    }
+
+    fn resume(&mut self, _positions: &[Position]) -> Result<(), Error> {
+        Err(Error::NotResumable { table: self.table.clone(), what: "standard input".to_string() })
     }
 
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {

@@ -1,6 +1,7 @@
 //! [`Hall`]: what stands behind the doors of one process, sources to fill and views to read.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,12 +24,52 @@ pub trait Inbox: Send + Sync {
     /// What kept all of the records from being read.
     fn decode(&self, body: &[u8]) -> Result<Decoded, String>;
 
-    /// Takes all of `rows` or none, and gives the offset of the first.
+    /// Takes all of `rows` or none; `body` is what they were decoded from, and `level` the durability that was asked for.
     ///
     /// # Errors
     /// Why it takes none.
-    fn offer(&self, rows: Vec<Delta>) -> Result<u64, Refusal>;
+    fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal>;
 }
+
+/// What events survive once they have been acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: they are in the process's memory.
+    Memory,
+    /// The death of the process.
+    Process,
+    /// A power cut.
+    Flushed,
+}
+
+impl Durability {
+    /// The word in requests and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Process => "process",
+            Durability::Flushed => "flushed",
+        }
+    }
+
+    /// The level of a word.
+    pub fn named(word: &str) -> Option<Self> {
+        [Durability::Memory, Durability::Process, Durability::Flushed].into_iter().find(|level| level.as_str() == word)
+    }
+}
+
+/// Events that were taken.
+pub struct Taken {
+    /// How many events of the source stand before the first.
+    pub offset: u64,
+    /// What they survive once `durable` says so.
+    pub durability: Durability,
+    /// When they may be acknowledged; none means now.
+    pub durable: Option<Durable>,
+}
+
+/// Comes to its end when events have become durable; else says why they never will.
+pub type Durable = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Records as rows.
 #[derive(Debug, Default)]
@@ -57,6 +98,10 @@ pub enum Refusal {
     TooLarge,
     /// The source takes no events any more.
     Closed,
+    /// Events cannot be kept any more: the journal has failed.
+    Lost,
+    /// The source does not offer the durability that was asked for.
+    NoSuchDurability,
 }
 
 /// A view whose rows are kept.

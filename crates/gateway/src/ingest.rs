@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use serde::Serialize;
 
 use crate::body::{self, Body, Encoding};
-use crate::hall::Inbox;
+use crate::hall::{Durability, Durable, Inbox, Taken};
 use crate::problem::{Answer, BadRecord, Problem, RECORDS_NAMED_MAX, json};
 use crate::query;
 use crate::router::Doors;
@@ -24,6 +24,13 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 enum OnError {
     Reject,
     Skip,
+}
+
+/// What a request asks for besides taking its events.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    on_error: OnError,
+    durability: Option<Durability>,
 }
 
 /// The answer to events that were taken.
@@ -44,7 +51,7 @@ pub(crate) async fn post(doors: &Arc<Doors>, name: &str, request: Request<Incomi
         return Err(Problem::draining());
     }
     let inbox = doors.hall.inbox(name).map_err(|missing| Problem::not_found("source", name, missing.help))?;
-    let on_error = on_error(request.uri().query())?;
+    let asked = asked(request.uri().query())?;
     check_type(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
     if request.version() < Version::HTTP_2 && request.body().is_end_stream() && !says_length(request.headers()) {
@@ -53,33 +60,48 @@ pub(crate) async fn post(doors: &Arc<Doors>, name: &str, request: Request<Incomi
     inbox.room().map_err(|refusal| Problem::refused(refusal, name))?;
     let body = body::read(request.into_body(), &doors.budget, &doors.options).await?;
     if body.bytes.len() <= INLINE_BYTES_MAX && encoding == Encoding::Identity {
-        return take(doors, name, inbox.as_ref(), body, encoding, on_error);
+        return acknowledge(take(doors, name, inbox.as_ref(), body, encoding, asked)?).await;
     }
     let (doors, name, inbox) = (doors.clone(), name.to_string(), inbox.clone());
-    let work = move || take(&doors, &name, inbox.as_ref(), body, encoding, on_error);
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Problem::internal(format!("decoding the body failed: {error}"))))
+    let work = move || take(&doors, &name, inbox.as_ref(), body, encoding, asked);
+    let taken = tokio::task::spawn_blocking(work).await;
+    let taken = taken.unwrap_or_else(|error| Err(Problem::internal(format!("decoding the body failed: {error}"))));
+    acknowledge(taken?).await
+}
+
+/// Answers when the events have become as durable as the answer says.
+async fn acknowledge((accepted, durable): (Accepted, Option<Durable>)) -> Result<Answer, Problem> {
+    if let Some(durable) = durable {
+        durable.await.map_err(Problem::lost)?;
+    }
+    Ok(json(StatusCode::ACCEPTED, &accepted))
 }
 
 fn says_length(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::CONTENT_LENGTH) || headers.contains_key(http::header::TRANSFER_ENCODING)
 }
 
-fn on_error(query: Option<&str>) -> Result<OnError, Problem> {
-    let mut on_error = OnError::Reject;
+fn asked(query: Option<&str>) -> Result<Asked, Problem> {
+    let mut asked = Asked { on_error: OnError::Reject, durability: None };
     for (name, value) in query::pairs(query)? {
-        on_error = match (name.as_str(), value.as_str()) {
-            ("on_error", "reject") => OnError::Reject,
-            ("on_error", "skip") => OnError::Skip,
+        match (name.as_str(), value.as_str()) {
+            ("on_error", "reject") => asked.on_error = OnError::Reject,
+            ("on_error", "skip") => asked.on_error = OnError::Skip,
             ("on_error", other) => {
                 let detail = format!("on_error={other} is not known");
                 return Err(Problem::bad_query(detail, "on_error is 'reject' (the default) or 'skip'"));
             }
-            (name, _) => return Err(query::unknown(name, &["on_error"])),
-        };
+            ("durability", word) => match Durability::named(word) {
+                Some(Durability::Memory) | None => {
+                    let detail = format!("durability={word} cannot be asked for");
+                    return Err(Problem::bad_query(detail, "durability is 'process' or 'flushed'"));
+                }
+                level => asked.durability = level,
+            },
+            (name, _) => return Err(query::unknown(name, &["on_error", "durability"])),
+        }
     }
-    Ok(on_error)
+    Ok(asked)
 }
 
 /// JSON, an object a line or not, in UTF-8: how the objects stand in the body is seen from the body.
@@ -111,18 +133,18 @@ fn take(
     inbox: &dyn Inbox,
     body: Body,
     encoding: Encoding,
-    on_error: OnError,
-) -> Result<Answer, Problem> {
+    asked: Asked,
+) -> Result<(Accepted, Option<Durable>), Problem> {
     let body = body.inflate(encoding, &doors.budget, doors.options.inflated_bytes_max)?;
     let decoded = inbox.decode(&body.bytes).map_err(Problem::bad_body)?;
-    drop(body);
     let (accepted, rejected) = (decoded.count(), decoded.rejected.len());
     let mut errors: Vec<BadRecord> = decoded.rejected.into_iter().map(BadRecord::from).collect();
-    if rejected > 0 && (on_error == OnError::Reject || decoded.stopped) {
+    if rejected > 0 && (asked.on_error == OnError::Reject || decoded.stopped) {
         return Err(Problem::bad_records(errors, decoded.stopped));
     }
     errors.truncate(RECORDS_NAMED_MAX);
-    let offset = inbox.offer(decoded.rows).map_err(|refusal| Problem::refused(refusal, name))?;
-    let rejected = (on_error == OnError::Skip).then_some(rejected);
-    Ok(json(StatusCode::ACCEPTED, &Accepted { accepted, rejected, offset, durability: "memory", errors }))
+    let taken = inbox.offer(decoded.rows, &body.bytes, asked.durability);
+    let Taken { offset, durability, durable } = taken.map_err(|refusal| Problem::refused(refusal, name))?;
+    let rejected = (asked.on_error == OnError::Skip).then_some(rejected);
+    Ok((Accepted { accepted, rejected, offset, durability: durability.as_str(), errors }, durable))
 }

@@ -19,6 +19,6 @@ mod server;
 mod views;
 
 pub use error::Error;
-pub use hall::{Decoded, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, View};
+pub use hall::{Decoded, Durability, Durable, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken, View};
 pub use options::Options;
 pub use server::Server;

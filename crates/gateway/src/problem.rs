@@ -163,6 +163,11 @@ impl Problem {
             }
             Refusal::TooLarge => Problem::too_large(format!("source '{source}' never holds so many rows at once")),
             Refusal::Closed => Problem::draining(),
+            Refusal::Lost => Problem::lost("the journal has failed; nothing of the request was acknowledged"),
+            Refusal::NoSuchDurability => Problem::bad_query(
+                format!("source '{source}' has no journal, and so no such durability"),
+                "leave out ?durability=.., or run the pipeline with a state folder",
+            ),
         }
     }
 
@@ -175,6 +180,14 @@ impl Problem {
     pub(crate) fn draining() -> Self {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TM5112", "draining", "the pipeline is ending")
             .help("send the same request again once it runs again; nothing of it was accepted")
+            .header(RETRY_AFTER, "5")
+            .header(CONNECTION, "close")
+    }
+
+    /// Events may or may not be kept: nobody can tell before the pipeline has been started again.
+    pub(crate) fn lost(detail: impl Into<String>) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TM5115", "journal failed", detail)
+            .help("look at the log of the pipeline, start it again, and send the same request again")
             .header(RETRY_AFTER, "5")
             .header(CONNECTION, "close")
     }

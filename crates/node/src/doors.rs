@@ -10,7 +10,7 @@ use tidemill_circuit::decode::BlockData;
 use tidemill_circuit::view::{self, View};
 use tidemill_connect::{Full, InboxHandle};
 use tidemill_format::{DebeziumDecoder, Decoder, Format, JsonDecoder, JsonOptions};
-use tidemill_gateway::{Decoded, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows};
+use tidemill_gateway::{Decoded, Durability, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken};
 
 use crate::error::Error;
 
@@ -85,13 +85,17 @@ impl Inbox for InboxDoor {
         Ok(Decoded { rows: rows.collect(), rejected: out.rejected, stopped })
     }
 
-    fn offer(&self, rows: Vec<Delta>) -> Result<u64, Refusal> {
+    fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal> {
+        if level.is_some() {
+            return Err(Refusal::NoSuchDurability);
+        }
         let all = Delta::concat(&self.schema, &rows).map_err(|error| {
             tracing::error!(%error, "decoded rows do not fit together");
             Refusal::Closed
         })?;
         let records = all.rows() as u32;
-        self.handle.try_push(BlockData::Rows(all), records).map(|accepted| accepted.offset).map_err(refusal)
+        let accepted = self.handle.try_push(BlockData::Rows(all), records, body).map_err(refusal)?;
+        Ok(Taken { offset: accepted.offset, durability: Durability::Memory, durable: None })
     }
 }
 
@@ -100,6 +104,7 @@ fn refusal(full: Full) -> Refusal {
         Full::Waiting { .. } => Refusal::Full,
         Full::TooLarge { .. } => Refusal::TooLarge,
         Full::Closed => Refusal::Closed,
+        Full::Lost => Refusal::Lost,
     }
 }
 

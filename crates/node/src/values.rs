@@ -4,17 +4,18 @@ use arrow_array::RecordBatch;
 use tidemill_circuit::Delta;
 use tidemill_circuit::decode::{Block, BlockData};
 use tidemill_circuit::step::BlockRange;
-use tidemill_connect::{Error, Origin, Replay, Source, SourceEvent};
+use tidemill_connect::{Error, Origin, Position, Replay, Source, SourceEvent};
 use tidemill_stage::{Cancel, Halt, Sender};
 
 /// One partition of one block.
 pub(crate) struct Values {
     rows: RecordBatch,
+    resumed: Option<Position>,
 }
 
 impl Values {
     pub(crate) fn new(rows: RecordBatch) -> Self {
-        Values { rows }
+        Values { rows, resumed: None }
     }
 
     fn block(&self) -> Block {
@@ -35,13 +36,26 @@ impl Source for Values {
         true
     }
 
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
+        self.resumed = positions.first().cloned();
+        Ok(())
+    }
+
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, _cancel: &Cancel) -> Result<(), Halt> {
         let origin = Origin { name: "values".to_string(), size: None, modified: None, digest: None };
-        events.send(SourceEvent::Opened { partition: 0, origin })?;
-        if self.rows.num_rows() > 0 {
+        let (taken, ended) = match &self.resumed {
+            None => {
+                events.send(SourceEvent::Opened { partition: 0, origin })?;
+                (0, false)
+            }
+            Some(position) => (position.records, position.ended),
+        };
+        if taken < self.rows.num_rows() as u64 {
             events.send(SourceEvent::Block(self.block()))?;
         }
-        events.send(SourceEvent::Ended { partition: 0 })?;
+        if !ended {
+            events.send(SourceEvent::Ended { partition: 0 })?;
+        }
         events.send(SourceEvent::Complete)?;
         Ok(())
     }

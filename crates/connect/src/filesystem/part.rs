@@ -10,6 +10,7 @@ use tidemill_base::time::Stopwatch;
 use tidemill_format::{Encoder, Format};
 
 use crate::error::{Error, Role};
+use crate::sink::StagedFile;
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -58,6 +59,20 @@ impl Part {
         }
         let error = io::Error::other("the folder holds too many files");
         Err(Error::io(table, Role::Sink, "create files in", folder, error))
+    }
+
+    /// Begins a file that is staged: `name` is nobody else's.
+    pub(super) fn stage(
+        table: &str,
+        folder: &Path,
+        name: &str,
+        format: &Format,
+        schema: &SchemaRef,
+    ) -> Result<Part, Error> {
+        let name = format!("{name}.{}", extension(format));
+        let (target, temporary) = (folder.join(&name), folder.join(format!(".{name}.tmp")));
+        let file = File::create(&temporary).map_err(|error| Error::io(table, Role::Sink, "create", &temporary, error))?;
+        Part::new(table, file, temporary, target, format, schema)
     }
 
     fn new(
@@ -109,6 +124,12 @@ impl Part {
         self.file.sync_all().map_err(|error| Error::io(&self.table, Role::Sink, "write", &self.target, error))
     }
 
+    /// Leaves a sealed file under its temporary name.
+    pub(super) fn keep_staged(mut self) -> StagedFile {
+        self.published = true;
+        StagedFile { temporary: self.temporary.clone(), target: self.target.clone(), bytes: self.bytes }
+    }
+
     /// Gives a sealed file its name.
     pub(super) fn publish(mut self) -> Result<u64, Error> {
         let failed = |error| Error::io(&self.table, Role::Sink, "create", &self.target, error);
@@ -149,7 +170,7 @@ pub(super) fn what(format: &Format) -> String {
     format!("'filesystem' with 'format' = '{}'", format.name())
 }
 
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     // Nothing more can be done about a file that will not go; its name says that it is no result.
     let _ = fs::remove_file(path);
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::catalogue::Table;
 use crate::decode;
 use crate::error::Error;
 use crate::pool::{FILE_BYTES, Pool};
-use crate::source::{Origin, Replay, Source, SourceEvent};
+use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 
 /// The most files that are being read at a time.
 const OPEN_MAX: usize = 256;
@@ -35,6 +35,7 @@ pub struct Files {
     path: PathBuf,
     monitor_interval: Option<Duration>,
     decoder: Option<MakeDecoder>,
+    resumed: Vec<Position>,
 }
 
 /// How files are read, whichever they are.
@@ -73,7 +74,7 @@ impl Files {
         };
         let (table, format) = (table.name.clone(), options.format.clone());
         let reading = Reading { table, format, decoded, header, pool: Pool::new(FILE_BYTES) };
-        Ok(Files { reading, path: options.path.clone(), monitor_interval: options.monitor_interval, decoder })
+        Ok(Files { reading, path: options.path.clone(), monitor_interval: options.monitor_interval, decoder, resumed: Vec::new() })
     }
 
     /// The files that are new since the last look and have come to rest.
@@ -114,11 +115,21 @@ impl Source for Files {
         self.decoder.clone()
     }
 
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
+        for position in positions.iter().filter(|position| !position.ended) {
+            let path = Path::new(&position.origin.name);
+            super::replay::check(&self.reading.table, path, &position.origin, &find::origin(&self.reading.table, path)?)?;
+        }
+        self.resumed = positions.to_vec();
+        Ok(())
+    }
+
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
-        let mut rotation =
-            Rotation { reading: self.reading.clone(), opened: 0, waiting: VecDeque::new(), open: VecDeque::new() };
+        let mut rotation = Rotation::new(self.reading.clone(), &self.resumed);
+        let mut seen: BTreeSet<PathBuf> = self.resumed.iter().map(|position| (&position.origin.name).into()).collect();
         let Some(interval) = self.monitor_interval else {
-            rotation.add(find::find(&self.reading.table, &self.path)?, events)?;
+            let found = find::find(&self.reading.table, &self.path)?;
+            rotation.add(found.into_iter().filter(|path| !seen.contains(path)).collect(), events)?;
             while rotation.turn(events)? {
                 if cancel.is_draining() {
                     return Ok(());
@@ -126,7 +137,7 @@ impl Source for Files {
             }
             return Ok(events.send(SourceEvent::Complete)?);
         };
-        let (mut seen, mut moving) = (BTreeSet::new(), BTreeMap::new());
+        let mut moving = BTreeMap::new();
         loop {
             rotation.add(self.look(&mut seen, &mut moving)?, events)?;
             while rotation.turn(events)? {
@@ -149,18 +160,35 @@ impl Source for Files {
 struct Rotation {
     reading: Reading,
     opened: u32,
-    waiting: VecDeque<(u32, PathBuf)>,
+    waiting: VecDeque<(u32, PathBuf, Start)>,
     open: VecDeque<(u32, Pieces)>,
 }
 
+/// Where reading a file begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Start {
+    at: u64,
+    records: u64,
+}
+
 impl Rotation {
+    /// Files that were opened before wait first.
+    fn new(reading: Reading, resumed: &[Position]) -> Self {
+        let unfinished = resumed.iter().enumerate().filter(|(_, position)| !position.ended);
+        let waiting = unfinished.map(|(partition, position)| {
+            let start = Start { at: position.to, records: position.records };
+            (partition as u32, PathBuf::from(&position.origin.name), start)
+        });
+        Rotation { opened: resumed.len() as u32, waiting: waiting.collect(), reading, open: VecDeque::new() }
+    }
+
     /// Opens a partition a file; none is read yet.
     fn add(&mut self, files: Vec<PathBuf>, events: &mut Sender<SourceEvent>) -> Result<(), Halt> {
         for path in files {
             let (partition, origin) = (self.opened, find::origin(&self.reading.table, &path)?);
             events.send(SourceEvent::Opened { partition, origin })?;
             self.opened += 1;
-            self.waiting.push_back((partition, path));
+            self.waiting.push_back((partition, path, Start::default()));
         }
         Ok(())
     }
@@ -168,8 +196,8 @@ impl Rotation {
     /// Sends the next block of the next file; false when all files have been read.
     fn turn(&mut self, events: &mut Sender<SourceEvent>) -> Result<bool, Halt> {
         while self.open.len() < OPEN_MAX {
-            let Some((partition, path)) = self.waiting.pop_front() else { break };
-            self.open.push_back((partition, self.reading.open(partition, &path)?));
+            let Some((partition, path, start)) = self.waiting.pop_front() else { break };
+            self.open.push_back((partition, self.reading.open_at(partition, &path, start)?));
         }
         let Some((partition, mut pieces)) = self.open.pop_front() else { return Ok(false) };
         match pieces.next()? {
@@ -195,6 +223,48 @@ impl Reading {
         let place = Place { table: self.table.clone(), path: path.to_path_buf(), partition };
         let blocks = Blocks::new(self.bytes(path)?, cutter, self.pool.clone(), place, Fill::Whole);
         Ok(Pieces::Bytes(blocks.with_header(self.header.clone())))
+    }
+
+    /// Opens a file where an earlier run has stopped to read it.
+    fn open_at(&self, partition: u32, path: &Path, start: Start) -> Result<Pieces, Error> {
+        if start.at == 0 {
+            return self.open(partition, path);
+        }
+        let elsewhere = || super::replay::changed(&self.table, path, format!("it has no record at {} now", start.at));
+        if self.header.is_some() {
+            // Reading the first block is what finds the header.
+            self.open(partition, path)?.next()?;
+        }
+        let Ok(cutter) = self.format.cutter() else {
+            let mut pieces = self.open(partition, path)?;
+            loop {
+                match pieces.next()?.ok_or_else(elsewhere)?.to {
+                    to if to == start.at => return Ok(pieces),
+                    to if to > start.at => return Err(elsewhere()),
+                    _ => {}
+                }
+            }
+        };
+        let failed = |error| find::failed(&self.table, "read", path, error);
+        let input = if self.is_compressed(path) {
+            let mut input = self.bytes(path)?;
+            let skipped = io::copy(&mut input.by_ref().take(start.at), &mut io::sink()).map_err(failed)?;
+            if skipped != start.at {
+                return Err(elsewhere());
+            }
+            input
+        } else {
+            let mut file = File::open(path).map_err(failed)?;
+            file.seek(SeekFrom::Start(start.at)).map_err(failed)?;
+            Box::new(file)
+        };
+        let place = Place { table: self.table.clone(), path: path.to_path_buf(), partition };
+        let blocks = Blocks::new(input, cutter, self.pool.clone(), place, Fill::Whole);
+        Ok(Pieces::Bytes(blocks.starting_at(start.at, start.records)))
+    }
+
+    fn is_compressed(&self, path: &Path) -> bool {
+        matches!(path.extension().and_then(|extension| extension.to_str()), Some("gz" | "zst"))
     }
 
     /// A file's bytes, decompressed.

@@ -100,7 +100,7 @@ impl Again {
     }
 }
 
-fn check(table: &str, path: &Path, recorded: &Origin, found: &Origin) -> Result<(), Error> {
+pub(super) fn check(table: &str, path: &Path, recorded: &Origin, found: &Origin) -> Result<(), Error> {
     let size = |origin: &Origin| origin.size.unwrap_or_default();
     if recorded.size != found.size {
         let change = format!("it has {} bytes and had {}", size(found), size(recorded));
@@ -115,6 +115,6 @@ fn check(table: &str, path: &Path, recorded: &Origin, found: &Origin) -> Result<
     Ok(())
 }
 
-fn changed(table: &str, path: &Path, change: String) -> Error {
+pub(super) fn changed(table: &str, path: &Path, change: String) -> Error {
     Error::Changed { table: table.to_string(), path: path.to_path_buf(), change }
 }

@@ -1,7 +1,8 @@
 //! [`FileSink`]: writes rows to files in a folder, or in a folder for each value of the `PARTITIONED BY` columns.
 //!
 //! A file gets its name when it is whole: when it has grown to `'sink.rolling-policy.file-size'`, or at the end. What an
-//! aborted run leaves is whole files only.
+//! aborted run leaves is whole files only. In a pipeline that keeps state a whole file waits, under its temporary name,
+//! until the version that it belongs to is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -17,7 +18,8 @@ use tidemill_format::Format;
 use super::part::{self, Part};
 use crate::catalogue::Table;
 use crate::error::{Error, Role};
-use crate::sink::{self, Sink, SinkSummary};
+use super::staging::Staging;
+use crate::sink::{self, Delivery, Sink, SinkSummary, Staged};
 
 /// The most files that are being written at a time; beyond, the one longest unused is completed.
 const OPEN_MAX: usize = 256;
@@ -35,6 +37,7 @@ pub struct FileSink {
     /// The number of the next file in each folder that rows went to.
     numbers: BTreeMap<PathBuf, u32>,
     writes: u64,
+    staging: Option<Staging>,
     summary: SinkSummary,
 }
 
@@ -60,6 +63,7 @@ impl FileSink {
             open: BTreeMap::new(),
             numbers: BTreeMap::new(),
             writes: 0,
+            staging: None,
             summary: SinkSummary::default(),
         })
     }
@@ -91,6 +95,10 @@ impl FileSink {
             made.map_err(|error| Error::io(&self.table, Role::Sink, "create", folder, error))?;
         }
         let number = self.numbers.entry(folder.to_path_buf()).or_default();
+        if let Some(staging) = &self.staging {
+            let name = staging.name(number);
+            return Part::stage(&self.table, folder, &name, &self.options.format, &self.schema);
+        }
         Part::create(&self.table, folder, number, &self.options.format, &self.schema)
     }
 
@@ -105,8 +113,13 @@ impl FileSink {
     fn complete(&mut self, folder: &Path) -> Result<(), Error> {
         let Some(Open { mut part, .. }) = self.open.remove(folder) else { return Ok(()) };
         part.seal()?;
-        self.summary.bytes += part.publish()?;
-        self.summary.pieces += 1;
+        match &mut self.staging {
+            Some(staging) => staging.add(part),
+            None => {
+                self.summary.bytes += part.publish()?;
+                self.summary.pieces += 1;
+            }
+        }
         Ok(())
     }
 
@@ -185,6 +198,28 @@ impl Sink for FileSink {
         }
         self.summary.rows += sink::entries(rows);
         self.roll_by_age()
+    }
+
+    fn stage(&mut self, owner: &str, version: u64, kept: &Staged) -> Result<Delivery, Error> {
+        self.staging = Some(Staging::begin(&self.table, &self.options.path, owner, version, kept)?);
+        Ok(Delivery::ExactlyOnce)
+    }
+
+    fn prepare(&mut self) -> Result<Staged, Error> {
+        let folders: Vec<_> = self.open.keys().cloned().collect();
+        folders.iter().try_for_each(|folder| self.complete(folder))?;
+        self.numbers.values_mut().for_each(|number| *number = 0);
+        match &mut self.staging {
+            Some(staging) => staging.prepare(&self.table, &self.options.path),
+            None => Ok(Staged::default()),
+        }
+    }
+
+    fn publish(&mut self, staged: &Staged) -> Result<(), Error> {
+        let shown = super::staging::publish(&self.table, staged)?;
+        self.summary.bytes += shown.bytes;
+        self.summary.pieces += shown.files;
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<SinkSummary, Error> {

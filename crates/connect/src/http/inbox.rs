@@ -4,7 +4,8 @@
 //! even after a graceful stop was asked for; nothing is accepted from then on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver, Sender as Bell, bounded};
@@ -16,7 +17,7 @@ use tidemill_stage::{Cancel, Halt, Sender};
 use crate::catalogue::Table;
 use crate::decode;
 use crate::error::Error;
-use crate::source::{Origin, Replay, Source, SourceEvent};
+use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 
 /// Records that may wait.
 const RECORDS_MAX: u64 = 262_144;
@@ -63,6 +64,17 @@ impl Options {
 pub struct Accepted {
     /// How many records were taken in before them.
     pub offset: u64,
+    /// Where they are kept, when the inbox has a [`Keep`].
+    pub kept: Option<u64>,
+}
+
+/// What keeps the records of an inbox before they are acknowledged: the journal.
+pub trait Keep: Send + Sync {
+    /// Keeps a body; `first_record` records of the source stand before its own. Gives the place where it is kept.
+    ///
+    /// # Errors
+    /// [`Full::Waiting`] when there is no room now, [`Full::Lost`] when nothing can be kept any more.
+    fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full>;
 }
 
 /// Why records were not taken in.
@@ -85,6 +97,9 @@ pub enum Full {
     /// The source has stopped.
     #[error("the pipeline is stopping")]
     Closed,
+    /// What is taken in cannot be kept.
+    #[error("the journal takes nothing any more")]
+    Lost,
 }
 
 /// How the gateway fills an inbox; clones fill the same one.
@@ -93,13 +108,19 @@ pub struct InboxHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    keep: OnceLock<Arc<dyn Keep>>,
     queue: Mutex<Queue>,
     /// Holds a token when something came since the reader looked last.
     bell: Bell<()>,
     records_max: u64,
     bytes_max: u64,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("queue", &self.queue).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -113,11 +134,28 @@ struct Queue {
 }
 
 impl InboxHandle {
-    /// Takes records in, or says at once why not. `data` is whole records, or rows of the source's decoded columns.
+    /// Has every body kept before it is taken in. Said once, before anything comes.
+    pub fn keep_in(&self, keep: Arc<dyn Keep>) {
+        let _ = self.shared.keep.set(keep);
+    }
+
+    /// Puts back what was kept but not taken in before a restart, however much it is.
+    pub fn put_back(&self, block: Block) {
+        let mut queue = self.shared.lock();
+        queue.accepted = queue.accepted.max(block.first_record + u64::from(block.records));
+        queue.waiting_records += u64::from(block.records);
+        queue.waiting_bytes += bytes(&block.data);
+        queue.blocks.push_back(block);
+        drop(queue);
+        let _ = self.shared.bell.try_send(());
+    }
+
+    /// Takes records in, or says at once why not. `data` is whole records, or rows of the source's decoded columns, and
+    /// `body` what they were decoded from, which is what is kept.
     ///
     /// # Errors
     /// [`Full`] when there is no room or the source has stopped; nothing was taken in then.
-    pub fn try_push(&self, data: BlockData, records: u32) -> Result<Accepted, Full> {
+    pub fn try_push(&self, data: BlockData, records: u32, body: &[u8]) -> Result<Accepted, Full> {
         let bytes = bytes(&data);
         let count = u64::from(records);
         let mut queue = self.shared.lock();
@@ -133,15 +171,17 @@ impl InboxHandle {
             return Err(Full::Waiting { records: queue.waiting_records });
         }
         let offset = queue.accepted;
+        // Under the lock, so that what is kept and what waits have one order.
+        let kept = self.shared.keep.get().map(|keep| keep.keep(offset, records, body)).transpose()?;
         queue.accepted += count;
         queue.waiting_records += count;
         queue.waiting_bytes += bytes;
-        let to = queue.accepted;
-        queue.blocks.push_back(Block { partition: 0, from: offset, to, first_record: offset, records, data });
+        let (from, to) = kept.map_or((offset, queue.accepted), |kept| (kept, kept + 1));
+        queue.blocks.push_back(Block { partition: 0, from, to, first_record: offset, records, data });
         drop(queue);
         // A bell that rings already needs no second ring.
         let _ = self.shared.bell.try_send(());
-        Ok(Accepted { offset })
+        Ok(Accepted { offset, kept })
     }
 
     /// Whether there is room for more, asked before the records are read at all.
@@ -192,6 +232,7 @@ pub struct Inbox {
     decoder: MakeDecoder,
     handle: InboxHandle,
     bell: Receiver<()>,
+    resumed: bool,
 }
 
 impl Inbox {
@@ -199,8 +240,9 @@ impl Inbox {
         let decoder = decode::decoder(table, &options.format, &decoded, None)?;
         let (ring, bell) = bounded(1);
         let (records_max, bytes_max) = (options.records_max, options.bytes_max);
-        let shared = Shared { queue: Mutex::default(), bell: ring, records_max, bytes_max };
-        Ok(Inbox { table: table.name.clone(), decoder, handle: InboxHandle { shared: Arc::new(shared) }, bell })
+        let shared = Shared { keep: OnceLock::new(), queue: Mutex::default(), bell: ring, records_max, bytes_max };
+        let handle = InboxHandle { shared: Arc::new(shared) };
+        Ok(Inbox { table: table.name.clone(), decoder, handle, bell, resumed: false })
     }
 }
 
@@ -223,9 +265,20 @@ impl Source for Inbox {
         Some(self.handle.clone())
     }
 
+    fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
+        let Some(position) = positions.first() else { return Ok(()) };
+        let mut queue = self.handle.shared.lock();
+        queue.accepted = queue.accepted.max(position.records);
+        drop(queue);
+        self.resumed = true;
+        Ok(())
+    }
+
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
         let shared = &self.handle.shared;
-        events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("http") })?;
+        if !self.resumed {
+            events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("http") })?;
+        }
         loop {
             // Once closed nothing is accepted, however fast it comes, so that the queue runs empty.
             let draining = cancel.is_draining();
@@ -266,15 +319,16 @@ mod tests {
     }
 
     fn push(handle: &InboxHandle, records: u32) -> Result<Accepted, Full> {
-        handle.try_push(BlockData::Bytes("{\"a\": 1}\n".repeat(records as usize).into()), records)
+        let body = "{\"a\": 1}\n".repeat(records as usize);
+        handle.try_push(BlockData::Bytes(body.clone().into()), records, body.as_bytes())
     }
 
     #[test]
     fn pushes_back_when_full() {
         let inbox = open(&[("inbox.rows", "10")]);
         let handle = inbox.inbox().expect("it is an inbox");
-        assert_eq!(push(&handle, 6), Ok(Accepted { offset: 0 }));
-        assert_eq!(push(&handle, 4), Ok(Accepted { offset: 6 }));
+        assert_eq!(push(&handle, 6), Ok(Accepted { offset: 0, kept: None }));
+        assert_eq!(push(&handle, 4), Ok(Accepted { offset: 6, kept: None }));
         assert_eq!(push(&handle, 1), Err(Full::Waiting { records: 10 }));
         assert!(matches!(push(&handle, 11), Err(Full::TooLarge { records: 11, .. })));
         drop(inbox);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tidemill_base::Explain;
 use tidemill_circuit::decode::BlockData;
 use tidemill_circuit::step::BlockRange;
-use tidemill_connect::{Origin, SourceEvent};
+use tidemill_connect::{Origin, Position, SourceEvent};
 use tidemill_format::Format;
 use tidemill_stage::{Cancel, Graph};
 
@@ -323,4 +323,113 @@ proptest! {
         // One block a file: in rotation they come one after another.
         prop_assert_eq!(read, expected(files.into_iter().flatten()));
     }
+}
+
+/// Reads a source in two runs: the first stops after `taken` blocks, the second goes on from there.
+fn in_two_runs(pairs: &[(&str, &str)], taken: usize) -> (Vec<SourceEvent>, Vec<SourceEvent>) {
+    let before = events(source(pairs).expect("it is there")).expect("it reads");
+    let blocks = before.iter().enumerate().filter(|(_, event)| matches!(event, SourceEvent::Block(_)));
+    let end = blocks.map(|(index, _)| index + 1).nth(taken.wrapping_sub(1)).unwrap_or(0);
+    let opened = before.iter().take_while(|event| matches!(event, SourceEvent::Opened { .. })).count();
+    let first = before[..end.max(opened)].to_vec();
+    let mut positions: Vec<Position> = Vec::new();
+    for event in &first {
+        match event {
+            SourceEvent::Opened { origin, .. } => {
+                positions.push(Position { origin: origin.clone(), to: 0, records: 0, ended: false });
+            }
+            SourceEvent::Block(block) => {
+                let position = &mut positions[block.partition as usize];
+                (position.to, position.records) = (block.to, block.first_record + u64::from(block.records));
+            }
+            SourceEvent::Ended { partition } => positions[*partition as usize].ended = true,
+            SourceEvent::Complete => {}
+        }
+    }
+    let mut again = source(pairs).expect("it is there");
+    again.resume(&positions).expect("nothing has changed");
+    (first, events(again).expect("it reads"))
+}
+
+/// What the blocks of each partition hold, and that they follow one another.
+fn content(events: &[SourceEvent]) -> std::collections::BTreeMap<u32, (u64, Vec<u8>, Vec<i64>)> {
+    let mut content: std::collections::BTreeMap<u32, (u64, Vec<u8>, Vec<i64>)> = Default::default();
+    for event in events {
+        let SourceEvent::Block(block) = event else { continue };
+        let (records, bytes, ids) = content.entry(block.partition).or_default();
+        assert_eq!(*records, block.first_record, "records are counted on");
+        *records += u64::from(block.records);
+        match &block.data {
+            BlockData::Bytes(data) => bytes.extend_from_slice(data),
+            BlockData::Rows(rows) => {
+                use arrow_array::cast::AsArray;
+                ids.extend(rows.batch().column(0).as_primitive::<arrow_array::types::Int64Type>().values());
+            }
+        }
+    }
+    content
+}
+
+#[test]
+fn goes_on_where_an_earlier_run_stopped() {
+    let folder = folder();
+    let path = folder.path();
+    for format in ["json", "csv", "json.gz", "parquet"] {
+        let sub = path.join(format);
+        fs::create_dir_all(&sub).expect("a folder");
+        for file in 0..2 {
+            let name = sub.join(format!("{file}.{format}"));
+            let ids: Vec<i64> = (0..20_000).map(|id| id + file * 100_000).collect();
+            match format {
+                "json" => write(name, json(ids)),
+                "csv" => {
+                    let lines: String = ids.iter().map(|id| format!("{id},n{id}\n")).collect();
+                    write(name, format!("id,name\n{lines}"));
+                }
+                "json.gz" => {
+                    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                    encoder.write_all(json(ids).as_bytes()).expect("memory");
+                    write(name, encoder.finish().expect("memory"));
+                }
+                _ => {
+                    let mut bytes = Vec::new();
+                    let mut encoder = Format::Parquet.encoder(columns()).expect("plain columns");
+                    let rows: Vec<(i64, &str)> = ids.iter().map(|id| (*id, "n")).collect();
+                    encoder.encode(&batch(&rows), None, &mut bytes).expect("memory");
+                    encoder.finish(&mut bytes).expect("memory");
+                    write(name, bytes);
+                }
+            }
+        }
+        let kind = format.split('.').next().unwrap_or(format);
+        let mut pairs = options(&sub, kind);
+        if format == "csv" {
+            pairs.push(("csv.header", "true"));
+        }
+        let whole = events(source(&pairs).expect("they are there")).expect("they read");
+        for taken in 0..7 {
+            let (first, rest) = in_two_runs(&pairs, taken);
+            assert!(!rest.iter().any(|event| matches!(event, SourceEvent::Opened { .. })), "all were open");
+            let both: Vec<SourceEvent> = first.into_iter().chain(rest).collect();
+            assert_eq!(content(&both), content(&whole), "{format}, {taken} blocks before");
+            let ends = both.iter().filter(|event| matches!(event, SourceEvent::Ended { .. })).count();
+            assert_eq!(ends, 2, "{format}, {taken} blocks before");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_half_read_is_refused() {
+    let folder = folder();
+    let path = folder.path().join("a.json");
+    write(&path, json(0..20_000));
+    let pairs = options(&path, "json");
+    let before = events(source(&pairs).expect("it is there")).expect("it reads");
+    let Some(SourceEvent::Opened { origin, .. }) = before.first() else { panic!("a source opens first") };
+    write(&path, json(1..20_000));
+    let position = Position { origin: origin.clone(), to: 100, records: 4, ended: false };
+    let error = source(&pairs).expect("it is there").resume(std::slice::from_ref(&position)).expect_err("it changed");
+    assert_eq!(error.code(), "TM3012");
+    let ended = Position { ended: true, ..position };
+    source(&pairs).expect("it is there").resume(&[ended]).expect("what was read to its end does not matter");
 }

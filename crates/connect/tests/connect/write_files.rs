@@ -7,6 +7,7 @@ use crate::common::{columns, delta, open_sink, rows, sink_of, source, table, wri
 use arrow_array::RecordBatch;
 use tidemill_base::Explain;
 use tidemill_circuit::Delta;
+use tidemill_connect::{Delivery, Staged};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -230,4 +231,83 @@ fn the_digest_of_a_blackhole_knows_no_order() {
     let taken_back: RecordBatch = crate::common::batch(&[(9, "x"), (9, "x")]);
     let gone = Delta::weighted(taken_back, vec![1, -1]);
     assert_eq!(digest(&[delta(&[(1, "a"), (2, "b"), (3, "c")]), gone]), whole);
+}
+
+/// What is in a folder when a run that stages was killed: staged files are not removed.
+fn kill(sink: Box<dyn tidemill_connect::Sink>) {
+    std::mem::forget(sink);
+}
+
+#[test]
+fn staged_files_are_shown_with_their_version() {
+    let folder = folder();
+    let mut sink = open_sink(&options(folder.path(), "json")).expect("a folder");
+    assert_eq!(sink.stage("p1", 1, &Staged::default()).expect("a folder"), Delivery::ExactlyOnce);
+    sink.write(1, &[delta(&[(1, "a")])]).expect("room");
+    let first = sink.prepare().expect("room");
+    sink.write(2, &[delta(&[(2, "b")])]).expect("room");
+    assert!(files(folder.path()).iter().all(|name| name.ends_with(".tmp")));
+    for _ in 0..2 {
+        sink.publish(&first).expect("it is there");
+        let shown: Vec<String> = files(folder.path()).into_iter().filter(|name| !name.ends_with(".tmp")).collect();
+        assert_eq!(shown, ["part-p1-00000001-00000.json"]);
+    }
+    let second = sink.prepare().expect("room");
+    sink.publish(&second).expect("it is there");
+    let summary = sink.finish().expect("room");
+    assert_eq!((summary.rows, summary.pieces), (2, 2));
+    assert_eq!(files(folder.path()), ["part-p1-00000001-00000.json", "part-p1-00000002-00000.json"]);
+}
+
+#[test]
+fn what_a_killed_run_staged_is_shown_or_removed_as_its_version_says() {
+    for durable in [false, true] {
+        let folder = folder();
+        let mut sink = open_sink(&options(folder.path(), "csv")).expect("a folder");
+        sink.stage("p1", 1, &Staged::default()).expect("a folder");
+        sink.write(1, &[delta(&[(1, "a")])]).expect("room");
+        let staged = sink.prepare().expect("room");
+        sink.write(2, &[delta(&[(2, "b")])]).expect("room");
+        kill(sink);
+        let (version, kept) = if durable { (2, staged) } else { (1, Staged::default()) };
+        let mut sink = open_sink(&options(folder.path(), "csv")).expect("a folder");
+        sink.stage("p1", version, &kept).expect("a folder");
+        sink.publish(&kept).expect("it is there");
+        let rest: &[(i64, &str)] = if durable { &[(2, "b")] } else { &[(1, "a"), (2, "b")] };
+        sink.write(2, &[delta(rest)]).expect("room");
+        let staged = sink.prepare().expect("room");
+        sink.publish(&staged).expect("it is there");
+        sink.finish().expect("room");
+        let expected = vec![(1, "a".to_string()), (2, "b".to_string())];
+        assert_eq!(rows(source(&options(folder.path(), "csv")).expect("files")), Ok(expected), "durable: {durable}");
+    }
+}
+
+#[test]
+fn a_staged_file_that_is_gone_is_not_passed_over() {
+    let folder = folder();
+    let mut sink = open_sink(&options(folder.path(), "json")).expect("a folder");
+    sink.stage("p1", 1, &Staged::default()).expect("a folder");
+    sink.write(1, &[delta(&[(1, "a")])]).expect("room");
+    let staged = sink.prepare().expect("room");
+    fs::remove_file(&staged.files[0].temporary).expect("it is there");
+    let error = sink.publish(&staged).expect_err("it is gone");
+    assert_eq!(error.code(), "TM3019");
+}
+
+#[test]
+fn staged_folders_are_cleaned_below() {
+    let folder = folder();
+    let mut table = table(columns(), &options(folder.path(), "json"));
+    table.partitioned_by = vec!["name".to_string()];
+    let mut sink = sink_of(table.clone()).expect("a folder");
+    sink.stage("p1", 1, &Staged::default()).expect("a folder");
+    sink.write(1, &[delta(&[(1, "a"), (2, "b")])]).expect("room");
+    kill(sink);
+    assert_eq!(files(folder.path()).len(), 2);
+    let mut sink = sink_of(table).expect("a folder");
+    sink.stage("p2", 1, &Staged::default()).expect("a folder");
+    assert_eq!(files(folder.path()).len(), 2, "others' files are left alone");
+    sink.stage("p1", 1, &Staged::default()).expect("a folder");
+    assert_eq!(files(folder.path()), Vec::<String>::new());
 }

@@ -177,3 +177,16 @@ fn refuses_events_while_draining_and_still_answers_views() {
     assert_eq!(crate::client::get(&door, "/v1/health").status, 503);
     assert_eq!(crate::client::get(&door, "/v1/views/ten").status, 200);
 }
+
+#[test]
+fn acknowledges_when_the_events_are_as_durable_as_was_asked() {
+    let door = Door::open();
+    let answer = post(&door, &format!("{ORDERS}?durability=process"), "{\"a\": 1}");
+    assert_eq!((answer.status, &answer.json()["durability"]), (202, &json!("process")));
+    let answer = post(&door, &format!("{ORDERS}?durability=flushed"), "{\"a\": 1}");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("TM5115")));
+    for word in ["memory", "forever"] {
+        let answer = post(&door, &format!("{ORDERS}?durability={word}"), "{\"a\": 1}");
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("TM5103")), "{word}");
+    }
+}

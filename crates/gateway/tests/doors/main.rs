@@ -13,7 +13,7 @@ use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::Delta;
 use tidemill_format::{JsonDecoder, JsonOptions};
-use tidemill_gateway::{Decoded, Hall, Inbox, Lookup, LookupError, Options, Refusal, Rows, Server, View};
+use tidemill_gateway::{Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Refusal, Rows, Server, Taken, View};
 
 /// An inbox of rows (a BIGINT, b STRING) that holds a few of them.
 struct Box7 {
@@ -51,7 +51,7 @@ impl Inbox for Box7 {
         Ok(Decoded { rows, rejected: out.rejected, stopped })
     }
 
-    fn offer(&self, rows: Vec<Delta>) -> Result<u64, Refusal> {
+    fn offer(&self, rows: Vec<Delta>, _body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal> {
         let offset = self.count();
         let more: usize = rows.iter().map(Delta::rows).sum();
         if more > self.rows_max {
@@ -61,7 +61,15 @@ impl Inbox for Box7 {
             return Err(Refusal::Full);
         }
         self.rows.lock().expect("no test panics with it").extend(rows);
-        Ok(offset as u64)
+        let durable: Option<Durable> = match level {
+            None | Some(Durability::Memory) => None,
+            Some(Durability::Process) => Some(Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(())
+            })),
+            Some(Durability::Flushed) => Some(Box::pin(async { Err("the disk is gone".to_string()) })),
+        };
+        Ok(Taken { offset: offset as u64, durability: level.unwrap_or(Durability::Memory), durable })
     }
 }
 
