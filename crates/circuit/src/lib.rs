@@ -16,6 +16,7 @@ pub mod exact;
 mod exchange;
 pub mod expr;
 pub mod graph;
+pub mod keep;
 pub mod key;
 mod lane;
 pub mod operator;

@@ -1,0 +1,166 @@
+//! State that is kept: what a circuit knows between steps, as rows that can be saved, restored and digested.
+//!
+//! An operator that keeps something owns numbered *tables* of rows, cut into chunks of [`CHUNK_SLOTS`]. A row is written
+//! in one canonical form (little-endian, keys as [`crate::key`] writes them, no addresses, no numbers of other rows), so
+//! it says the same on every machine, whichever lane wrote it and after whatever history. That is why rows saved by N
+//! lanes can be restored into M, and why digests of rows add up to one root for every lane count.
+//!
+//! # Saving
+//!
+//! ```text
+//! let start = circuit.begin_save(full)?;       // the state as it is after the last step; small blobs come at once
+//! loop {
+//!     let slice = circuit.save_slice(256 << 10)?;   // some chunks; steps may be run between two slices
+//!     ...store slice.chunks...
+//!     if slice.done { break }
+//! }
+//! circuit.end_save(true);                      // false when the chunks were not stored: they are given again
+//! ```
+//!
+//! An incremental save gives the chunks in which a row has changed since the last save that was ended with `true`;
+//! [`Chunk::rows`] is none for a chunk that holds no row any more and is to be forgotten. A full save gives every chunk
+//! and replaces all that was stored before. The first save of a circuit is full, restored or not: [`Start::full`] tells.
+//!
+//! # Restoring
+//!
+//! ```text
+//! let mut circuit = Circuit::new(&plan, &decoders, options)?;   // any lane count, perhaps a changed plan
+//! let restored = circuit.restore(&start.blobs)?;
+//! for (id, rows) in stored { circuit.restore_chunk(id, &rows)?; }  // in any order
+//! ```
+//!
+//! A node whose fingerprint (`Circuit::fingerprints`) is not among the blobs starts empty, and [`Restored::fresh`] names
+//! it; chunks that belong to no node of the plan are passed over.
+//!
+//! # In signatures
+//!
+//! ```text
+//! impl Circuit {
+//!     fn begin_save(&mut self, full: bool) -> Result<Start, Error>;       // Options::keep must be on
+//!     fn save_slice(&mut self, bytes_max: usize) -> Result<Slice, Error>; // about so many bytes, at least a chunk
+//!     fn end_save(&mut self, stored: bool);
+//!     fn restore(&mut self, blobs: &[Blob]) -> Result<Restored, Error>;   // before the first step
+//!     fn restore_chunk(&mut self, id: ChunkId, rows: &[u8]) -> Result<bool, Error>; // false: no node of the plan's
+//!     fn roots(&mut self) -> Result<Roots, Error>;
+//!     fn fingerprints(&self) -> &[u64];                                   // by node
+//! }
+//! impl ViewWriter {
+//!     fn begin_save(&mut self, full: bool, fingerprint: u64) -> view::Save; // save.next() -> Result<Option<Chunk>, Error>
+//!     fn end_save(&mut self, stored: bool);
+//!     fn restore_chunk(&mut self, step: u64, rows: &[u8]) -> Result<(), Error>;
+//! }
+//! ```
+//!
+//! Views are kept outside the circuit: `ViewWriter::begin_save` gives chunks of the same kind, under the
+//! output's fingerprint, so they are stored in the same way and at the same step.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::NodeId;
+
+/// The version of everything written here; a reader refuses a newer one.
+pub const FORMAT: u16 = 1;
+
+/// Rows of a chunk, by slot.
+pub const CHUNK_SLOTS: usize = 4_096;
+
+/// What names a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChunkId {
+    /// The fingerprint of the node that keeps it.
+    pub operator: u64,
+    /// The number of the table within the node.
+    pub table: u16,
+    /// The lane that wrote it.
+    pub lane: u16,
+    /// The number of the chunk within table and lane.
+    pub chunk: u32,
+}
+
+/// A chunk on its way to where it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its name; a chunk stored before under the same name is replaced.
+    pub id: ChunkId,
+    /// Its rows; none when there is no row left and the chunk is to be forgotten.
+    pub rows: Option<Vec<u8>>,
+}
+
+/// Something small that is saved whole, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// Its name, unique within a save.
+    pub name: String,
+    /// What it says.
+    pub bytes: Vec<u8>,
+}
+
+/// A save that has begun.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The step whose state is saved.
+    pub step: u64,
+    /// Whether every chunk will be given, so that none stored before is needed any more.
+    pub full: bool,
+    /// The step's number, watermarks, positions of sources, and how far each operator has come.
+    pub blobs: Vec<Blob>,
+}
+
+/// Some chunks of a save.
+#[derive(Debug, Clone, Default)]
+pub struct Slice {
+    /// The chunks.
+    pub chunks: Vec<Chunk>,
+    /// Whether they were the last ones.
+    pub done: bool,
+}
+
+/// What a restored circuit has and lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The step whose state was saved; the next one is the step after it.
+    pub step: u64,
+    /// Nodes that keep state and find theirs.
+    pub kept: Vec<NodeId>,
+    /// Nodes that keep state and start empty, for nothing was saved under their fingerprints.
+    pub fresh: Vec<NodeId>,
+    /// Fingerprints of saved nodes that the plan has no more.
+    pub dropped: Vec<u64>,
+    /// How far each source had been taken.
+    pub sources: Vec<SourcePosition>,
+}
+
+/// How far a source has been taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePosition {
+    /// The table.
+    pub source: String,
+    /// Its partitions, in their order; those that have ended are listed too.
+    pub partitions: Vec<PartitionPosition>,
+    /// Whether no partition will come any more.
+    pub complete: bool,
+}
+
+/// How far a partition has been taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPosition {
+    /// The partition.
+    pub partition: u32,
+    /// Where the next block starts; 0 before the first one.
+    pub next: u64,
+    /// The records before it.
+    pub records: u64,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+/// Digests of a circuit after a step, equal for any lane count, cut into steps, crash and time of saving.
+///
+/// They find bugs, rot and nondeterminism; they do not withstand an adversary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roots {
+    /// Of everything the circuit keeps; comparable within one build only.
+    pub state: u128,
+    /// Of what came out (per output the sum of weight x digest of row) and of how far the sources were taken.
+    pub content: u128,
+}
