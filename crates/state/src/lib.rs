@@ -1,1 +1,13 @@
 //! Versioned state: versions, a hash trie, commits, snapshots, merge and rollback.
+
+pub mod error;
+pub mod version;
+pub mod trie;
+pub mod digest;
+pub mod gc;
+pub mod instance;
+pub mod snapshot;
+pub mod store;
+
+pub use error::Error;
+pub use version::{Replica, Version};
