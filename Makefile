@@ -10,6 +10,7 @@ BENCH_ARGS ?=
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TIDEMILL := $(TARGET)/release/tidemill
+S3_SERVER := $(TARGET)/s3s/bin/s3s-fs
 VENV := $(TARGET)/venv
 PYTHON := PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python
 
@@ -55,6 +56,13 @@ $(NEXMARK_DATA)/.complete: | release
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZ_SECONDS
 	fuzz/run.sh $(FUZZ_SECONDS)
+
+.PHONY: s3-check
+s3-check: $(S3_SERVER) ## check snapshots against a real server that speaks S3
+	TIDEMILL_S3_SERVER=$(abspath $(S3_SERVER)) cargo test -p tidemill-state --locked --test s3 -- --include-ignored
+
+$(S3_SERVER):
+	cargo install --quiet --locked --debug --root $(TARGET)/s3s --features binary --version 0.14.1 s3s-fs
 
 .PHONY: flink-record
 flink-record: ## record Apache Flink's answers into tests/flink (needs Java 17)

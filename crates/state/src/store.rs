@@ -6,8 +6,37 @@
 //!
 //! Names are relative, `/` between their parts; see [`check_name`].
 
+pub mod folder;
+pub mod memory;
+pub mod object;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidemill_base::{Explain, Kind};
+
+pub use folder::Folder;
+pub use memory::Memory;
+pub use object::{Bucket, S3};
+
+/// The store at an address: `s3://bucket/folder`, a folder's path, or `file://` and a folder's whole path.
+///
+/// # Errors
+/// [`StoreError::BadAddress`].
+pub fn open(address: &str, s3: &S3) -> Result<Arc<dyn Store>, StoreError> {
+    let bad = |reason: &str| StoreError::BadAddress { address: address.to_string(), reason: reason.to_string() };
+    let (scheme, rest) = address.split_once("://").unwrap_or(("file", address));
+    match scheme {
+        "file" if rest.is_empty() => Err(bad("it is empty")),
+        "file" => Ok(Arc::new(Folder::open(rest)?)),
+        "s3" => {
+            let (bucket, folder) = rest.split_once('/').unwrap_or((rest, ""));
+            check_name(bucket).map_err(|_| bad("its bucket has no proper name"))?;
+            Ok(Arc::new(Bucket::open(bucket, folder.trim_end_matches('/'), s3)?))
+        }
+        _ => Err(bad("there are stores in folders and in 's3://' only")),
+    }
+}
 
 /// Objects under names.
 pub trait Store: Send + Sync {
@@ -132,7 +161,9 @@ impl Explain for StoreError {
                 format!("bring '{name}' back from a copy of the store")
             }
             StoreError::Exists { .. } => "choose another name, or remove the one that is there".to_string(),
-            StoreError::Failed { store, .. } => format!("see that {store} can be reached and written to, then run again"),
+            StoreError::Failed { store, .. } => {
+                format!("see that {store} can be reached and written to, then run again")
+            }
             StoreError::BadName { .. } => "use letters, digits and '-', '_', '.', '=' in a name".to_string(),
             StoreError::BadAddress { .. } => "give a folder, or 's3://bucket/folder'".to_string(),
         })
@@ -169,6 +200,55 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What every store promises, shown on an empty one.
+    pub(super) fn keeps_the_promises(store: &dyn Store) {
+        let put = |name: &str, content: &'static [u8]| store.put_new(name, Bytes::from_static(content));
+        assert_eq!(store.list("").expect("listed"), Vec::<String>::new());
+        assert!(matches!(store.get("a/1"), Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.get_range("a/1", 0, 1), Err(StoreError::NotFound { .. })));
+        put("a/2", b"two").expect("new");
+        put("a/1", b"one").expect("new");
+        put("a/b/3", b"").expect("new");
+        put("ab", b"beside").expect("new");
+        assert!(matches!(put("a/1", b"other"), Err(StoreError::Exists { .. })));
+        assert_eq!(store.get("a/1").expect("there"), "one");
+        assert_eq!(store.get("a/b/3").expect("there"), "");
+        assert_eq!(store.get_range("a/1", 1, 2).expect("there"), "ne");
+        assert_eq!(store.get_range("a/1", 3, 0).expect("there"), "");
+        for (offset, length) in [(0, 4), (3, 1), (4, 0), (u64::MAX, 1)] {
+            assert!(matches!(store.get_range("a/1", offset, length), Err(StoreError::TooShort { .. })), "{offset}");
+        }
+        assert_eq!(store.list("").expect("listed"), ["a/1", "a/2", "a/b/3", "ab"]);
+        assert_eq!(store.list("a").expect("listed"), ["a/1", "a/2", "a/b/3"]);
+        assert_eq!(store.list("none").expect("listed"), Vec::<String>::new());
+        store.delete("a/1").expect("removed");
+        store.delete("a/1").expect("removed already");
+        assert_eq!(store.list("a").expect("listed"), ["a/2", "a/b/3"]);
+        put("a/1", b"again").expect("free again");
+        for name in ["", "../a", "a//b"] {
+            assert!(matches!(put(name, b""), Err(StoreError::BadName { .. })), "{name}");
+            assert!(matches!(store.get(name), Err(StoreError::BadName { .. })), "{name}");
+            assert!(matches!(store.delete(name), Err(StoreError::BadName { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_address_names_a_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display().to_string();
+        let s3 = S3 { endpoint: Some("http://localhost:1".to_string()), allow_http: true, ..S3::default() };
+        let describe = |address: &str, s3: &S3| open(address, s3).map(|store| store.describe());
+        assert_eq!(describe(&path, &s3), Ok(format!("folder {path}")));
+        assert_eq!(describe(&format!("file://{path}"), &s3), Ok(format!("folder {path}")));
+        assert_eq!(describe("s3://bucket/some/folder/", &s3), Ok("s3://bucket/some/folder".to_string()));
+        assert_eq!(describe("s3://bucket", &s3), Ok("s3://bucket".to_string()));
+        let secure = S3 { allow_http: false, ..s3.clone() };
+        assert!(describe("s3://bucket", &secure).is_err_and(|error| error.to_string().contains("s3.allow-http")));
+        for address in ["", "gs://bucket", "s3://", "s3:///folder"] {
+            assert!(matches!(describe(address, &s3), Err(StoreError::BadAddress { .. })), "{address}");
+        }
+    }
 
     #[test]
     fn a_name_is_parts_of_plain_characters() {
