@@ -94,11 +94,7 @@ impl Instance {
         let (alive, dead): (Vec<u64>, Vec<u64>) =
             self.listed()?.into_iter().partition(|sequence| boundary.spares(*sequence) || pinned.contains(sequence));
         let Some(head) = alive.last().copied() else { return Ok(Collected::default()) };
-        let mut needed = HashSet::new();
-        for sequence in alive {
-            let manifest = self.read(sequence)?;
-            needed.extend(manifest.packs.iter().map(|pack| pack.name.clone()));
-        }
+        let Some(needed) = self.needed(&alive)? else { return Ok(Collected::default()) };
         for sequence in &dead {
             self.store().delete(&layout::manifest(self.name(), *sequence))?;
         }
@@ -122,8 +118,8 @@ impl Instance {
         let kept = |sequence: &u64| *sequence < below && old.spares(*sequence) && pinned.contains(sequence);
         let kept: BTreeSet<u64> = sequences.iter().copied().filter(kept).collect();
         // Before anything is given up: if one of these is damaged, what it would be replaced by must stay.
-        for sequence in newest.iter().chain(&kept) {
-            self.read(*sequence)?;
+        if self.needed(newest.iter().chain(&kept))?.is_none() {
+            return Ok(None);
         }
         if below == old.below && kept == old.kept {
             return Ok(Some(old));
@@ -131,9 +127,24 @@ impl Instance {
         let boundary = Boundary { number: old.number + 1, below, kept };
         let name = layout::boundary(self.name(), boundary.number);
         match self.store().put_new(&name, seal_record(MAGIC, FORMAT, &boundary)) {
-            Err(StoreError::Exists { .. }) => Ok(None),
-            put => Ok(put.map(|()| Some(boundary))?),
+            Err(StoreError::Exists { .. }) => return Ok(None),
+            put => put?,
         }
+        // Its number may have been free only because it was used and collected.
+        let newest = Boundary::newest(self)?;
+        Ok(newest.filter(|newest| *newest == boundary))
+    }
+
+    /// The packs that snapshots need; none when one of them was collected meanwhile.
+    fn needed<'a>(&self, sequences: impl IntoIterator<Item = &'a u64>) -> Result<Option<HashSet<String>>, Error> {
+        let mut needed = HashSet::new();
+        for sequence in sequences {
+            match self.read(*sequence) {
+                Err(Error::Store(StoreError::NotFound { .. })) => return Ok(None),
+                read => needed.extend(read?.packs.iter().map(|pack| pack.name.clone())),
+            }
+        }
+        Ok(Some(needed))
     }
 
     fn remove(&self, folder: Folder, garbage: impl Fn(&String) -> bool) -> Result<u64, Error> {

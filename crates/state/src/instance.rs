@@ -30,6 +30,9 @@ pub struct Instance {
     name: String,
 }
 
+/// A snapshot's number, and its manifest or why that cannot be read.
+pub type Numbered = (u64, Result<Manifest, Error>);
+
 /// Who takes an instance back or over, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
@@ -123,7 +126,7 @@ impl Instance {
     ///
     /// # Errors
     /// The store's.
-    pub fn snapshots(&self) -> Result<Vec<(u64, Result<Manifest, Error>)>, Error> {
+    pub fn snapshots(&self) -> Result<Vec<Numbered>, Error> {
         let read = self.sequences()?.into_iter().map(|sequence| (sequence, self.read(sequence)));
         Ok(read.filter(|(_, read)| !matches!(read, Err(Error::Store(StoreError::NotFound { .. })))).collect())
     }
@@ -298,16 +301,20 @@ impl Instance {
         Err(self.blame(sequence, Error::Damaged { name, reason }))
     }
 
-    /// Says of damage that it is a snapshot's, and which one is before it.
+    /// Says of damage that it is a snapshot's, and which one is before it; of a snapshot that was collected meanwhile,
+    /// that it is not there.
     pub(crate) fn blame(&self, sequence: u64, error: Error) -> Error {
+        // That there is damage is what has to be told; what is before it, only where that can be found out.
+        let sequences = self.sequences();
+        let collected = sequences.as_ref().is_ok_and(|sequences| !sequences.contains(&sequence));
         let (name, reason) = match error {
             Error::Damaged { name, reason } => (name, reason),
+            Error::Store(StoreError::NotFound { .. }) if collected => return self.none(sequence),
             Error::Store(StoreError::NotFound { name, .. }) => (name, "it is not there".to_string()),
             Error::Store(StoreError::TooShort { name, end, .. }) => (name, format!("it ends before byte {end}")),
             other => return other,
         };
-        // That there is damage is what has to be told; what is before it, only where that can be found out.
-        let before = self.sequences().unwrap_or_default().into_iter().rfind(|before| *before < sequence);
+        let before = sequences.unwrap_or_default().into_iter().rfind(|before| *before < sequence);
         Error::DamagedSnapshot { instance: self.name.clone(), sequence, name, reason, before }
     }
 }

@@ -10,20 +10,6 @@ use tidemill_state::instance::Instance;
 use tidemill_state::snapshot::Manifest;
 use tidemill_state::store::memory::Failure;
 
-/// An instance with four snapshots and two savepoints, and its newest.
-fn history() -> (Instance, tidemill_state::store::Memory, Manifest) {
-    let (instance, memory) = instance();
-    let all: Vec<Change> = (0..12).map(|chunk| (chunk, Some(noise(u64::from(chunk), 200)))).collect();
-    let mut head = save(&instance, None, &all).expect("saved");
-    for seed in 1..4 {
-        let some: Vec<Change> =
-            (0..4).map(|chunk| (3 * chunk, Some(noise(100 * seed + u64::from(chunk), 200)))).collect();
-        head = save(&instance, Some(&head), &some).expect("saved");
-    }
-    instance.savepoint("first", 1, 0).expect("named");
-    (instance, memory, head)
-}
-
 /// Does `work` with a crash at each of its operations, and lets `check` look at what is left; `done` tells it whether the
 /// work said that it succeeded. Returns the number of crashes.
 fn crash_everywhere(

@@ -380,6 +380,32 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_byte_under_a_right_checksum_is_an_error_or_another_value() {
+        let manifest = manifest(vec![chunk(0, 0, 1), chunk(1, 0, 2)]);
+        let content = encode(&manifest).expect("small enough");
+        let body = open("m", MAGIC, FORMAT, &content).expect("whole");
+        let section = section(&manifest);
+        let header = body[12..12 + u32::from_le_bytes([body[0], body[1], body[2], body[3]]) as usize].to_vec();
+        for (at, mask) in (0..body.len()).flat_map(|at| [(at, 1), (at, 0x80), (at, 0xFF)]) {
+            let mut body = body.to_vec();
+            body[at] ^= mask;
+            drop(decode("m", &seal(MAGIC, FORMAT, &body)));
+            drop(decode("m", &seal(MAGIC, FORMAT, &body[..at])));
+        }
+        for (at, mask) in (0..section.len()).flat_map(|at| [(at, 1), (at, 0x80), (at, 0xFF)]) {
+            let mut section = section.clone();
+            section[at] ^= mask;
+            let mut body = (header.len() as u32).to_le_bytes().to_vec();
+            body.put_u64_le(section.len() as u64);
+            body.extend(&header);
+            body.extend(zstd::bulk::compress(&section, 1).expect("compressed"));
+            if let Ok(decoded) = decode("m", &seal(MAGIC, FORMAT, &body)) {
+                assert_ne!(decoded, manifest, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
     fn blobs_have_a_limit() {
         let mut manifest = manifest(Vec::new());
         manifest.blobs.insert("large".to_string(), Bytes::from(vec![0; BLOBS_BYTES_MAX as usize]));

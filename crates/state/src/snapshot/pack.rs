@@ -265,6 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_byte_under_a_right_checksum_is_an_error_or_another_value() {
+        let (content, frames) = pack();
+        let end = content.len() - 32;
+        let table = end - 12 - 3 * ENTRY_BYTES as usize;
+        for (at, mask) in (table..end).flat_map(|at| [(at, 1), (at, 0x80), (at, 0xFF)]) {
+            let mut wrong = content.to_vec();
+            wrong[at] ^= mask;
+            let hash = blake3::hash(&wrong[table..end]);
+            wrong[end..].copy_from_slice(hash.as_bytes());
+            if let Ok(decoded) = decode("p", &wrong) {
+                assert_ne!(decoded, frames, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_frame_that_lies_about_its_size_is_refused() {
         let (content, frames) = pack();
         let (_, frame) = frames[2];

@@ -30,18 +30,18 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The store in `root`, which is made when it is not there.
+    /// The store in `root`, which is made when it is not there. In one that is there nothing is written until an object is.
     ///
     /// # Errors
     /// [`StoreError::BadAddress`] when it can neither be found nor made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let folder = Folder { root: root.into() };
-        let staging = folder.root.join(STAGING);
-        make_folder(&staging).and_then(|()| sweep(&staging)).map_err(|error| StoreError::BadAddress {
-            address: folder.root.display().to_string(),
-            reason: error.to_string(),
-        })?;
-        Ok(folder)
+        let root = root.into();
+        match make_folder(&root).and_then(|()| sweep(&root.join(STAGING))) {
+            Ok(()) => Ok(Folder { root }),
+            Err(error) => {
+                Err(StoreError::BadAddress { address: root.display().to_string(), reason: error.to_string() })
+            }
+        }
     }
 
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
@@ -178,7 +178,11 @@ fn stage(staging: &Path) -> io::Result<(File, PathBuf)> {
 
 /// Removes what dead writers left.
 fn sweep(staging: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(staging)? {
+    let entries = match fs::read_dir(staging) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let path = entry?.path();
         if let Ok(file) = File::open(&path)
             && file.try_lock().is_ok()
@@ -249,6 +253,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Folder::open(folder.path()).expect("a store");
         let staging = folder.path().join(STAGING);
+        assert!(!staging.exists(), "nothing is made by looking");
+        make_folder(&staging).expect("made");
         let (_alive, alive) = stage(&staging).expect("a file");
         let (dead_file, dead) = stage(&staging).expect("a file");
         drop(dead_file);

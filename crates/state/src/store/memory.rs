@@ -37,6 +37,12 @@ impl Memory {
         Self::default()
     }
 
+    /// The same objects in a memory of their own.
+    pub fn copy(&self) -> Self {
+        let objects = self.lock().objects.clone();
+        Memory { inner: Arc::new(Mutex::new(Inner { objects, ..Inner::default() })) }
+    }
+
     /// Fails the operation after the next `operations`, and all that follow.
     pub fn fail_after(&self, operations: u64, failure: Failure) {
         let mut inner = self.lock();

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tidemill_state::instance::{By, Instance};
@@ -76,6 +76,26 @@ pub fn save(instance: &Instance, previous: Option<&Manifest>, changes: &[Change]
 pub fn content(instance: &Instance, manifest: &Manifest) -> Result<Content, Error> {
     let read = instance.reader(manifest).map(|chunk| chunk.map(|(id, bytes)| (id.chunk, bytes.to_vec())));
     read.collect()
+}
+
+/// An instance with four snapshots and a savepoint at the first, and its newest.
+pub fn history() -> (Instance, Memory, Manifest) {
+    static ONCE: OnceLock<Memory> = OnceLock::new();
+    let memory = ONCE.get_or_init(|| {
+        let (instance, memory) = instance();
+        let all: Vec<Change> = (0..12).map(|chunk| (chunk, Some(noise(u64::from(chunk), 200)))).collect();
+        let mut head = save(&instance, None, &all).expect("saved");
+        for seed in 1..4 {
+            let some = (0..4).map(|chunk| (3 * chunk, Some(noise(100 * seed + u64::from(chunk), 200))));
+            head = save(&instance, Some(&head), &some.collect::<Vec<_>>()).expect("saved");
+        }
+        instance.savepoint("first", 1, 0).expect("named");
+        memory
+    });
+    let memory = memory.copy();
+    let instance = in_store(Arc::new(memory.clone()));
+    let head = instance.newest().expect("read").expect("there");
+    (instance, memory, head)
 }
 
 /// What changes make of content.
