@@ -45,7 +45,8 @@ pub(super) fn fold(
         AggregateFunction::VarSamp => variance(&values, 1, false, result),
         AggregateFunction::StddevPop => variance(&values, 0, true, result),
         AggregateFunction::StddevSamp => variance(&values, 1, true, result),
-        AggregateFunction::ApproxQuantile(share) => quantile(&values, share),
+        // The share is the call's second argument; what the declaration names is none of a call.
+        AggregateFunction::ApproxQuantile(_) => quantile(&values, share(rows)?),
     }
 }
 
@@ -156,15 +157,42 @@ fn variance(values: &[&ScalarValue], less: usize, root: bool, result: &DataType)
     if values.len() <= less {
         return ScalarValue::try_from(result);
     }
+    let divisor = values.len() - less;
+    if let (Some(numbers), true) = (integers(values), result.is_integer()) {
+        return integer_variance(&numbers, divisor as i128, root, result);
+    }
     let numbers = floats(values)?;
     let center = exact_sum(&numbers) / numbers.len() as f64;
     let squares: Vec<f64> = numbers.iter().map(|number| (number - center) * (number - center)).collect();
-    let variance = exact_sum(&squares) / (numbers.len() - less) as f64;
+    let variance = exact_sum(&squares) / divisor as f64;
     let value = if root { variance.sqrt() } else { variance };
     match result {
         DataType::Decimal128(_, scale) => integer((value * 10_f64.powi(i32::from(*scale))).round() as i128, result),
-        DataType::Float32 | DataType::Float64 => float(value, result),
-        _ => integer(value as i128, result),
+        _ => float(value, result),
+    }
+}
+
+/// Flink's `(SUM(x * x) - SUM(x) * SUM(x) / COUNT(x)) / divisor`, every part of it in the argument's type.
+fn integer_variance(numbers: &[i128], divisor: i128, root: bool, result: &DataType) -> Result<ScalarValue> {
+    let wrapped = |value: i128| -> Result<i128> {
+        Ok(match integer(value, result)?.cast_to(&DataType::Int64)? {
+            ScalarValue::Int64(Some(value)) => value.into(),
+            other => return internal_err!("{other} is no integer"),
+        })
+    };
+    let sum = wrapped(numbers.iter().sum())?;
+    let squares = wrapped(numbers.iter().map(|number| number * number).sum())?;
+    let mean = wrapped(wrapped(sum * sum)? / numbers.len() as i128)?;
+    let variance = wrapped(wrapped(squares - mean)? / divisor)?;
+    integer(if root { (variance as f64).sqrt() as i128 } else { variance }, result)
+}
+
+/// The second argument, which is the same in every row.
+fn share(rows: &[Vec<ScalarValue>]) -> Result<f64> {
+    let share = rows.first().and_then(|row| row.get(1)).map(|share| share.cast_to(&DataType::Float64)).transpose()?;
+    match share {
+        Some(ScalarValue::Float64(Some(share))) => Ok(share),
+        other => internal_err!("a quantile of the share {other:?}"),
     }
 }
 
@@ -270,7 +298,23 @@ mod tests {
         check(AggregateFunction::VarSamp, &[100, -100, 7], Some(10016));
         check(AggregateFunction::StddevPop, &[100, -100, 7], Some(81));
         check(AggregateFunction::StddevSamp, &[5], None);
+        check(AggregateFunction::VarPop, &[1, 2], Some(0));
+        check(AggregateFunction::VarSamp, &[0, 1], Some(1));
+        check(AggregateFunction::VarSamp, &[1, 2, 4], Some(2));
         check(AggregateFunction::Min, &[3, -1, 2], Some(-1));
         check(AggregateFunction::Max, &[], None);
+    }
+
+    #[test]
+    fn a_quantile_has_the_share_of_its_call() {
+        let quantile = |share: f64| {
+            let row = |value: i64| vec![ScalarValue::Int64(Some(value)), ScalarValue::Float64(Some(share))];
+            let rows: Vec<_> = (1..=5).map(row).collect();
+            fold(AggregateFunction::ApproxQuantile(0.5), &rows, &[DataType::Int64], &DataType::Float64)
+                .expect("the types fit")
+        };
+        assert_eq!(quantile(0.0), ScalarValue::Float64(Some(1.0)));
+        assert_eq!(quantile(0.5), ScalarValue::Float64(Some(3.0)));
+        assert_eq!(quantile(1.0), ScalarValue::Float64(Some(5.0)));
     }
 }

@@ -25,7 +25,7 @@ impl Naive {
         Naive { function, distinct, types, result, columns }
     }
 
-    /// The rows that count: first argument (or any, as the function says) not null, each once when DISTINCT.
+    /// The rows that count: no argument null (unless the function keeps nulls), each once when DISTINCT.
     fn rows(&self) -> Vec<Vec<ScalarValue>> {
         let count = self.columns.first().map_or(0, Vec::len);
         let keeps_nulls = self.function == AggregateFunction::ArrayAgg;
@@ -35,7 +35,7 @@ impl Naive {
             .collect();
         if self.distinct {
             let mut seen = std::collections::HashSet::new();
-            rows.retain(|row| seen.insert(row.first().cloned()));
+            rows.retain(|row| seen.insert(row.clone()));
         }
         rows
     }
