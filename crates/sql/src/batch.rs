@@ -4,32 +4,34 @@
 //! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
 
 mod sessions;
+mod unnest;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, TableReference};
 use datafusion::datasource::{DefaultTableSource, MemTable};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::logical_plan::TableScan;
 use datafusion::logical_expr::planner::ContextProvider;
-use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::collect;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use tidemill_base::Position;
 use tidemill_circuit::plan::Window;
 
-use crate::catalog::{Catalog, config, schema_of};
+use crate::catalog::{Catalog, Declared, config, schema_of};
 use crate::error::Error;
 use crate::expr::sentence;
 use crate::functions::Session;
 use crate::plan::assign::WindowAssign;
+use crate::plan::unnest::Unnest;
 use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
 use crate::statement::{self, Body};
 
@@ -165,7 +167,7 @@ fn joined(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, Er
     arrow_select::concat::concat_batches(&schema, &batches).map_err(bug)
 }
 
-/// Window table functions as plain relational nodes; sessions are computed at once and become a table.
+/// Window table functions as plain relational nodes; sessions and elements are computed at once and become a table.
 fn relational(
     plan: LogicalPlan,
     tables: &mut BTreeMap<String, RecordBatch>,
@@ -173,6 +175,13 @@ fn relational(
 ) -> Result<LogicalPlan> {
     let relational = plan.transform_up(|node| {
         let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
+        if let Some(unnest) = extension.as_any().downcast_ref::<Unnest>() {
+            let input = evaluated(unnest.input.as_ref().clone(), tables, options)?;
+            let name = format!("$elements.{}", tables.len());
+            let (rows, plan) = unnest::relational(unnest, &input, &name)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
         let Some(assign) = extension.as_any().downcast_ref::<WindowAssign>() else { return Ok(Transformed::no(node)) };
         if !matches!(assign.window.0, Window::Session { .. }) {
             return Ok(Transformed::yes(windows::relational(assign)?));
@@ -184,6 +193,22 @@ fn relational(
         Ok(Transformed::yes(plan))
     })?;
     Ok(relational.data)
+}
+
+/// The rows of a plan with `schema` as one batch.
+fn together(schema: &DFSchema, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    joined(&Arc::new(Schema::new(fields)), batches).map_err(|error| DataFusionError::Execution(error.to_string()))
+}
+
+/// A plan that reads `rows` from the table `name` as the columns of `schema`.
+fn named(rows: &RecordBatch, name: &str, schema: &DFSchema) -> Result<LogicalPlan> {
+    let scan = LogicalPlanBuilder::scan(name, Arc::new(Declared { schema: rows.schema() }), None)?;
+    let column = |(index, (qualifier, field)): (usize, (Option<&TableReference>, &FieldRef))| {
+        let column = Expr::Column(Column::new(Some(name.to_string()), format!("c{index}")));
+        column.alias_qualified(qualifier.cloned(), field.name())
+    };
+    scan.project(schema.iter().enumerate().map(column))?.build()
 }
 
 /// Optimises and runs a plan of relational nodes.
@@ -233,7 +258,7 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use arrow_array::{Int64Array, StringArray};
-    use arrow_schema::{DataType, Field};
+    use arrow_schema::DataType;
     use tidemill_circuit::row::to_json;
 
     use super::*;

@@ -16,7 +16,7 @@
 //! | `TRIM(BOTH c FROM x)`, `LEADING`, `TRAILING` | `BTRIM(x, c)`, `LTRIM(x, c)`, `RTRIM(x, c)` |
 //! | `MAP[k, v, ...]` | `MAP(k, v, ...)` |
 //! | `ROW(a, b)` | `ROW(a, b)` |
-//! | `ARRAY[a, b]` | sqlparser's `Expr::Array` |
+//! | `ARRAY[a, b, ...]` | `ARRAY(a, b, ...)` |
 //! | `CAST(x AS type)`, `TRY_CAST`, `DATE '...'`, `TIMESTAMP '...'` | `Expr::Cast`, `Expr::TypedString` with [`crate::types::MARKER`] |
 //! | `1e3` | `CAST('1e3' AS DOUBLE)` |
 //! | `INTERVAL '1:30' MINUTE TO SECOND` | `INTERVAL '90000' MILLISECONDS`; year-month ones `INTERVAL 'n' MONTHS` |
@@ -221,6 +221,10 @@ impl Dialect for FlinkDialect {
         if explicit { !stands_reserved(parser) } else { self.is_table_alias(keyword, parser) }
     }
 
+    fn parse_infix(&self, parser: &mut Parser<'_>, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        distinct_from(parser, left, precedence)
+    }
+
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         if !self.burn() {
             return Some(Err(ParserError::RecursionLimitExceeded));
@@ -243,6 +247,20 @@ impl Dialect for FlinkDialect {
             Stop::Theirs(error) => error,
         }))
     }
+}
+
+/// Reads `IS [NOT] DISTINCT FROM` as far as it binds; sqlparser would take all of `b AND c` after `a IS DISTINCT FROM`.
+fn distinct_from(parser: &mut Parser<'_>, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    use Keyword::{DISTINCT, FROM, IS, NOT};
+    let same = parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]);
+    if !same && !parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+        return None;
+    }
+    let left = Box::new(left.clone());
+    Some(parser.parse_subexpr(precedence).map(Box::new).map(|right| match same {
+        true => Expr::IsNotDistinctFrom(left, right),
+        false => Expr::IsDistinctFrom(left, right),
+    }))
 }
 
 /// The word that was just taken is reserved; sqlparser has no keyword for some of ours.

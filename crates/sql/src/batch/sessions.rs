@@ -7,11 +7,10 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use datafusion::common::{Column, Result, ScalarValue, exec_err, internal_err};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use tidemill_circuit::plan::Window;
 
-use crate::catalog::Declared;
 use crate::expr::compile_in_order;
 use crate::plan::assign::WindowAssign;
 
@@ -23,10 +22,7 @@ pub(super) fn relational(
 ) -> Result<(RecordBatch, LogicalPlan)> {
     let WindowAssign { input: below, time, partition, window, position: _, schema } = assign;
     let Window::Session { gap } = window.0 else { return internal_err!("no session") };
-    let fields: Vec<Field> =
-        below.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-    let rows = super::joined(&Arc::new(Schema::new(fields)), input)
-        .map_err(|error| datafusion::common::DataFusionError::Execution(error.to_string()))?;
+    let rows = super::together(below.schema(), input)?;
     let evaluate = |expr: &Expr| -> Result<ArrayRef> {
         let values = compile_in_order(expr, below.schema())?.evaluate(&rows);
         values.map_err(datafusion::common::DataFusionError::Execution)
@@ -65,15 +61,7 @@ pub(super) fn relational(
         named.push(Field::new(format!("c{}", width + index), data_type.clone(), true));
     }
     let table = Arc::new(Schema::new(named));
-    let rows = RecordBatch::try_new(Arc::clone(&table), columns)?;
-    let scan = LogicalPlanBuilder::scan(name, Arc::new(Declared { schema: table }), None)?;
-    let exprs: Vec<Expr> = schema
-        .iter()
-        .enumerate()
-        .map(|(index, (qualifier, field))| {
-            let column = Expr::Column(Column::new(Some(name.to_string()), format!("c{index}")));
-            column.alias_qualified(qualifier.cloned(), field.name())
-        })
-        .collect();
-    Ok((rows, scan.project(exprs)?.build()?))
+    let rows = RecordBatch::try_new(table, columns)?;
+    let plan = super::named(&rows, name, schema)?;
+    Ok((rows, plan))
 }

@@ -179,7 +179,8 @@ impl Form<'_, '_> {
         let array = self.parser.parse_array_expr(true)?;
         let Expr::Array(list) = array else { return Err(self.unexpected("a list").into()) };
         if upper == "ARRAY" {
-            return Ok(Expr::Array(list));
+            // SQL's planner does not see the columns of an outer query in an array literal; in a call it does.
+            return Ok(call("ARRAY", self.span, list.elem));
         }
         if list.elem.len() % 2 == 1 {
             return Err(Error::Literal {

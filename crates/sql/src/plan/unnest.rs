@@ -13,7 +13,9 @@ use datafusion::common::{
     Column, DFSchema, DFSchemaRef, JoinType, Result, TableReference, internal_err, not_impl_err, plan_err,
 };
 use datafusion::logical_expr::logical_plan::{Join, Subquery, SubqueryAlias};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore,
+};
 
 use crate::expr::print;
 use crate::types::name_of;
@@ -106,6 +108,13 @@ impl Unnest {
         ordinality: bool,
         elements: Vec<(Option<TableReference>, FieldRef)>,
     ) -> Result<Self> {
+        // What the list is of is known in the end: its literals are typed after the call was read.
+        let types = element_fields(&list.get_type(input.schema())?, ordinality)?;
+        let typed = elements
+            .into_iter()
+            .zip(types)
+            .map(|((qualifier, named), typed)| (qualifier, Arc::new(typed.as_ref().clone().with_name(named.name()))));
+        let elements: Vec<_> = typed.collect();
         let inputs = input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
         let fields = inputs.chain(elements.iter().cloned()).collect();
         let schema = Arc::new(DFSchema::new_with_metadata(fields, Default::default())?);

@@ -26,7 +26,10 @@ pub(super) fn select(select: &mut Select) {
 }
 
 fn factor(factor: &mut TableFactor) {
-    let TableFactor::Table { name, alias, args: Some(TableFunctionArgs { args, settings: None }), .. } = factor else {
+    let TableFactor::Table {
+        name, alias, args: Some(TableFunctionArgs { args, settings: None }), with_ordinality, ..
+    } = factor
+    else {
         return;
     };
     let named = name.0.len() == 1 && name.0[0].as_ident().is_some_and(|name| name.value.eq_ignore_ascii_case("UNNEST"));
@@ -39,6 +42,6 @@ fn factor(factor: &mut TableFactor) {
         array_exprs: vec![array.clone()],
         with_offset: false,
         with_offset_alias: None,
-        with_ordinality: false,
+        with_ordinality: *with_ordinality,
     };
 }

@@ -192,7 +192,7 @@ fn forms_become_plain_calls() {
     check("TRIM(LEADING FROM a)", "LTRIM(a)");
     check("TRIM(TRAILING 'x' FROM a)", "RTRIM(a, 'x')");
     check("MAP['a', 1]", "MAP('a', 1)");
-    check("ARRAY[1, 2]", "ARRAY[1, 2]");
+    check("ARRAY[1, 2]", "ARRAY(1, 2)");
     check("ROW(1, 'a')", "ROW(1, 'a')");
     check("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP");
 }

@@ -2,7 +2,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
-    TableFactor, TableFunctionArgs, TableWithJoins,
+    TableFactor, TableFunctionArgs, TableWithJoins, Value,
 };
 
 use super::{Accept, Place};
@@ -34,12 +34,12 @@ impl Accept<'_, '_> {
         if let TableFactor::Table { version: Some(_), .. } = relation {
             return Err(self.factor(relation).err().unwrap_or_else(|| self.no_join(at)));
         }
-        let crossed = matches!(join_operator, JoinOperator::CrossJoin(JoinConstraint::None));
         if is_unnest(relation) {
-            if crossed && !global {
+            if joins_all(join_operator) && !global {
                 return self.factor(relation);
             }
-            return Err(self.unsupported(at, "UNNEST can be joined by CROSS JOIN only", UNNEST_HELP));
+            let what = "UNNEST is joined by CROSS JOIN, or by LEFT JOIN .. ON TRUE";
+            return Err(self.unsupported(at, what, UNNEST_HELP));
         }
         Err(self.no_join(at))
     }
@@ -76,11 +76,11 @@ impl Accept<'_, '_> {
                         help,
                     ));
                 }
-                if *with_ordinality {
+                if *with_ordinality && !is_unnest(factor) {
                     return Err(self.refuse(
                         "ORDINALITY",
                         self.after(at, "ORDINALITY"),
-                        "WITH ORDINALITY is not supported yet",
+                        "WITH ORDINALITY follows UNNEST only",
                         UNNEST_HELP,
                     ));
                 }
@@ -234,6 +234,20 @@ impl Accept<'_, '_> {
                 && crate::statement::bare_word(&token.token).is_some_and(|found| found.value.eq_ignore_ascii_case(word))
         });
         found.map_or(at, |token| crate::statement::place(token.span.start))
+    }
+}
+
+/// Whether a join is with everything on the right: CROSS JOIN, or JOIN and LEFT JOIN on what is always true.
+fn joins_all(operator: &JoinOperator) -> bool {
+    match operator {
+        JoinOperator::CrossJoin(JoinConstraint::None) => true,
+        JoinOperator::Join(JoinConstraint::On(on))
+        | JoinOperator::Inner(JoinConstraint::On(on))
+        | JoinOperator::Left(JoinConstraint::On(on))
+        | JoinOperator::LeftOuter(JoinConstraint::On(on)) => {
+            matches!(on, Expr::Value(value) if value.value == Value::Boolean(true))
+        }
+        _ => false,
     }
 }
 
