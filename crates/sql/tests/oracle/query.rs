@@ -1,259 +1,304 @@
-//! Queries, drawn from the grammar that the engine runs.
+//! Queries, drawn from the whole grammar that the engine runs: what it is asked, and what the reference is asked.
+//!
+//! The two are the same text where batch and stream mean the same. Where a stream knows more (rows that come too late,
+//! windows that are still open, processing time, rows on which an expression fails) the reference says it in SQL over
+//! columns that the script fills. One file a part of the grammar.
 
-use tidemill_base::rand::Rng;
+#[path = "query/several.rs"]
+mod several;
+#[path = "query/terms.rs"]
+mod terms;
+#[path = "query/unnest.rs"]
+mod unnest;
+#[path = "query/windows.rs"]
+mod windows;
+#[path = "query/wrong.rs"]
+mod wrong;
 
-/// One query over the table `t`, and what is to be known of it.
+use super::choice::Choices;
+use super::script::{Manner, Which};
+use super::table::{Table, Time, wall};
+
+/// What is asked, and what is to be known of it.
+#[derive(Debug)]
 pub(crate) struct Query {
-    select: String,
-    /// Whether `t` takes rows back.
-    pub(crate) updating: bool,
-    /// Whether rows leave only when windows close.
-    pub(crate) on_close: bool,
+    /// The tables it may read.
+    pub(crate) tables: Vec<Table>,
+    pub(crate) manner: Manner,
+    /// SET statements.
+    settings: String,
+    /// Views that stand before the queries.
+    views: String,
+    asked: Asked,
+    /// When rows leave that leave only once.
+    pub(crate) closing: Option<Closing>,
+    /// The rows that the reference is over.
+    pub(crate) which: Which,
+    /// The allowed lateness in milliseconds.
+    pub(crate) lateness: i64,
+    /// Whether it may be asked in a time zone: processing time is cut as it stands.
+    zoned: bool,
+    /// What the clock that windows are cut by is ahead of UTC, in milliseconds.
+    pub(crate) offset: i64,
+    /// A SELECT that gives a row for each one that is too late for everything.
+    late_rows: Option<String>,
+    /// A SELECT that gives a row for each one on which an expression fails.
+    dead_rows: Option<String>,
+}
+
+/// The queries.
+#[derive(Debug)]
+enum Asked {
+    /// One SELECT, and how the reference says it.
+    One { select: String, emit: &'static str, reference: String },
+    /// Statements, which are the same for the reference.
+    Several(String),
+}
+
+/// When windows leave: their end is passed by the watermark or by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// By the watermark.
+    Watermark,
+    /// By more than the watermark: a session of which a row at its end would be part.
+    AfterWatermark,
+    /// By processing time.
+    Now,
 }
 
 impl Query {
-    pub(crate) fn draw(rng: &mut Rng) -> Query {
-        let updating = rng.chance(1, 3);
-        let mut draw = Draw { rng, updating };
-        let (select, on_close) = match draw.rng.below(10) {
-            0 => (draw.plain(), false),
-            1 | 2 => (draw.grouped(), false),
-            3 => (draw.total(), false),
-            4 | 5 => draw.windowed(),
-            6 => (draw.of_groups(), false),
-            7 => (draw.distinct(), false),
-            8 => (draw.union(), false),
-            _ => draw.of_windows(),
+    pub(crate) fn draw(choices: &mut Choices) -> Query {
+        let family = choices.below(24);
+        let updating = choices.one_in(3);
+        let table = Table::first(choices, updating);
+        let mut draw = Draw { choices, updating, table };
+        let mut query = match family {
+            0 => draw.plain(),
+            1 | 2 => draw.grouped(),
+            3 => draw.total(),
+            4 => draw.of_groups(),
+            5 => draw.distinct(),
+            6 | 7 => draw.union(),
+            8..=10 => draw.windowed(),
+            11 | 12 => draw.late(),
+            13 => draw.sessions(),
+            14 | 15 => draw.of_windows(),
+            16 => draw.by_processing_time(),
+            17 => draw.unnested(),
+            18 => draw.windows_of_elements(),
+            19 => draw.views(),
+            20 => draw.statement_set(),
+            21 => draw.two_tables(),
+            22 => draw.failing(),
+            _ => draw.approximate(),
         };
-        Query { select, updating, on_close }
+        if query.zoned && choices.one_in(4) {
+            query.settings.push_str("SET 'table.local-time-zone' = 'America/New_York';\n");
+            let local = matches!(query.tables[0].time, Time::Ltz | Time::Computed);
+            query.offset = if local { -5 * 3_600_000 } else { 0 };
+        }
+        query
     }
 
+    fn of(table: Table, select: impl Into<String>) -> Query {
+        let select = select.into();
+        Query {
+            tables: vec![table],
+            manner: Manner::default(),
+            settings: String::new(),
+            views: String::new(),
+            asked: Asked::One { reference: select.clone(), select, emit: "" },
+            closing: None,
+            which: Which::There,
+            lateness: 0,
+            zoned: true,
+            offset: 0,
+            late_rows: None,
+            dead_rows: None,
+        }
+    }
+
+    fn declarations(&self) -> String {
+        let tables: String = self.tables.iter().map(Table::declaration).collect();
+        format!("{}{tables}{}", self.settings, self.views)
+    }
+
+    /// What the engine is asked.
     pub(crate) fn text(&self) -> String {
-        let changelog = if self.updating { ", 'changelog' = 'true'" } else { "" };
-        format!(
-            "CREATE TABLE t (k INT, g STRING, v BIGINT, i INT, d DOUBLE, p BOOLEAN, n DECIMAL(10, 2), ts TIMESTAMP(3), \
-             twice AS v * 2, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'test'{changelog});\n\
-             CREATE MATERIALIZED VIEW answer AS {};",
-            self.select
-        )
+        let asked = match &self.asked {
+            Asked::One { select, emit, .. } => format!("CREATE MATERIALIZED VIEW answer AS {select}{emit};"),
+            Asked::Several(statements) => statements.clone(),
+        };
+        format!("{}{asked}", self.declarations())
+    }
+
+    /// What the reference is asked when windows have closed up to `closed`, all of them when none.
+    pub(crate) fn reference(&self, closed: Option<i64>) -> String {
+        let asked = match &self.asked {
+            Asked::One { reference, .. } => {
+                let select = match (closed, self.closing) {
+                    (None, _) | (_, None) => reference.clone(),
+                    (Some(closed), Some(closing)) => {
+                        let than = if closing == Closing::AfterWatermark { "<" } else { "<=" };
+                        let bound = wall(closed.max(0) + self.offset);
+                        format!("SELECT * FROM ({reference}) WHERE window_end {than} TIMESTAMP '{bound}'")
+                    }
+                };
+                format!("CREATE MATERIALIZED VIEW answer AS {select};")
+            }
+            Asked::Several(statements) => statements.clone(),
+        };
+        format!("{}{asked}", self.declarations())
+    }
+
+    /// What gives the rows that are too late for everything.
+    pub(crate) fn late_rows(&self) -> Option<String> {
+        self.counted(self.late_rows.as_ref())
+    }
+
+    /// What gives the rows on which an expression fails.
+    pub(crate) fn dead_rows(&self) -> Option<String> {
+        self.counted(self.dead_rows.as_ref())
+    }
+
+    fn counted(&self, select: Option<&String>) -> Option<String> {
+        select.map(|select| format!("{}CREATE MATERIALIZED VIEW answer AS {select};", self.declarations()))
     }
 }
 
-struct Draw<'r> {
-    rng: &'r mut Rng,
+/// What the parts of a query are drawn with.
+struct Draw<'c> {
+    choices: &'c mut Choices,
     updating: bool,
+    table: Table,
 }
 
 impl Draw<'_> {
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.rng.below(of.len() as u64) as usize]
+    fn one(&mut self, of: &[&'static str]) -> &'static str {
+        self.choices.one(of)
     }
 
-    fn number(&mut self) -> String {
-        self.one(&[
-            "v",
-            "i",
-            "k",
-            "twice",
-            "v + i",
-            "v - k * 2",
-            "ABS(v)",
-            "CAST(k AS BIGINT)",
-            "CASE WHEN p THEN v ELSE i END",
-        ])
-        .to_string()
+    fn query(&self, select: impl Into<String>) -> Query {
+        Query::of(self.table.clone(), select)
     }
 
-    fn predicate(&mut self) -> String {
-        let simple = |draw: &mut Self| {
-            draw.one(&[
-                "v > 3",
-                "i <= 0",
-                "k = 1",
-                "k <> 2",
-                "g = 'a'",
-                "g LIKE 'b%'",
-                "p",
-                "NOT p",
-                "g IS NULL",
-                "v IS NOT NULL",
-                "d > 0.5",
-                "n >= 1.50",
-                "k IN (0, 2)",
-                "v BETWEEN -2 AND 5",
-                "CHAR_LENGTH(g) > 1",
-                "COALESCE(i, 7) > 1",
-            ])
-            .to_string()
-        };
-        let first = simple(self);
-        match self.rng.below(4) {
-            0 => format!("{first} AND {}", simple(self)),
-            1 => format!("{first} OR {}", simple(self)),
-            _ => first,
-        }
-    }
-
-    fn filtered(&mut self) -> String {
-        if self.rng.chance(1, 2) { format!(" WHERE {}", self.predicate()) } else { String::new() }
-    }
-
-    fn call(&mut self) -> String {
-        let number = self.number();
-        let distinct = if self.rng.chance(1, 4) { "DISTINCT " } else { "" };
-        let call = match self.rng.below(12) {
-            0 => "COUNT(*)".to_string(),
-            1 => format!("COUNT({distinct}{number})"),
-            2 => format!("SUM({distinct}{number})"),
-            3 => format!("AVG({number})"),
-            4 => format!("MIN({number})"),
-            5 => format!("MAX({number})"),
-            6 => format!("COUNT({distinct}g)"),
-            7 => self.one(&["MIN(g)", "MAX(g)", "MAX(ts)", "MIN(p)", "MAX(d)", "MIN(n)"]).to_string(),
-            8 => self.one(&["SUM(d)", "AVG(d)", "SUM(n)", "AVG(n)"]).to_string(),
-            9 => self.one(&["BOOL_AND(p)", "BOOL_OR(p)"]).to_string(),
-            10 if !self.updating => {
-                self.one(&["FIRST_VALUE(v)", "LAST_VALUE(g)", "ARRAY_AGG(i)", "LISTAGG(g, '-')"]).to_string()
+    fn plain(&mut self) -> Query {
+        let columns = self.one(&[
+            "k, v",
+            "k, g, v, i, d, f, p, n, s, ts",
+            "v * 2 AS a, UPPER(g) AS b, k",
+            "ts, twice",
+            "a, m, r, k",
+            "rs, q",
+            "r.x AS x, t.r.z.w AS w, rx, r.y AS y",
+            "a[1] AS first, m['x'] AS mx, CARDINALITY(a) AS many, rs[1].y AS ry",
+            "EXTRACT(MINUTE FROM ts) AS minute_of, CAST(ts AS STRING) AS text, n * 2 AS nn",
+            "TRY_CAST(q AS INT) AS number_of, COALESCE(g, q) AS word, ROW(k, g) AS pair",
+        ]);
+        let filter = self.filtered();
+        if !self.updating && self.choices.one_in(8) {
+            let mut query = self.query(format!("SELECT k, pt FROM t{filter}"));
+            let reference = format!("SELECT k, at_now AS pt FROM t{filter}");
+            if let Asked::One { reference: of, .. } = &mut query.asked {
+                *of = reference;
             }
-            _ => "COUNT(v)".to_string(),
-        };
-        if self.rng.chance(1, 4) { format!("{call} FILTER (WHERE {})", self.predicate()) } else { call }
-    }
-
-    /// Calls whose answer does not depend on the order of rows.
-    fn unordered_call(&mut self) -> String {
-        let updating = std::mem::replace(&mut self.updating, true);
-        let call = self.call();
-        self.updating = updating;
-        call
-    }
-
-    fn calls(&mut self, ordered: bool) -> String {
-        let count = 1 + self.rng.below(3);
-        let call = |draw: &mut Self, index| {
-            let call = if ordered { draw.call() } else { draw.unordered_call() };
-            format!("{call} AS c{index}")
-        };
-        (0..count).map(|index| call(self, index)).collect::<Vec<_>>().join(", ")
-    }
-
-    fn keys(&mut self) -> &'static str {
-        self.one(&["k", "g", "k, g", "p", "k % 2", "UPPER(g)"])
-    }
-
-    fn plain(&mut self) -> String {
-        let columns = self.one(&["k, v", "k, g, v, i, d, p, n, ts", "v * 2 AS a, UPPER(g) AS b, k", "ts, twice"]);
-        format!("SELECT {columns} FROM t{}", self.filtered())
-    }
-
-    fn grouped(&mut self) -> String {
-        let keys = self.keys();
-        let (calls, filter) = (self.calls(true), self.filtered());
-        let having = if self.rng.chance(1, 4) { " HAVING COUNT(*) > 1" } else { "" };
-        let named: Vec<_> = keys.split(", ").enumerate().map(|(index, key)| format!("{key} AS k{index}")).collect();
-        format!("SELECT {}, {calls} FROM t{filter} GROUP BY {keys}{having}", named.join(", "))
-    }
-
-    fn total(&mut self) -> String {
-        let (calls, filter) = (self.calls(true), self.filtered());
-        format!("SELECT {calls} FROM t{filter}")
-    }
-
-    fn distinct(&mut self) -> String {
-        let columns = self.one(&["k", "g", "k, g", "p, k % 2 AS m"]);
-        format!("SELECT DISTINCT {columns} FROM t{}", self.filtered())
-    }
-
-    fn union(&mut self) -> String {
-        let all = if self.rng.chance(2, 3) { "UNION ALL" } else { "UNION" };
-        let (left, right) = (self.filtered(), self.filtered());
-        let union = format!("SELECT k AS a, v AS b FROM t{left} {all} SELECT i, v FROM t{right}");
-        if self.rng.chance(1, 2) {
-            format!("SELECT a, COUNT(*) AS n, SUM(b) AS s FROM ({union}) GROUP BY a")
-        } else {
-            union
+            return query;
         }
+        self.query(format!("SELECT {columns} FROM t{filter}"))
+    }
+
+    fn grouped(&mut self) -> Query {
+        let keys = self.keys();
+        let (calls, filter) = (self.calls(), self.filtered());
+        let having = match self.choices.below(5) {
+            3 => " HAVING COUNT(*) > 1",
+            4 => " HAVING SUM(v) > 0 OR MIN(g) = 'a'",
+            _ => "",
+        };
+        let named: Vec<_> = keys.split(", ").enumerate().map(|(index, key)| format!("{key} AS k{index}")).collect();
+        self.query(format!("SELECT {}, {calls} FROM t{filter} GROUP BY {keys}{having}", named.join(", ")))
+    }
+
+    fn total(&mut self) -> Query {
+        let (calls, filter) = (self.calls(), self.filtered());
+        let having = if self.choices.one_in(6) { " HAVING COUNT(*) > 3" } else { "" };
+        self.query(format!("SELECT {calls} FROM t{filter}{having}"))
+    }
+
+    fn distinct(&mut self) -> Query {
+        let columns = self.one(&["k", "g", "k, g", "p, k % 2 AS m", "d, f", "rx, r.y AS y", "ts"]);
+        let filter = self.filtered();
+        self.query(format!("SELECT DISTINCT {columns} FROM t{filter}"))
     }
 
     /// An aggregate over an aggregate: what the inner one changes, the outer one takes back.
-    fn of_groups(&mut self) -> String {
-        let inner = self.one(&["COUNT(*)", "SUM(v)", "MAX(v)", "MIN(i)", "COUNT(DISTINCT g)"]);
-        let outer = self.one(&["COUNT(*)", "SUM(c)", "MAX(c)", "MIN(c)", "COUNT(DISTINCT c)", "AVG(c)"]);
+    fn of_groups(&mut self) -> Query {
+        let inner = self.one(&[
+            "COUNT(*)",
+            "SUM(v)",
+            "MAX(v)",
+            "MIN(i)",
+            "COUNT(DISTINCT g)",
+            "AVG(n)",
+            "MAX(g)",
+            "BOOL_OR(p)",
+        ]);
+        let number = !matches!(inner, "MAX(g)" | "BOOL_OR(p)");
+        let outer = match number {
+            true => {
+                self.one(&["COUNT(*)", "SUM(c)", "MAX(c)", "MIN(c)", "COUNT(DISTINCT c)", "AVG(c)", "SUM(DISTINCT c)"])
+            }
+            false => self.one(&["COUNT(*)", "MAX(c)", "MIN(c)", "COUNT(DISTINCT c)", "COUNT(c)"]),
+        };
         let filter = self.filtered();
-        match self.rng.below(2) {
+        let select = match self.choices.below(3) {
             0 => format!(
                 "SELECT k, {outer} AS o FROM (SELECT k, g, {inner} AS c FROM t{filter} GROUP BY k, g) GROUP BY k"
             ),
-            _ => format!("SELECT c, COUNT(*) AS o FROM (SELECT g, {inner} AS c FROM t{filter} GROUP BY g) GROUP BY c"),
+            1 => format!("SELECT c, COUNT(*) AS o FROM (SELECT g, {inner} AS c FROM t{filter} GROUP BY g) GROUP BY c"),
+            _ => format!("SELECT {outer} AS o FROM (SELECT DISTINCT k, g, {inner} AS c FROM t{filter} GROUP BY k, g)"),
+        };
+        self.query(select)
+    }
+
+    /// Estimates, over few values and over thousands.
+    fn approximate(&mut self) -> Query {
+        let mut calls = Vec::new();
+        for index in 0..=self.choices.below(2) {
+            let over = self.one(&["v", "g", "d", "k", "i", "ts", "a[1]"]);
+            let number = self.one(&["v", "d", "i", "n", "v + i"]);
+            let share = self.one(&["0.5", "0", "0.99", "1", "0.25"]);
+            let call = match self.choices.below(2) {
+                0 => format!("APPROX_COUNT_DISTINCT({over})"),
+                _ => format!("APPROX_QUANTILE({number}, {share})"),
+            };
+            let name = if call.contains("COUNT") { "about" } else { "quantile" };
+            let filter =
+                if self.choices.one_in(4) { format!(" FILTER (WHERE {})", self.predicate()) } else { String::new() };
+            calls.push(format!("{call}{filter} AS {name}{index}"));
         }
-    }
-
-    fn window(&mut self) -> String {
-        let window = self.one(&[
-            "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '4' SECOND)",
-            "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '7' SECOND, INTERVAL '2' SECOND)",
-            "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
-            "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '9' SECOND)",
-        ]);
-        format!("TABLE({window})")
-    }
-
-    fn windowed(&mut self) -> (String, bool) {
-        if self.rng.chance(1, 4) {
-            return self.sessions();
-        }
-        let window = self.window();
-        let key = self.one(&["", "k, ", "g, ", "k, g, "]);
-        let (calls, filter) = (self.calls(true), self.filtered());
-        let emit = if self.rng.chance(1, 3) { " EMIT CHANGES" } else { "" };
-        let select = format!(
-            "SELECT {key}window_start, window_end, {calls} FROM {window}{filter} GROUP BY {key}window_start, window_end{emit}"
-        );
-        (select, emit.is_empty())
-    }
-
-    fn sessions(&mut self) -> (String, bool) {
-        let (partition, key) = if self.rng.chance(1, 2) { (" PARTITION BY k", "k, ") } else { ("", "") };
-        let calls = self.calls(true);
-        let emit = if self.rng.chance(1, 3) { " EMIT CHANGES" } else { "" };
-        let select = format!(
-            "SELECT {key}window_start, window_end, {calls} \
-             FROM TABLE(SESSION(TABLE t{partition}, DESCRIPTOR(ts), INTERVAL '2' SECOND)) \
-             GROUP BY {key}window_start, window_end{emit}"
-        );
-        (select, emit.is_empty())
-    }
-
-    /// Windows over windows, and rows with their windows.
-    fn of_windows(&mut self) -> (String, bool) {
-        let window = self.window();
-        let outer = self.one(&["COUNT(*)", "MAX(c)", "SUM(c)", "MIN(c)"]);
+        let calls = calls.join(", ");
         let filter = self.filtered();
-        match self.rng.below(3) {
-            0 => {
-                let inner = format!(
-                    "SELECT k, window_start, window_end, COUNT(v) AS c FROM {window}{filter} GROUP BY k, window_start, window_end"
-                );
-                (
-                    format!(
-                        "SELECT window_start, window_end, {outer} AS o FROM ({inner}) GROUP BY window_start, window_end"
-                    ),
-                    true,
-                )
+        let (select, closing) = match self.choices.below(4) {
+            0 => (format!("SELECT k, {calls} FROM t{filter} GROUP BY k"), None),
+            1 => (format!("SELECT {calls} FROM t{filter}"), None),
+            2 => {
+                let window = "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '20' SECOND))";
+                let by = "window_start, window_end";
+                (format!("SELECT {by}, {calls} FROM {window}{filter} GROUP BY {by}"), Some(Closing::Watermark))
             }
-            1 => {
-                let filter = if filter.is_empty() { " WHERE".to_string() } else { format!("{filter} AND") };
-                (
-                    format!(
-                        "SELECT k, v, window_start, window_end FROM {window}{filter} EXTRACT(SECOND FROM window_start) < 30"
-                    ),
-                    false,
-                )
+            _ => {
+                let window = "TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '30' SECOND))";
+                let by = "window_start, window_end";
+                (format!("SELECT p, {by}, {calls} FROM {window}{filter} GROUP BY p, {by}"), Some(Closing::Watermark))
             }
-            _ => (
-                format!("SELECT k, window_end, {} FROM {window}{filter} GROUP BY k, window_end", self.calls(false)),
-                false,
-            ),
+        };
+        let mut query = self.query(select);
+        query.closing = closing;
+        if self.choices.one_in(3) {
+            query.manner.large = true;
+            query.tables[0].wide = true;
         }
+        query
     }
 }

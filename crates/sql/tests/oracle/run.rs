@@ -5,117 +5,153 @@ use std::collections::BTreeMap;
 use arrow_array::RecordBatch;
 use tidemill_circuit::circuit::{Circuit, Options};
 use tidemill_circuit::decode::{Block, BlockData, Decoders};
+use tidemill_circuit::operator::{SideKind, Sides};
 use tidemill_circuit::plan::{SourceSpec, Spec};
 use tidemill_circuit::row::to_json;
 use tidemill_circuit::step::{SourceInput, StepInput};
 use tidemill_circuit::{Delta, Error};
 use tidemill_sql::Pipeline;
 
-use super::rows::{Row, Step, batch};
+use super::script::{Event, Place, Script, Step};
+use super::table::Table;
+use super::value;
 
 /// How often each row is there.
 pub(crate) type Integral = BTreeMap<String, i64>;
 
 /// One way to run.
 pub(crate) struct Run<'s> {
-    pub(crate) steps: &'s [Step],
+    pub(crate) tables: &'s [Table],
+    pub(crate) script: &'s Script,
     pub(crate) lanes: usize,
     pub(crate) seed: u64,
 }
 
 /// What came out.
+#[derive(Default)]
 pub(crate) struct Ran {
     /// After each step, the integral of each output.
     pub(crate) after: Vec<BTreeMap<String, Integral>>,
-    /// The digests of each step's outputs.
-    pub(crate) digests: Vec<String>,
+    /// What each step said, word by word.
+    pub(crate) said: Vec<String>,
+    /// Rows that came too late, counted and handed to the side.
+    pub(crate) late: (u64, u64),
+    /// Rows on which an expression failed, counted and handed to the side.
+    pub(crate) dead: (u64, u64),
 }
 
 impl Run<'_> {
     pub(crate) fn all(&self, pipeline: &Pipeline) -> Result<Ran, Error> {
-        let options = Options { lanes: self.lanes, seed: self.seed, digests: true, ..Options::default() };
+        let sides = Sides { late: true, dead_letter: true, bad_record: true };
+        let options = Options { lanes: self.lanes, seed: self.seed, digests: true, sides, ..Options::default() };
         let mut circuit = Circuit::new(&pipeline.plan, &Decoders::new(), options)?;
-        let sources: Vec<&SourceSpec> = pipeline
-            .plan
-            .nodes
-            .iter()
-            .filter_map(|node| if let Spec::Source(source) = &node.spec { Some(source) } else { None })
-            .collect();
+        let mut places: BTreeMap<Place, u64> = BTreeMap::new();
         let mut integrals: BTreeMap<String, Integral> = BTreeMap::new();
-        let mut ran = Ran { after: Vec::new(), digests: Vec::new() };
-        let mut taken = 0;
-        for (index, step) in self.steps.iter().enumerate() {
-            let (first, last) = (index == 0, index + 1 == self.steps.len());
-            let news = |source: &&SourceSpec| SourceInput {
-                source: source.name.clone(),
-                blocks: if step.is_empty() { vec![] } else { vec![block(source, step, taken)] },
-                opened: if first { vec![0] } else { vec![] },
-                ended: if last { vec![0] } else { vec![] },
-                idle: vec![],
-                complete: last,
-            };
-            let now = if last { i64::MAX } else { index as i64 };
-            let output = circuit.step(StepInput { now, sources: sources.iter().map(news).collect() })?;
-            taken += step.len() as u64;
+        let mut ran = Ran::default();
+        for index in 0..self.script.steps.len() {
+            let step = &self.script.steps[index];
+            pipeline.session.step.set(step.now, self.seed);
+            let last = index + 1 == self.script.steps.len();
+            let mut sources: Vec<SourceInput> = Vec::new();
+            for node in &pipeline.plan.nodes {
+                let Spec::Source(source) = &node.spec else { continue };
+                sources.push(self.news(pipeline, source, step, (index == 0, last), &mut places));
+            }
+            let output = circuit.step(StepInput { now: step.now, sources })?;
+            ran.late.0 += output.trailer.late_rows;
+            ran.dead.0 += output.trailer.dead_rows;
+            for side in &output.side {
+                match side.kind {
+                    SideKind::Late => ran.late.1 += 1,
+                    SideKind::DeadLetter => ran.dead.1 += 1,
+                    SideKind::BadRecord => {}
+                }
+            }
+            let mut said = format!("{:?}\n{:?}\n", output.trailer, output.side);
             for rows in &output.outputs {
                 let integral = integrals.entry(rows.name.clone()).or_default();
                 for delta in &rows.deltas {
-                    add(integral, delta);
+                    add(integral, delta, &mut said);
                 }
             }
-            ran.digests.push(format!("{:?}", output.trailer.outputs));
+            ran.said.push(said);
             ran.after.push(integrals.clone());
         }
         Ok(ran)
     }
-}
 
-/// The rows of a step with the columns that a source decodes.
-fn block(source: &SourceSpec, step: &[Row], taken: u64) -> Block {
-    let all = batch(step);
-    let places: Vec<usize> = source
-        .decoded
-        .fields()
-        .iter()
-        .map(|field| all.schema().index_of(field.name()).expect("the source decodes columns of t"))
-        .collect();
-    let rows = all.project(&places).expect("the columns are there");
-    let delta = match step.iter().all(|row| row.weight == 1) {
-        true => Delta::inserts(rows),
-        false => Delta::weighted(rows, step.iter().map(|row| row.weight).collect()),
-    };
-    let records = step.len() as u32;
-    Block {
-        partition: 0,
-        from: taken,
-        to: taken + u64::from(records),
-        first_record: taken,
-        records,
-        data: BlockData::Rows(delta),
+    /// What a source has in a step.
+    fn news(
+        &self,
+        pipeline: &Pipeline,
+        source: &SourceSpec,
+        step: &Step,
+        (first, last): (bool, bool),
+        places: &mut BTreeMap<Place, u64>,
+    ) -> SourceInput {
+        let nothing = SourceInput { source: source.name.clone(), complete: last, ..SourceInput::default() };
+        let Some(table) = self.tables.iter().position(|table| table.name == source.name) else {
+            let values = pipeline.values.iter().find(|values| values.source == source.name);
+            let rows = values.filter(|_| first).map(|values| Delta::inserts(values.rows.clone()));
+            let blocks = rows.filter(|rows| !rows.is_empty()).map(|rows| block(0, 0, rows));
+            let (opened, ended) = (if first { vec![0] } else { vec![] }, if last { vec![0] } else { vec![] });
+            return SourceInput { opened, ended, blocks: blocks.into_iter().collect(), ..nothing };
+        };
+        let of = |list: &[Place]| list.iter().filter(|place| place.0 == table).map(|place| place.1).collect();
+        let (opened, ended, idle) = (of(&step.opened), of(&step.ended), of(&step.idle));
+        let mut cut: Vec<Vec<&Event>> = Vec::new();
+        for event in step.events.iter().filter(|event| event.table == table) {
+            let open = cut.iter_mut().rev().find(|block| block[0].partition == event.partition);
+            match open {
+                Some(block) if !event.cut => block.push(event),
+                _ => cut.push(vec![event]),
+            }
+        }
+        let blocks = cut.into_iter().map(|events| {
+            let place = places.entry((table, events[0].partition)).or_default();
+            let from = *place;
+            *place += events.len() as u64;
+            block(events[0].partition, from, rows(source, &events))
+        });
+        SourceInput { opened, ended, idle, blocks: blocks.collect(), ..nothing }
     }
 }
 
-fn add(integral: &mut Integral, delta: &Delta) {
+/// Events with the columns that a source decodes.
+fn rows(source: &SourceSpec, events: &[&Event]) -> Delta {
+    let objects: Vec<_> = events.iter().map(|event| &event.values).collect();
+    let rows = value::batch(&source.decoded, &objects);
+    match events.iter().all(|event| event.weight == 1) {
+        true => Delta::inserts(rows),
+        false => Delta::weighted(rows, events.iter().map(|event| event.weight).collect()),
+    }
+}
+
+fn block(partition: u32, from: u64, rows: Delta) -> Block {
+    let records = rows.rows() as u32;
+    let to = from + u64::from(records);
+    Block { partition, from, to, first_record: from, records, data: BlockData::Rows(rows) }
+}
+
+fn add(integral: &mut Integral, delta: &Delta, said: &mut String) {
     for row in 0..delta.rows() {
-        let key = values(delta.batch(), row);
-        let count = integral.entry(key).or_insert(0);
-        *count += delta.weight(row);
+        let key = to_json(delta.batch(), row);
+        let weight = delta.weight(row);
+        said.push_str(&format!("{weight} {key}\n"));
+        let count = integral.entry(key.clone()).or_insert(0);
+        *count += weight;
         if *count == 0 {
-            let key = values(delta.batch(), row);
             integral.remove(&key);
         }
     }
+    said.push('\n');
 }
 
 /// The rows of a batch answer, counted.
 pub(crate) fn counted(batches: &[RecordBatch]) -> Integral {
     let mut integral = Integral::new();
     for batch in batches {
-        add(&mut integral, &Delta::inserts(batch.clone()));
+        add(&mut integral, &Delta::inserts(batch.clone()), &mut String::new());
     }
     integral
-}
-
-fn values(batch: &RecordBatch, row: usize) -> String {
-    to_json(batch, row)
 }

@@ -1,0 +1,91 @@
+//! Whether two integrals are the same: exactly, but for columns whose names say how near they have to be.
+//!
+//! `near..` are variances of floats: 1e-9. `about..` are estimated numbers of distinct values: 2 %. `quantile..` are
+//! quantiles: 1 %. Rows are paired by their other columns, which name a row in every query that has such columns.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::run::Integral;
+
+const TOLERANCES: [(&str, f64); 3] = [("near", 1e-9), ("about", 0.02), ("quantile", 0.01)];
+
+fn tolerance(column: &str) -> Option<f64> {
+    TOLERANCES.iter().find(|(prefix, _)| column.starts_with(prefix)).map(|(_, tolerance)| *tolerance)
+}
+
+/// What differs, in a few lines; none when nothing does.
+pub(crate) fn difference(expected: &Integral, found: &Integral) -> Option<String> {
+    if expected == found || alike(expected, found).unwrap_or(false) {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for (row, count) in expected {
+        let other = found.get(row).copied().unwrap_or(0);
+        if other != *count {
+            lines.push(format!("  expected {count}, found {other}: {row}"));
+        }
+    }
+    for (row, count) in found {
+        if !expected.contains_key(row) {
+            lines.push(format!("  expected 0, found {count}: {row}"));
+        }
+    }
+    lines.truncate(12);
+    Some(lines.join("\n"))
+}
+
+type Parted = (Map<String, Value>, Vec<(f64, Option<f64>)>);
+
+/// Whether rows with the same exact columns are near each other; none when there are no others.
+fn alike(expected: &Integral, found: &Integral) -> Option<bool> {
+    let (left, right) = (parted(expected)?, parted(found)?);
+    if left.len() != right.len() {
+        return Some(false);
+    }
+    let near = |(left, right): (&(f64, Option<f64>), &(f64, Option<f64>))| match (left.1, right.1) {
+        (Some(a), Some(b)) => (a - b).abs() <= left.0 * a.abs().max(b.abs()),
+        (a, b) => a == b,
+    };
+    let same = |(key, (count, values)): (&String, &(i64, Vec<_>))| {
+        right.get(key).is_some_and(|(other, others)| other == count && values.iter().zip(others).all(near))
+    };
+    Some(left.iter().all(same))
+}
+
+/// Each row's exact columns with its count and its other values.
+fn parted(integral: &Integral) -> Option<BTreeMap<String, (i64, Vec<(f64, Option<f64>)>)>> {
+    let mut parted = BTreeMap::new();
+    for (row, count) in integral {
+        let (exact, near) = columns(row)?;
+        parted.insert(Value::Object(exact).to_string(), (*count, near));
+    }
+    (parted.len() == integral.len()).then_some(parted)
+}
+
+fn columns(row: &str) -> Option<Parted> {
+    let Value::Object(row) = serde_json::from_str(row).ok()? else { return None };
+    let mut parted: Parted = (Map::new(), Vec::new());
+    for (name, value) in row {
+        match tolerance(&name) {
+            Some(tolerance) => parted.1.push((tolerance, value.as_f64())),
+            None => drop(parted.0.insert(name, value)),
+        }
+    }
+    (!parted.1.is_empty()).then_some(parted)
+}
+
+#[test]
+fn only_the_named_columns_may_differ_and_only_a_little() {
+    let integral = |row: &str| Integral::from([(row.to_string(), 1)]);
+    let check = |left: &str, right: &str, same: bool| {
+        assert_eq!(difference(&integral(left), &integral(right)).is_none(), same, "{left} {right}");
+    };
+    check(r#"{"k": 1, "about0": 1000}"#, r#"{"k": 1, "about0": 1010}"#, true);
+    check(r#"{"k": 1, "about0": 1000}"#, r#"{"k": 1, "about0": 1100}"#, false);
+    check(r#"{"k": 1, "about0": 1000}"#, r#"{"k": 2, "about0": 1000}"#, false);
+    check(r#"{"k": 1, "about0": 0}"#, r#"{"k": 1, "about0": 1}"#, false);
+    check(r#"{"k": 1, "near0": null}"#, r#"{"k": 1, "near0": 0.0}"#, false);
+    check(r#"{"k": 1, "c0": 1000}"#, r#"{"k": 1, "c0": 1001}"#, false);
+}
