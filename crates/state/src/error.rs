@@ -3,6 +3,7 @@
 use tidemill_base::{Explain, Kind};
 
 use crate::store::StoreError;
+use crate::table::TableError;
 use crate::version::Version;
 
 /// Why state could not be kept, read or changed.
@@ -12,6 +13,9 @@ pub enum Error {
     /// The store could not do its part.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A versioned table, or what was asked of it, is not as it should be.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// A text that is no version.
     #[error("'{text}' is no version")]
     BadVersion {
@@ -98,6 +102,7 @@ impl Explain for Error {
     fn code(&self) -> &'static str {
         match self {
             Error::Store(error) => error.code(),
+            Error::Table(error) => error.code(),
             Error::BadVersion { .. } => "TM1200",
             Error::Damaged { .. } => "TM1220",
             Error::Newer { .. } => "TM1221",
@@ -113,6 +118,7 @@ impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
             Error::Store(error) => error.kind(),
+            Error::Table(error) => error.kind(),
             Error::BadVersion { .. } | Error::Newer { .. } => Kind::Config,
             Error::Damaged { .. } | Error::DamagedSnapshot { .. } => Kind::Restore,
             Error::Fenced { .. } => Kind::Environment,
@@ -124,6 +130,7 @@ impl Explain for Error {
     fn help(&self) -> Option<String> {
         match self {
             Error::Store(error) => error.help(),
+            Error::Table(error) => error.help(),
             Error::BadVersion { .. } => {
                 Some("a version is LAMPORT-NODE-INCARNATION, such as 17-3-42; two are compared as A..B".to_string())
             }

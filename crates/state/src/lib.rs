@@ -8,6 +8,9 @@ pub mod gc;
 pub mod instance;
 pub mod snapshot;
 pub mod store;
+pub mod table;
+pub mod submit;
+pub mod merge;
 
 pub use error::Error;
 pub use version::{Replica, Version};

@@ -1,0 +1,314 @@
+//! The checkpoints of a table, and how they hang together.
+//!
+//! Checkpoints form a graph by what they rest on. The log puts the heads there ever were on a *line*, each of which
+//! leads on from the one before by its edits; a commit that was merged stands *beside* the line and leads on from the
+//! version it was made on. So between any two versions there is one path of edits.
+//!
+//! *Live* is what the head's content came from: the head, and what its live checkpoints rest on. What is known and not
+//! live was rolled back.
+
+use std::collections::{HashMap, HashSet};
+
+use super::checkpoint::{Checkpoint, Edit, Kind, Past};
+use super::schema::{Key, Row};
+use crate::{Error, Version};
+
+/// The checkpoints of a table.
+#[derive(Debug, Clone)]
+pub struct History {
+    nodes: HashMap<Version, Node>,
+    /// Versions of the line, oldest first.
+    line: Vec<Version>,
+    live: HashSet<Version>,
+    /// The latest version that is no longer kept; none when all are.
+    pruned: Option<Version>,
+    /// The latest Lamport time there ever was.
+    lamport: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    checkpoint: Checkpoint,
+    /// Its index on the line, when it is there.
+    place: Option<usize>,
+}
+
+/// What a version is to the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The head's content rests on it.
+    Live,
+    /// It is known, and was rolled back.
+    RolledBack,
+    /// It may have been known, and is no longer kept.
+    Pruned,
+    /// Nobody has heard of it.
+    Unknown,
+}
+
+/// How a key changed on the way from one version to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The row at the first version.
+    pub before: Option<Row>,
+    /// The row at the second one.
+    pub after: Option<Row>,
+    /// Whether a live checkpoint of the way that the first version does not rest on changed it, if only to what it was.
+    pub written: bool,
+}
+
+impl History {
+    /// A history of one checkpoint on the line.
+    pub fn new(first: Checkpoint) -> Self {
+        let mut history =
+            History { nodes: HashMap::new(), line: Vec::new(), live: HashSet::new(), pruned: None, lamport: 0 };
+        history.push(first);
+        history
+    }
+
+    /// The head.
+    pub fn head(&self) -> &Checkpoint {
+        &self.nodes[&self.line[self.line.len() - 1]].checkpoint
+    }
+
+    /// The oldest version of the line.
+    pub fn oldest(&self) -> Version {
+        self.line[0]
+    }
+
+    /// The latest version that is no longer kept; none when all are.
+    pub fn pruned(&self) -> Option<Version> {
+        self.pruned
+    }
+
+    /// A Lamport time that is later than every other one.
+    pub fn next_lamport(&self) -> u64 {
+        self.lamport + 1
+    }
+
+    /// A checkpoint.
+    pub fn get(&self, version: Version) -> Option<&Checkpoint> {
+        self.nodes.get(&version).map(|node| &node.checkpoint)
+    }
+
+    /// The number of checkpoints.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// What a version is to the head.
+    pub fn standing(&self, version: Version) -> Standing {
+        if self.live.contains(&version) {
+            Standing::Live
+        } else if self.nodes.contains_key(&version) {
+            Standing::RolledBack
+        } else if self.pruned.is_some_and(|pruned| version.lamport <= pruned.lamport) {
+            Standing::Pruned
+        } else {
+            Standing::Unknown
+        }
+    }
+
+    /// All checkpoints, newest record first; a merge before the commit it merged.
+    pub fn newest_first(&self) -> Vec<&Checkpoint> {
+        let mut all: Vec<&Node> = self.nodes.values().collect();
+        all.sort_unstable_by_key(|node| {
+            let checkpoint = &node.checkpoint;
+            std::cmp::Reverse((checkpoint.sequence, node.place.is_some(), checkpoint.version))
+        });
+        all.into_iter().map(|node| &node.checkpoint).collect()
+    }
+
+    /// Makes a checkpoint the head.
+    pub fn push(&mut self, checkpoint: Checkpoint) {
+        self.lamport = self.lamport.max(checkpoint.version.lamport);
+        let version = checkpoint.version;
+        let rolled_back = matches!(checkpoint.kind, Kind::Rollback { .. });
+        self.nodes.insert(version, Node { checkpoint, place: Some(self.line.len()) });
+        self.line.push(version);
+        if rolled_back {
+            self.find_live();
+        } else {
+            self.live.insert(version);
+        }
+    }
+
+    /// Puts a commit beside the line; the merge that is pushed next rests on it.
+    pub fn push_beside(&mut self, checkpoint: Checkpoint) {
+        self.lamport = self.lamport.max(checkpoint.version.lamport);
+        self.live.insert(checkpoint.version);
+        self.nodes.insert(checkpoint.version, Node { checkpoint, place: None });
+    }
+
+    fn find_live(&mut self) {
+        self.live.clear();
+        let mut open = vec![self.head().version];
+        while let Some(version) = open.pop() {
+            let Some(node) = self.nodes.get(&version) else { continue };
+            if self.live.insert(version) {
+                open.extend(node.checkpoint.content_deps());
+            }
+        }
+    }
+
+    /// Of versions that are known, those that no other one of them rests on.
+    pub fn maximal(&self, versions: &[Version]) -> Vec<Version> {
+        let rests = |version: Version, on: Version| version != on && self.rests_on(version, on);
+        let kept = versions.iter().filter(|&&on| !versions.iter().any(|&version| rests(version, on)));
+        kept.copied().collect()
+    }
+
+    /// Whether the content of `version` came from `on`, or is it.
+    fn rests_on(&self, version: Version, on: Version) -> bool {
+        let mut seen = HashSet::new();
+        let mut open = vec![version];
+        while let Some(version) = open.pop() {
+            if version == on {
+                return true;
+            }
+            let node = self.nodes.get(&version);
+            // What is older than `on` cannot rest on it.
+            if let Some(node) = node.filter(|_| version > on && seen.insert(version)) {
+                open.extend(node.checkpoint.content_deps());
+            }
+        }
+        false
+    }
+
+    /// The live merge that rests on exactly these versions.
+    pub fn merge_of(&self, deps: &[Version]) -> Option<Version> {
+        let is_it = |version: &&Version| {
+            let checkpoint = &self.nodes[*version].checkpoint;
+            checkpoint.kind == Kind::Merge && checkpoint.deps == deps && self.live.contains(*version)
+        };
+        self.line.iter().rev().find(is_it).copied()
+    }
+
+    /// How keys changed from one known version to another: every key that an edit on the way names.
+    ///
+    /// # Errors
+    /// What [`Past`] says, or [`Error::Damaged`] when the way is broken.
+    pub fn changes(&self, from: Version, to: Version, past: &dyn Past) -> Result<HashMap<Key, Change>, Error> {
+        let mut changes = HashMap::new();
+        if from == to {
+            return Ok(changes);
+        }
+        let (start, start_beside) = self.on_line(from)?;
+        let (end, end_beside) = self.on_line(to)?;
+        if let Some(checkpoint) = start_beside {
+            follow(&mut changes, &past.edits(checkpoint)?, true, false);
+        }
+        if start <= end {
+            for version in &self.line[start + 1..=end] {
+                let checkpoint = &self.nodes[version].checkpoint;
+                let written = self.live.contains(version)
+                    && !matches!(checkpoint.kind, Kind::Rollback { .. })
+                    && !(start_beside.is_some() && checkpoint.deps.contains(&from));
+                follow(&mut changes, &past.edits(checkpoint)?, false, written);
+            }
+        } else {
+            for version in self.line[end + 1..=start].iter().rev() {
+                follow(&mut changes, &past.edits(&self.nodes[version].checkpoint)?, true, false);
+            }
+        }
+        if let Some(checkpoint) = end_beside {
+            follow(&mut changes, &past.edits(checkpoint)?, false, true);
+        }
+        Ok(changes)
+    }
+
+    /// A version's index on the line; when it stands beside, its parent's, and itself.
+    fn on_line(&self, version: Version) -> Result<(usize, Option<&Checkpoint>), Error> {
+        let broken = || Error::Damaged {
+            name: format!("the history of version {version}"),
+            reason: "its parent is not in it".to_string(),
+        };
+        let node = self.nodes.get(&version).ok_or_else(broken)?;
+        match node.place {
+            Some(place) => Ok((place, None)),
+            None => {
+                let (place, beside) = self.on_line_parent(&node.checkpoint).ok_or_else(broken)?;
+                Ok((place, Some(beside)))
+            }
+        }
+    }
+
+    fn on_line_parent<'a>(&'a self, checkpoint: &'a Checkpoint) -> Option<(usize, &'a Checkpoint)> {
+        let parent = self.nodes.get(&checkpoint.parent)?;
+        Some((parent.place?, checkpoint))
+    }
+
+    /// The number of the oldest record whose edits are still needed: those that lead on from the oldest version.
+    pub fn first_record(&self) -> u64 {
+        let oldest = self.nodes[&self.line[0]].checkpoint.sequence;
+        let later = self.nodes.values().map(|node| node.checkpoint.sequence).filter(|&sequence| sequence > oldest);
+        later.min().unwrap_or(oldest + 1)
+    }
+
+    /// Forgets what is older than a version of the line; none when the version is not on the line.
+    pub fn prune(&mut self, boundary: Version) -> Option<()> {
+        let first = self.nodes.get(&boundary)?.place?;
+        let kept: HashSet<Version> = self.line[first..].iter().copied().collect();
+        let stays = |node: &Node| match node.place {
+            Some(place) => place >= first,
+            None => kept.contains(&node.checkpoint.parent),
+        };
+        let gone = self.nodes.values().filter(|node| !stays(node)).map(|node| node.checkpoint.version).max();
+        self.pruned = self.pruned.max(gone);
+        self.nodes.retain(|_, node| stays(node));
+        self.line.drain(..first);
+        for (place, version) in self.line.iter().enumerate() {
+            if let Some(node) = self.nodes.get_mut(version) {
+                node.place = Some(place);
+            }
+        }
+        self.find_live();
+        Some(())
+    }
+
+    /// What a compacted record holds of the history.
+    pub(crate) fn to_parts(&self) -> Parts {
+        let on_line = self.line.iter().map(|version| self.nodes[version].checkpoint.clone()).collect();
+        let mut beside: Vec<Checkpoint> =
+            self.nodes.values().filter(|node| node.place.is_none()).map(|node| node.checkpoint.clone()).collect();
+        beside.sort_unstable_by_key(|checkpoint| checkpoint.version);
+        Parts { line: on_line, beside, pruned: self.pruned, lamport: self.lamport }
+    }
+
+    /// The history of [`History::to_parts`]; none when there is no head.
+    pub(crate) fn from_parts(parts: Parts) -> Option<Self> {
+        let mut line = parts.line.into_iter();
+        let mut history = History::new(line.next()?);
+        parts.beside.into_iter().for_each(|checkpoint| history.push_beside(checkpoint));
+        line.for_each(|checkpoint| history.push(checkpoint));
+        history.find_live();
+        history.pruned = parts.pruned;
+        history.lamport = history.lamport.max(parts.lamport);
+        Some(history)
+    }
+}
+
+/// A history as it is written down.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Parts {
+    line: Vec<Checkpoint>,
+    beside: Vec<Checkpoint>,
+    pruned: Option<Version>,
+    lamport: u64,
+}
+
+fn follow(changes: &mut HashMap<Key, Change>, edits: &[Edit], back: bool, written: bool) {
+    for edit in edits {
+        let (before, after) = if back { (&edit.after, &edit.before) } else { (&edit.before, &edit.after) };
+        match changes.get_mut(&edit.key) {
+            Some(change) => {
+                change.after.clone_from(after);
+                change.written |= written;
+            }
+            None => {
+                let change = Change { before: before.clone(), after: after.clone(), written };
+                changes.insert(edit.key.clone(), change);
+            }
+        }
+    }
+}
