@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
+use chrono_tz::Tz;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, TableReference};
@@ -29,7 +30,7 @@ use tidemill_circuit::plan::Window;
 use crate::catalog::{Catalog, Declared, config, schema_of};
 use crate::error::Error;
 use crate::expr::sentence;
-use crate::functions::Session;
+use crate::functions::{Ambiguous, Session, from_wall_millis, to_wall_millis};
 use crate::plan::assign::WindowAssign;
 use crate::plan::unnest::Unnest;
 use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
@@ -165,6 +166,16 @@ fn joined(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, Er
     });
     let batches = batches.collect::<Result<Vec<_>, _>>().map_err(bug)?;
     arrow_select::concat::concat_batches(&schema, &batches).map_err(bug)
+}
+
+/// A time as the wall clock reads it that cuts the windows.
+fn on_the_wall(millis: i64, wall: Option<Tz>) -> i64 {
+    wall.map_or(millis, |zone| to_wall_millis(millis, zone))
+}
+
+/// The time at which that clock reads so, first when it does twice.
+fn off_the_wall(millis: i64, wall: Option<Tz>) -> i64 {
+    wall.map_or(millis, |zone| from_wall_millis(millis, zone, Ambiguous::Earlier))
 }
 
 /// Window table functions as plain relational nodes; sessions and elements are computed at once and become a table.

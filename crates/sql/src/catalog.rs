@@ -78,7 +78,7 @@ impl Catalog {
             aggregates: Aggregates::new(),
             options: config(),
             expressions: vec![Arc::new(FlinkExprPlanner::new(functions)), Arc::new(CountStar)],
-            relations: vec![Arc::new(Relations)],
+            relations: vec![Arc::new(Relations { zone: session.zone })],
         }
     }
 

@@ -39,9 +39,11 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use function::{Example, Function};
+pub(crate) use planner::wall_floor;
 pub use planner::{FlinkExprPlanner, TYPE_KEY, cast_expr, planned_field, replace_casts};
 pub use signature::common_type;
 pub use step::{Session, StepCell};
+pub(crate) use temporal::{Ambiguous, from_wall_millis, to_wall_millis};
 
 /// The families in the order `docs/sql.md` lists them: title, functions.
 pub const FAMILIES: &[(&str, &[Function])] = &[
@@ -62,6 +64,9 @@ pub const FAMILIES: &[(&str, &[Function])] = &[
     ("Casts", cast::FUNCTIONS),
 ];
 
+/// Functions that only the planner calls.
+const INTERNAL: &[Function] = &[timestamp::WALL_FLOOR];
+
 /// The functions of one session, by lower-case name.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -72,7 +77,7 @@ impl Registry {
     /// Binds every function to a session.
     pub fn new(session: &Arc<Session>) -> Self {
         let mut by_name = BTreeMap::new();
-        for function in FAMILIES.iter().flat_map(|(_, functions)| functions.iter()) {
+        for function in FAMILIES.iter().flat_map(|(_, functions)| functions.iter()).chain(INTERNAL) {
             let udf = Arc::new(function::udf(function, session));
             by_name.insert(function.name, Arc::clone(&udf));
             for alias in function.aliases {

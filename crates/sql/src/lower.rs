@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::logical_plan::{
@@ -32,6 +33,7 @@ pub(crate) use scan::{Needs, Source};
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::expr::{columns_of, compile_named, print, unaliased};
+use crate::functions::Registry;
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
 use crate::plan::random;
@@ -77,6 +79,10 @@ pub(crate) struct Builder<'a> {
     pub(crate) values: Vec<ValuesDef>,
     /// The sources, by table.
     pub(crate) sources: &'a BTreeMap<String, Source>,
+    /// Our scalar functions, bound to the session.
+    functions: &'a Registry,
+    /// The session's time zone.
+    zone: Tz,
     /// Nodes by what they do, to use a node again.
     known: BTreeMap<String, NodeId>,
     on_error: OnError,
@@ -86,8 +92,15 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(sources: &'a BTreeMap<String, Source>, on_error: OnError, allowed_lateness_ms: i64) -> Self {
+    pub(crate) fn new(
+        sources: &'a BTreeMap<String, Source>,
+        (functions, zone): (&'a Registry, Tz),
+        on_error: OnError,
+        allowed_lateness_ms: i64,
+    ) -> Self {
         Builder {
+            functions,
+            zone,
             plan: Plan::default(),
             facts: Facts::default(),
             values: Vec::new(),
@@ -154,9 +167,9 @@ impl<'a> Builder<'a> {
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, origin),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input, origin),
             LogicalPlan::Union(Union { inputs, schema }) => self.union(inputs, schema, origin),
-            LogicalPlan::Values(Values { schema, values }) => self.rows(schema, values),
+            LogicalPlan::Values(Values { schema, values }) => self.rows(schema, values, origin),
             LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row, schema }) => {
-                self.one_row(*produce_one_row, schema)
+                self.one_row(*produce_one_row, schema, origin)
             }
             LogicalPlan::Extension(Extension { node }) => {
                 if let Some(assign) = node.as_any().downcast_ref::<WindowAssign>() {
@@ -478,6 +491,11 @@ pub(crate) fn nullable(fields: &[FieldRef]) -> SchemaRef {
 /// The type of `window_start` and `window_end`.
 pub(crate) fn window_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, None)
+}
+
+/// The type of `window_time` over TIMESTAMP_LTZ.
+fn instant_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from("UTC")))
 }
 
 /// Whether an expression is a constant that is not null.

@@ -487,7 +487,12 @@ impl Planner {
                 sources.insert(def.name.clone(), table.source(needs, self.settings.idle_timeout_ms)?);
             }
         }
-        let mut builder = Builder::new(&sources, self.settings.on_error, self.settings.allowed_lateness_ms);
+        let mut builder = Builder::new(
+            &sources,
+            (self.catalog.functions(), self.session.zone),
+            self.settings.on_error,
+            self.settings.allowed_lateness_ms,
+        );
         let mut nodes: Vec<NodeId> = Vec::with_capacity(queries.len());
         for (query, plan) in queries.iter().zip(&optimised) {
             let node = builder.query(plan, query.emit, query.position);

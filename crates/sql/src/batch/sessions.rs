@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -20,7 +20,7 @@ pub(super) fn relational(
     input: &[RecordBatch],
     name: &str,
 ) -> Result<(RecordBatch, LogicalPlan)> {
-    let WindowAssign { input: below, time, partition, window, position: _, schema } = assign;
+    let WindowAssign { input: below, time, partition, window, wall, position: _, schema } = assign;
     let Window::Session { gap } = window.0 else { return internal_err!("no session") };
     let rows = super::together(below.schema(), input)?;
     let evaluate = |expr: &Expr| -> Result<ArrayRef> {
@@ -29,6 +29,7 @@ pub(super) fn relational(
     };
     let times = arrow_cast::cast(&evaluate(time)?, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
     let times = times.as_primitive::<TimestampMillisecondType>();
+    let times: TimestampMillisecondArray = times.unary(|time| super::on_the_wall(time, *wall));
     let keys = partition.iter().map(evaluate).collect::<Result<Vec<_>>>()?;
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for row in 0..rows.num_rows() {
@@ -49,7 +50,7 @@ pub(super) fn relational(
             }
         }
     }
-    let last: Vec<i64> = ends.iter().map(|end| end - 1).collect();
+    let last: Vec<i64> = ends.iter().map(|end| super::off_the_wall(end - 1, *wall)).collect();
     let mut columns = rows.columns().to_vec();
     let mut named: Vec<Field> = (0..columns.len())
         .map(|index| Field::new(format!("c{index}"), columns[index].data_type().clone(), true))

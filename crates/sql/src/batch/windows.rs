@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::common::{Column, Result, exec_err};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::{
@@ -23,10 +24,13 @@ const LIST: &str = "$windows";
 
 /// The window table function over its input, in nodes that DataFusion runs.
 pub(super) fn relational(assign: &WindowAssign) -> Result<LogicalPlan> {
-    let WindowAssign { input, time, partition: _, window, position: _, schema } = assign;
+    let WindowAssign { input, time, partition: _, window, wall, position: _, schema } = assign;
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    let function =
-        ScalarUDF::new_from_impl(WindowsOf { window: *window, signature: Signature::any(1, Volatility::Immutable) });
+    let function = ScalarUDF::new_from_impl(WindowsOf {
+        window: *window,
+        wall: *wall,
+        signature: Signature::any(1, Volatility::Immutable),
+    });
     let mut with_list = columns.clone();
     with_list.push(function.call(vec![time.clone()]).alias(LIST));
     let listed = LogicalPlanBuilder::from(input.as_ref().clone()).project(with_list)?;
@@ -43,6 +47,7 @@ pub(super) fn relational(assign: &WindowAssign) -> Result<LogicalPlan> {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowsOf {
     window: WindowShape,
+    wall: Option<Tz>,
     signature: Signature,
 }
 
@@ -74,9 +79,10 @@ impl ScalarUDFImpl for WindowsOf {
             if millis.is_null(row) {
                 return exec_err!("the time of a window is NULL");
             }
-            for (start, end) in windows(&self.window.0, millis.value(row)) {
+            let time = super::on_the_wall(millis.value(row), self.wall);
+            for (start, end) in windows(&self.window.0, time) {
                 let part = list.values();
-                for (index, value) in [start, end, end - 1].into_iter().enumerate() {
+                for (index, value) in [start, end, super::off_the_wall(end - 1, self.wall)].into_iter().enumerate() {
                     if let Some(builder) = part.field_builder::<TimestampMillisecondBuilder>(index) {
                         builder.append_value(value);
                     }

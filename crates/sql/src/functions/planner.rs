@@ -158,6 +158,11 @@ pub fn cast_expr(registry: &Registry, expr: Expr, target: &str, lenient: bool) -
     call(registry, name, vec![narrow(expr), lit(target)])
 }
 
+/// The least that the session's wall clock reads from a time on.
+pub(crate) fn wall_floor(registry: &Registry, expr: Expr) -> Result<Expr> {
+    call(registry, "$wall_floor", vec![expr])
+}
+
 /// Puts our CAST, negation, SIMILAR TO and ESCAPE in the place of DataFusion's, and types number literals as Flink does.
 ///
 /// To be applied to what `SqlToRel` planned, before the analyzer adds casts of its own; keep the names of a plan's columns

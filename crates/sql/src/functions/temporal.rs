@@ -131,7 +131,7 @@ pub(super) fn iso_week(day: i64) -> (i64, i64) {
 }
 
 /// A point in time as the wall clock of a zone reads it.
-pub(super) fn to_wall_millis(utc_millis: i64, zone: Tz) -> i64 {
+pub(crate) fn to_wall_millis(utc_millis: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
         return utc_millis;
     }
@@ -146,15 +146,32 @@ fn offset_at(utc_millis: i64, zone: Tz) -> i64 {
     i64::from(zone.offset_from_utc_datetime(&at).fix().local_minus_utc()) * 1000
 }
 
+/// The least that the wall clock reads from a point in time on: less than it reads then only while it is to be turned back.
+pub(crate) fn wall_floor_millis(utc_millis: i64, zone: Tz) -> i64 {
+    // A clock is turned back by less than a day, and at most once in a day.
+    const DAY_MILLIS: i64 = 86_400_000;
+    let wall = to_wall_millis(utc_millis, zone);
+    let (before, after) = (offset_at(utc_millis, zone), offset_at(utc_millis.saturating_add(DAY_MILLIS), zone));
+    if after >= before {
+        return wall;
+    }
+    let (mut low, mut high) = (utc_millis, utc_millis.saturating_add(DAY_MILLIS));
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if offset_at(middle, zone) == before { low = middle } else { high = middle }
+    }
+    wall.min(high + after)
+}
+
 /// Which of two points in time a wall clock means when it was turned back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ambiguous {
+pub(crate) enum Ambiguous {
     Earlier,
     Later,
 }
 
 /// The point in time when a zone's wall clock reads so; a reading that was skipped counts from before the skip.
-pub(super) fn from_wall_millis(wall_millis: i64, zone: Tz, ambiguous: Ambiguous) -> i64 {
+pub(crate) fn from_wall_millis(wall_millis: i64, zone: Tz, ambiguous: Ambiguous) -> i64 {
     if zone == Tz::UTC {
         return wall_millis;
     }
@@ -369,6 +386,25 @@ pub(super) fn valid_day(year: i64, month: i64, day: i64) -> Option<i64> {
 mod tests {
     use super::*;
     use chrono::{Datelike, NaiveDate};
+
+    #[test]
+    fn the_wall_clock_reads_no_less_than_its_floor_from_there_on() {
+        let zone = Tz::America__New_York;
+        let check = |utc: &str, floor: &str| {
+            let millis = |text: &str| text.parse::<NaiveDateTime>().expect("a time").and_utc().timestamp_millis();
+            assert_eq!(wall_floor_millis(millis(utc), zone), millis(floor), "{utc}");
+        };
+        check("2024-07-01T12:00:00", "2024-07-01T08:00:00");
+        // The clock goes from 02:00 back to 01:00 at 06:00 UTC.
+        check("2024-11-03T04:59:59", "2024-11-03T00:59:59");
+        check("2024-11-03T05:00:00", "2024-11-03T01:00:00");
+        check("2024-11-03T05:59:59", "2024-11-03T01:00:00");
+        check("2024-11-03T06:00:00", "2024-11-03T01:00:00");
+        check("2024-11-03T06:00:01", "2024-11-03T01:00:01");
+        // And from 02:00 on to 03:00 at 07:00 UTC.
+        check("2024-03-10T06:59:59", "2024-03-10T01:59:59");
+        check("2024-03-10T07:00:00", "2024-03-10T03:00:00");
+    }
 
     #[test]
     fn agrees_with_chrono_on_every_97th_day_of_10000_years() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use arrow_array::ArrayRef;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_schema::{DataType, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::common::{Result, exec_err};
 
 use super::call::{Call, Text};
@@ -12,7 +13,18 @@ use super::cast::{parse_date, parse_timestamp};
 use super::date_format::{DEFAULT, Pattern, Writer};
 use super::function::Function;
 use super::signature::{instant, is_text};
-use super::temporal::{Ambiguous, Moment, Moments, build_moments, from_wall_millis, parse_zone, to_wall_millis};
+use super::temporal::{
+    Ambiguous, Moment, Moments, build_moments, from_wall_millis, parse_zone, to_wall_millis, wall_floor_millis,
+};
+
+/// What a watermark over TIMESTAMP_LTZ becomes where windows are cut by the session's wall clock.
+pub(super) const WALL_FLOOR: Function = Function::new(
+    "$wall_floor",
+    "$wall_floor(TIMESTAMP_LTZ) -> TIMESTAMP",
+    "The least that the session's wall clock reads from a time on.",
+    &[],
+    wall_floor,
+);
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function::new(
@@ -68,6 +80,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         convert_tz,
     ),
 ];
+
+fn wall_floor(call: &Call<'_>) -> Result<ArrayRef> {
+    let moments = Moments::of(call.array(0)?, false, Tz::UTC)?;
+    let zone = call.session.zone;
+    call.build_numbers::<TimestampMillisecondType>(|row| {
+        Ok(moments.get(row).map(|moment| wall_floor_millis(moment.to_millis(), zone)))
+    })
+}
 
 /// The pattern of each row, compiled once when it is a literal or the default.
 struct Patterns<'a> {

@@ -17,7 +17,8 @@ use tidemill_circuit::plan::{
 };
 
 use super::facts::{Attribute, NodeFacts};
-use super::{Builder, Lowered, Slot, is_constant, type_of, window_type};
+use super::window::Pending;
+use super::{Builder, Lowered, Slot, instant_type, is_constant, type_of, window_type};
 use crate::aggregate;
 use crate::catalog::outside;
 use crate::error::Error;
@@ -138,9 +139,9 @@ impl Builder<'_> {
             Some(Found::Carried { start, end, domain, .. }) => {
                 Some(WindowKey::Columns { start: project.keep(start), end: project.keep(end), domain })
             }
-            Some(Found::Assigned { time, window, domain }) => {
+            Some(Found::Assigned { time, on_the_wall, window, domain }) => {
                 let place = project.keep(time);
-                time_type = project.type_at(place);
+                time_type = if on_the_wall { instant_type() } else { project.type_at(place) };
                 Some(WindowKey::Time { time: place, window, domain })
             }
         };
@@ -172,7 +173,8 @@ impl Builder<'_> {
             if matches!(pending.window, Window::Session { .. }) {
                 self.check_sessions(groups, lowered, schema)?;
             }
-            return Ok(Some(Found::Assigned { time: pending.time, window: pending.window, domain: pending.domain }));
+            let Pending { time, on_the_wall, window, domain, .. } = *pending;
+            return Ok(Some(Found::Assigned { time, on_the_wall, window, domain }));
         }
         let attributes = &self.facts.of(lowered.node).attributes;
         let mut starts = Vec::new();
@@ -243,10 +245,15 @@ impl Builder<'_> {
         let mut attributes = vec![Attribute::Plain; width];
         let id = self.plan.nodes.len();
         let mut identities: Vec<Vec<usize>> = vec![(0..width).collect()];
+        let mut off_the_wall = false;
         if let Some(window) = &window {
             let (WindowKey::Time { domain, .. } | WindowKey::Columns { domain, .. }) = window;
             let domain = *domain;
-            let zone = if let DataType::Timestamp(_, zone) = time_type { zone } else { None };
+            let mut zone = if let DataType::Timestamp(_, zone) = time_type { zone } else { None };
+            if zone.is_some() && self.cuts_by_the_wall(domain) {
+                zone = None;
+                off_the_wall = keys.contains(&Key::Time);
+            }
             let zoned = DataType::Timestamp(TimeUnit::Millisecond, zone);
             for (name, data_type) in WINDOW_COLUMNS.into_iter().zip([window_type(), window_type(), zoned]) {
                 fields.push(Field::new(name, data_type, false));
@@ -277,7 +284,10 @@ impl Builder<'_> {
         let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness };
         let statement = self.position;
         self.position = lowered.pending.as_ref().and_then(|pending| pending.position).or(statement);
-        let node = self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)), facts);
+        let mut node = self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)), facts);
+        if off_the_wall {
+            node = self.off_the_wall(node, width + 2)?;
+        }
         self.position = statement;
         Ok(Lowered { node, slots, origin: None, pending: None })
     }
@@ -315,7 +325,7 @@ struct Grouped {
 /// The window of a grouping.
 enum Found {
     /// The aggregate assigns it.
-    Assigned { time: usize, window: Window, domain: TimeDomain },
+    Assigned { time: usize, on_the_wall: bool, window: Window, domain: TimeDomain },
     /// The rows carry it.
     Carried { start: usize, end: usize, domain: TimeDomain, id: usize },
 }

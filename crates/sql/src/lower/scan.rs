@@ -15,10 +15,12 @@ use tidemill_circuit::plan::{NodeId, SourceSpec, Spec, TimeDomain, WatermarkSpec
 
 use super::facts::{Attribute, NodeFacts, is_proctime};
 use super::fields::{self, Demand};
+use super::window::{WALL, WALL_TYPE};
 use super::{Builder, Lowered, ORIGIN, Slot};
 use crate::aggregate;
 use crate::error::Error;
 use crate::expr::{compile, compile_in_order, unaliased};
+use crate::functions::{cast_expr, wall_floor};
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
 
@@ -230,21 +232,31 @@ impl Builder<'_> {
                 }
             }
         }
-        let same =
+        let mut same =
             exprs.len() == decoded.len() && exprs.iter().enumerate().all(|(index, expr)| expr.column() == Some(index));
         if source.needs.origin {
             exprs.push(CircuitColumn::new(decoded.len(), ORIGIN, DataType::UInt64));
             columns.push(Field::new(ORIGIN, DataType::UInt64, false));
+        }
+        let mut watermark = self.watermark(source, &present)?;
+        let mut facts = source_facts(source, &present);
+        if let (Some(watermark), Some((time, _))) = (&mut watermark, self.time_on_the_wall(source)) {
+            let reading = cast_expr(self.functions, time.clone(), WALL_TYPE, false)?;
+            let reading = compile(&reading, &source.decodable, &places)?;
+            watermark.time = exprs.len();
+            columns.push(Field::new(WALL, reading.data_type(), true));
+            exprs.push(reading);
+            facts.attributes.push(Attribute::Plain);
+            same = false;
         }
         let spec = SourceSpec {
             name: source.name.clone(),
             decoded: schema,
             origin: source.needs.origin,
             computed: (!same).then_some(exprs),
-            watermark: self.watermark(source, &present)?,
+            watermark,
             append_only: source.append_only,
         };
-        let facts = source_facts(source, &present);
         let statement = self.position;
         self.position = Some(source.position);
         let node = self.add(Spec::Source(spec), vec![], Arc::new(Schema::new(columns)), facts);
@@ -257,12 +269,23 @@ impl Builder<'_> {
         let place = |column: usize| present.iter().position(|place| *place == column);
         let places: Vec<_> = (0..source.columns.len()).map(place).collect();
         let Some(time) = place(*time) else { return internal_err!("the time of {} is not there", source.name) };
-        let bound = compile(bound, &source.readable, &places)?;
+        let bound = match self.time_on_the_wall(source) {
+            Some((_, bound)) => compile(&wall_floor(self.functions, bound.clone())?, &source.readable, &places)?,
+            None => compile(bound, &source.readable, &places)?,
+        };
         Ok(Some(WatermarkSpec { time, bound, idle_timeout_ms: source.idle_timeout_ms }))
     }
 
+    /// What computes the event time and the watermark of a source whose windows are cut by a wall clock.
+    fn time_on_the_wall<'s>(&self, source: &'s Source) -> Option<(&'s Expr, &'s Expr)> {
+        let (time, bound) = source.watermark.as_ref()?;
+        let (field, time) = &source.columns[*time];
+        let zoned = matches!(field.data_type(), DataType::Timestamp(_, Some(_)));
+        (zoned && self.cuts_by_the_wall(TimeDomain::Event)).then_some((time, bound))
+    }
+
     /// `VALUES`: rows that stand in the file.
-    pub(super) fn rows(&mut self, schema: &DFSchema, values: &[Vec<Expr>]) -> Result<Lowered> {
+    pub(super) fn rows(&mut self, schema: &DFSchema, values: &[Vec<Expr>], origin: bool) -> Result<Lowered> {
         let empty = DFSchema::empty();
         let one = RecordBatch::try_new_with_options(
             Arc::new(Schema::empty()),
@@ -279,62 +302,49 @@ impl Builder<'_> {
         }
         let fields = super::nullable(&super::fields_of(schema));
         let arrays = columns.into_iter().map(ScalarValue::iter_to_array).collect::<Result<_>>()?;
-        self.fixed(RecordBatch::try_new(fields, arrays)?)
+        let attributes = vec![Attribute::Plain; fields.fields().len()];
+        Ok(self.fixed(RecordBatch::try_new(fields, arrays)?, attributes, origin))
     }
 
     /// A SELECT without FROM reads one row.
-    pub(super) fn one_row(&mut self, produce_one_row: bool, schema: &DFSchema) -> Result<Lowered> {
+    pub(super) fn one_row(&mut self, produce_one_row: bool, schema: &DFSchema, origin: bool) -> Result<Lowered> {
         if !schema.fields().is_empty() {
-            return self.nothing(schema);
+            return Ok(self.nothing(schema, origin));
         }
         let field = Field::new("$row", DataType::Boolean, false);
         let rows = vec![true; usize::from(produce_one_row)];
         let column = Arc::new(arrow_array::BooleanArray::from(rows));
-        let lowered = self.fixed(RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?)?;
-        Ok(Lowered { slots: vec![], ..lowered })
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column])?;
+        Ok(Lowered { slots: vec![], ..self.fixed(rows, vec![Attribute::Plain], origin) })
     }
 
     /// A relation that is known to have no rows, such as what `WHERE FALSE` leaves.
-    fn nothing(&mut self, schema: &DFSchema) -> Result<Lowered> {
+    fn nothing(&mut self, schema: &DFSchema, origin: bool) -> Lowered {
         let fields = super::nullable(&super::fields_of(schema));
-        let name = format!("$values.{}", self.values.len());
-        self.values.push(ValuesDef { source: name.clone(), rows: RecordBatch::new_empty(Arc::clone(&fields)) });
         // Without rows any time will do: the source ends at once, and with it every window over it.
         let attribute = |field: &Arc<Field>| match field.data_type() {
             DataType::Timestamp(..) => Attribute::Time(TimeDomain::Event, None),
             _ => Attribute::Plain,
         };
         let attributes = fields.fields().iter().map(attribute).collect();
-        let facts = NodeFacts { attributes, ..NodeFacts::default() };
-        let count = fields.fields().len();
-        let spec = SourceSpec {
-            name,
-            decoded: Arc::clone(&fields),
-            origin: false,
-            computed: None,
-            watermark: None,
-            append_only: true,
-        };
-        let node = self.add(Spec::Source(spec), vec![], fields, facts);
-        Ok(Lowered::in_order(node, count))
+        self.fixed(RecordBatch::new_empty(fields), attributes, origin)
     }
 
-    fn fixed(&mut self, rows: RecordBatch) -> Result<Lowered> {
-        let schema = rows.schema();
+    /// A source of rows that stand in the text, and of where they stand when `origin` is asked for.
+    fn fixed(&mut self, rows: RecordBatch, mut attributes: Vec<Attribute>, origin: bool) -> Lowered {
+        let decoded = rows.schema();
         let name = format!("$values.{}", self.values.len());
-        let spec = SourceSpec {
-            name: name.clone(),
-            decoded: Arc::clone(&schema),
-            origin: false,
-            computed: None,
-            watermark: None,
-            append_only: true,
-        };
-        self.values.push(ValuesDef { source: name, rows });
-        let count = schema.fields().len();
-        let facts = NodeFacts { attributes: vec![Attribute::Plain; count], ..NodeFacts::default() };
-        let node = self.add(Spec::Source(spec), vec![], schema, facts);
-        Ok(Lowered::in_order(node, count))
+        self.values.push(ValuesDef { source: name.clone(), rows });
+        let count = decoded.fields().len();
+        let mut fields: Vec<_> = decoded.fields().iter().map(Arc::clone).collect();
+        if origin {
+            fields.push(Arc::new(Field::new(ORIGIN, DataType::UInt64, false)));
+            attributes.push(Attribute::Plain);
+        }
+        let spec = SourceSpec { name, decoded, origin, computed: None, watermark: None, append_only: true };
+        let facts = NodeFacts { attributes, ..NodeFacts::default() };
+        let node = self.add(Spec::Source(spec), vec![], Arc::new(Schema::new(fields)), facts);
+        Lowered { origin: origin.then_some(count), ..Lowered::in_order(node, count) }
     }
 }
 

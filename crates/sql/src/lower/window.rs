@@ -3,23 +3,37 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
-use datafusion::common::{DFSchema, Result, internal_err};
+use chrono_tz::Tz;
+use datafusion::common::{Column, DFSchema, Result, internal_err};
 use datafusion::logical_expr::Expr;
 use tidemill_base::Position;
-use tidemill_circuit::plan::{AssignSpec, Spec, TimeDomain, Window};
+use tidemill_circuit::expr::Column as CircuitColumn;
+use tidemill_circuit::plan::{AssignSpec, NodeId, Spec, TimeDomain, Window};
 
 use super::facts::Attribute;
 use super::{Builder, Lowered, Slot, window_type};
 use crate::catalog::outside;
 use crate::error::Error;
-use crate::expr::print;
+use crate::expr::{compile, print};
+use crate::functions::cast_expr;
 use crate::plan::assign::{WINDOW_COLUMNS, WindowAssign};
+
+/// The hidden column that says what the session's wall clock reads at the event time of a row.
+pub(super) const WALL: &str = "$wall";
+
+/// The type of a wall clock's reading.
+pub(super) const WALL_TYPE: &str = "TIMESTAMP(3)";
+
+/// The type of a point in time.
+const INSTANT_TYPE: &str = "TIMESTAMP_LTZ(3)";
 
 /// Windows that are still to be assigned to the rows of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Pending {
-    /// The column of time.
+    /// The column of time, on the wall clock that cuts the windows.
     pub(crate) time: usize,
+    /// Whether `window_time` has to be read off that clock again.
+    pub(crate) on_the_wall: bool,
     /// The windows.
     pub(crate) window: Window,
     /// What moves them on.
@@ -32,23 +46,62 @@ pub(crate) struct Pending {
 
 impl Builder<'_> {
     pub(super) fn assign(&mut self, assign: &WindowAssign, origin: bool) -> Result<Lowered> {
-        let WindowAssign { input, time, partition, window, position: _, schema: _ } = assign;
+        let WindowAssign { input, time, partition, window, wall, position: _, schema: _ } = assign;
         let lowered = self.lower(input, origin)?;
         let lowered = self.materialise(lowered)?;
-        let column = |expr: &Expr| match lowered.slot_of(expr, input.schema())? {
+        let column = |lowered: &Lowered, expr: &Expr| match lowered.slot_of(expr, input.schema())? {
             Slot::At(column) => Ok(column),
             _ => internal_err!("a window over a window that is not assigned"),
         };
-        let at = column(time)?;
+        let at = column(&lowered, time)?;
         let domain = match self.facts.of(lowered.node).attributes[at] {
             Attribute::Time(domain, _) => domain,
             Attribute::Start(..) | Attribute::End(..) | Attribute::Plain => return Err(no_time(time, assign.place())),
         };
-        let partition = partition.iter().map(column).collect::<Result<_>>()?;
-        let pending = Pending { time: at, window: window.0, domain, partition, position: assign.place() };
+        let on_the_wall = wall.is_some() && self.cuts_by_the_wall(domain);
+        let (lowered, at) = if on_the_wall { self.with_wall(&lowered, time, input.schema())? } else { (lowered, at) };
+        let partition = partition.iter().map(|expr| column(&lowered, expr)).collect::<Result<_>>()?;
+        let pending = Pending { time: at, on_the_wall, window: window.0, domain, partition, position: assign.place() };
         let mut slots = lowered.slots.clone();
         slots.extend([Slot::Start, Slot::End, Slot::Time]);
         Ok(Lowered { slots, pending: Some(pending), ..lowered })
+    }
+
+    /// Whether windows over TIMESTAMP_LTZ are cut by a wall clock that is not UTC's.
+    ///
+    /// The steps of a circuit tell processing time as it stands, in no zone.
+    pub(super) fn cuts_by_the_wall(&self, domain: TimeDomain) -> bool {
+        self.zone != Tz::UTC && domain == TimeDomain::Event
+    }
+
+    /// The rows with the reading of the session's wall clock at `time`, and its place.
+    fn with_wall(&mut self, lowered: &Lowered, time: &Expr, schema: &DFSchema) -> Result<(Lowered, usize)> {
+        let reading = cast_expr(self.functions, time.clone(), WALL_TYPE, false)?;
+        let mut project = self.project(lowered, schema);
+        let slots = lowered.slots.iter().map(|slot| match slot {
+            Slot::At(column) => Slot::At(project.keep(*column)),
+            of_window => *of_window,
+        });
+        let slots = slots.collect();
+        let place = project.compute(&reading, WALL)?;
+        Ok((project.finish(slots)?, place))
+    }
+
+    /// The rows of a node whose column `at` reads that clock, with the times at which it reads so.
+    pub(super) fn off_the_wall(&mut self, node: NodeId, at: usize) -> Result<NodeId> {
+        let before = Arc::clone(&self.plan.nodes[node].schema);
+        let frame = DFSchema::from_unqualified_fields(vec![before.field(at).clone()].into(), Default::default())?;
+        let reading = Expr::Column(Column::new_unqualified(before.field(at).name()));
+        let time = compile(&cast_expr(self.functions, reading, INSTANT_TYPE, false)?, &frame, &[Some(at)])?;
+        let mut fields: Vec<Field> = before.fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields[at] = fields[at].clone().with_data_type(time.data_type());
+        let keep = |(index, field): (usize, &FieldRef)| {
+            CircuitColumn::new(index, field.name().clone(), field.data_type().clone())
+        };
+        let mut exprs: Vec<_> = before.fields().iter().enumerate().map(keep).collect();
+        exprs[at] = time;
+        let facts = self.facts.of(node).clone();
+        Ok(self.add(Spec::Project(exprs), vec![node], Arc::new(Schema::new(fields)), facts))
     }
 
     /// Assigns windows that were held back.
@@ -88,7 +141,10 @@ impl Builder<'_> {
         let spec = Spec::AssignWindow(AssignSpec { time: pending.time, window: pending.window, domain });
         let statement = self.position;
         self.position = pending.position.or(statement);
-        let node = self.add(spec, vec![lowered.node], Arc::new(Schema::new(fields)), facts);
+        let mut node = self.add(spec, vec![lowered.node], Arc::new(Schema::new(fields)), facts);
+        if pending.on_the_wall {
+            node = self.off_the_wall(node, width + 2)?;
+        }
         self.position = statement;
         let place = |slot: Slot| match slot {
             Slot::Start => Slot::At(width),

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::common::{DFSchema, DFSchemaRef, ExprSchema, Result, internal_err};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use tidemill_base::Position;
@@ -28,6 +29,8 @@ pub(crate) struct WindowAssign {
     /// What the sessions are apart by; empty for other windows.
     pub(crate) partition: Vec<Expr>,
     pub(crate) window: WindowShape,
+    /// The zone whose wall clock cuts the windows, when that is not the time as it stands.
+    pub(crate) wall: Option<Tz>,
     pub(crate) position: Option<(u64, u64)>,
     pub(crate) schema: DFSchemaRef,
 }
@@ -53,11 +56,20 @@ impl WindowAssign {
         time: Expr,
         partition: Vec<Expr>,
         window: Window,
+        wall: Option<Tz>,
         position: Option<Position>,
     ) -> Result<Self> {
         let schema = extended(input.schema(), &time)?;
         let position = position.map(|position| (position.line, position.column));
-        Ok(WindowAssign { input: Arc::new(input), time, partition, window: WindowShape(window), position, schema })
+        Ok(WindowAssign {
+            input: Arc::new(input),
+            time,
+            partition,
+            window: WindowShape(window),
+            wall,
+            position,
+            schema,
+        })
     }
 
     pub(crate) fn place(&self) -> Option<Position> {
@@ -124,6 +136,7 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
             time,
             partition: exprs.collect(),
             window: self.window,
+            wall: self.wall,
             position: self.position,
             schema,
         })

@@ -1,6 +1,7 @@
 //! What stands in FROM and is no plain table: window table functions and UNNEST.
 
 use arrow_schema::DataType;
+use chrono_tz::Tz;
 use datafusion::common::{Column, DFSchema, ExprSchema, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
@@ -18,7 +19,10 @@ use crate::types::name_of;
 
 /// Plans window table functions and UNNEST.
 #[derive(Debug)]
-pub(crate) struct Relations;
+pub(crate) struct Relations {
+    /// The session's time zone, whose wall clock cuts windows over TIMESTAMP_LTZ.
+    pub(crate) zone: Tz,
+}
 
 impl RelationPlanner for Relations {
     fn plan_relation(
@@ -27,7 +31,7 @@ impl RelationPlanner for Relations {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
         if let Some(call) = window_call(&relation) {
-            return window(call.map_err(outside)?, context);
+            return window(call.map_err(outside)?, self.zone, context);
         }
         match relation {
             TableFactor::UNNEST {
@@ -66,7 +70,7 @@ fn named_at(name: &Ident) -> Option<Position> {
     (start.line > 0).then_some(Position { line: start.line, column: start.column })
 }
 
-fn window(call: WindowCall, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+fn window(call: WindowCall, zone: Tz, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
     let WindowCall { kind, input, partition_by, time, offset_millis, alias, position } = call;
     let factor = match input {
         WindowInput::Table(name) => TableFactor::Table {
@@ -110,7 +114,8 @@ fn window(call: WindowCall, context: &mut dyn RelationPlannerContext) -> Result<
     let partition =
         partition_by.iter().map(|name| Ok(Expr::Column(self::column(name, input.schema())?))).collect::<Result<_>>()?;
     let position = named_at(&time).unwrap_or(position);
-    let node = WindowAssign::new(input, Expr::Column(column), partition, window, Some(position))?;
+    let wall = (matches!(data_type, DataType::Timestamp(_, Some(_))) && zone != Tz::UTC).then_some(zone);
+    let node = WindowAssign::new(input, Expr::Column(column), partition, window, wall, Some(position))?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
 }
