@@ -5,6 +5,7 @@
 
 pub(crate) mod assign;
 mod insert;
+mod length;
 mod naming;
 mod optimize;
 pub(crate) mod random;
@@ -329,7 +330,12 @@ impl Planner {
         table.def.is_sink = true;
         let writable = table.def.writable();
         let key = table.def.primary_key.iter().map(|name| writable.index_of(name).ok()).collect::<Option<Vec<_>>>();
-        let fitted = insert::fit(plan, &insert.table.text, &writable, insert, self.catalog.functions());
+        let lengths = table.lengths(&writable);
+        let declared = |name: &str, place: usize| {
+            self.tables.iter().find(|table| table.def.name == name).and_then(|table| table.length(place))
+        };
+        let target = insert::Target { table: &insert.table.text, writable: &writable, lengths: &lengths };
+        let fitted = insert::fit(plan, &target, insert, self.catalog.functions(), &declared);
         let plan = fitted.map_err(|error| translate(error, &self.catalog, insert.query.position))?;
         Ok(Planned {
             kind: OutputKind::Sink { table: name },

@@ -7,20 +7,32 @@ use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use tidemill_base::{Position, suggest};
 
+use super::length::{self, Declared};
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::functions::{Registry, cast_expr};
 use crate::statement::{Insert, Name};
-use crate::types::{name_of, quoted};
+use crate::types::{TypeKind, name_of, quoted};
+
+/// The table that takes the rows.
+pub(super) struct Target<'t> {
+    /// Its name.
+    pub(super) table: &'t str,
+    /// The columns that it takes.
+    pub(super) writable: &'t SchemaRef,
+    /// For each of them its type, when that has a length.
+    pub(super) lengths: &'t [Option<TypeKind>],
+}
 
 /// The query with the columns of the table, in its order and types; those that are not filled are NULL.
-pub(crate) fn fit(
+pub(super) fn fit(
     query: LogicalPlan,
-    table: &str,
-    writable: &SchemaRef,
+    target: &Target<'_>,
     insert: &Insert,
     functions: &Registry,
+    declared: Declared<'_>,
 ) -> Result<LogicalPlan> {
+    let Target { table, writable, lengths } = *target;
     let position = insert.query.position;
     let targets = targets(table, writable, &insert.columns)?;
     let given = query.schema().fields().len();
@@ -44,7 +56,12 @@ pub(crate) fn fit(
                 let (column, from) = &sources[place];
                 let expr = Expr::Column(column.clone());
                 if same(from, field.data_type()) {
-                    expr
+                    match &lengths[index] {
+                        Some(kind) if !length::fits(&query, place, kind, declared) => {
+                            cast_expr(functions, expr, &kind.to_string(), false)?
+                        }
+                        _ => expr,
+                    }
                 } else if implicit(from, field.data_type()) {
                     cast_expr(functions, expr, &name_of(field.data_type()), false)?
                 } else {

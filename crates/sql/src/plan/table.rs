@@ -10,15 +10,16 @@ use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use tidemill_base::Position;
 
-use super::optimize;
 use super::translate::translate;
+use super::{length, optimize};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::expr::print;
 use crate::lower::{Needs, Source};
 use crate::pipeline::{ColumnDef, ColumnOrigin, OptionDef, TableDef};
+use crate::rewrite;
 use crate::statement::{ColumnKind, CreateTable, Including, LikeFeature, Setting};
-use crate::types::name_of;
+use crate::types::{TypeKind, name_of};
 
 /// A declared table.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Table {
     exprs: Vec<Expr>,
     decodable: DFSchema,
     watermark: Option<(usize, Expr)>,
+    /// The type of each column whose type has a length.
+    lengths: Vec<Option<TypeKind>>,
 }
 
 impl Table {
@@ -78,7 +81,13 @@ impl Table {
         if let Some((time, bound)) = &watermark {
             def.watermark = Some((def.columns[*time].field.name().clone(), print(bound)));
         }
-        Ok(Table { def, exprs, decodable, watermark })
+        let lengths = create.columns.iter().map(|column| match &column.kind {
+            ColumnKind::Physical(kind) | ColumnKind::Metadata { data_type: kind, .. } => {
+                length::with_length(&kind.kind)
+            }
+            ColumnKind::Computed(_) => None,
+        });
+        Ok(Table { def, exprs, decodable, watermark, lengths: lengths.collect() })
     }
 
     /// The same table under another name and with other options.
@@ -90,7 +99,24 @@ impl Table {
             def.options.retain(|option| option.key != setting.key);
             def.options.push(option(setting));
         }
-        Table { def, exprs: self.exprs.clone(), decodable: self.decodable.clone(), watermark: self.watermark.clone() }
+        Table {
+            def,
+            exprs: self.exprs.clone(),
+            decodable: self.decodable.clone(),
+            watermark: self.watermark.clone(),
+            lengths: self.lengths.clone(),
+        }
+    }
+
+    /// The type of the column at a place in the declaration, when it has a length.
+    pub(crate) fn length(&self, place: usize) -> Option<TypeKind> {
+        self.lengths.get(place).cloned().flatten()
+    }
+
+    /// For each column of `writable`, its type when that has a length.
+    pub(crate) fn lengths(&self, writable: &Schema) -> Vec<Option<TypeKind>> {
+        let place = |name: &str| self.def.columns.iter().position(|column| column.field.name() == name);
+        writable.fields().iter().map(|field| self.length(place(field.name())?)).collect()
     }
 
     /// The table as something to scan.
@@ -178,7 +204,9 @@ fn watermark(create: &CreateTable, def: &TableDef, catalog: &Catalog) -> Result<
 fn expression(ast: &ast::Expr, schema: &DFSchema, catalog: &Catalog, position: Position) -> Result<Expr, Error> {
     let planned = || -> Result<Expr> {
         let planner = SqlToRel::new(catalog);
-        let expr = planner.sql_to_expr(ast.clone(), schema, &mut PlannerContext::new())?;
+        let mut ast = ast.clone();
+        rewrite::expression(&mut ast);
+        let expr = planner.sql_to_expr(ast, schema, &mut PlannerContext::new())?;
         let input =
             LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema.clone()) });
         let projection = Projection::try_new(vec![expr.alias("$computed")], Arc::new(input))?;

@@ -1,0 +1,2 @@
+CREATE TABLE a (id INT, c CHAR(5), v VARCHAR(3), s STRING) WITH ('connector' = 'datagen'); CREATE TABLE b (id INT, c CHAR(5), v VARCHAR(3), s STRING) WITH ('connector' = 'print');
+EXECUTE STATEMENT SET BEGIN INSERT INTO b SELECT id, c, v, s FROM a; INSERT INTO b SELECT id, v, c, v FROM a; INSERT INTO b (id, v) SELECT id, CAST(s AS VARCHAR(2)) FROM a WHERE s <> ''; INSERT INTO b (id, v, s) SELECT id, s, c FROM a; END;
