@@ -3,13 +3,16 @@
 //! - `GROUP BY TUMBLE(ts, ..)`, `HOP`, `SESSION` becomes the window table function in FROM, with `GROUP BY window_start,
 //!   window_end`; `TUMBLE_START(..)` and its like become `window_start`, `window_end`, `window_time` ([`group_window`]).
 //! - `UNNEST(..)`, joined by CROSS JOIN or by a comma, becomes `TableFactor::UNNEST` under CROSS JOIN ([`unnest`]).
+//! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
-//! Forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
+//! Other forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
 
+mod field;
 mod group_window;
 #[cfg(test)]
 mod tests;
 mod unnest;
+mod values;
 
 use std::ops::ControlFlow;
 
@@ -29,12 +32,36 @@ pub fn query(query: &mut ast::Query, position: Position) -> Result<(), Error> {
     }
 }
 
+/// Rewrites an expression that stands outside a query.
+pub(crate) fn expression(expr: &mut ast::Expr) {
+    struct Fields;
+    impl VisitorMut for Fields {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            field::expr(expr);
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = expr.visit(&mut Fields);
+}
+
 struct Rewriter {
     position: Position,
 }
 
 impl VisitorMut for Rewriter {
     type Break = Error;
+
+    fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
+        field::expr(expr);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        values::query(query);
+        ControlFlow::Continue(())
+    }
 
     fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         unnest::select(select);

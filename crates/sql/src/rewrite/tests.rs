@@ -76,3 +76,17 @@ fn refuses_group_windows_that_are_none() {
         "a group window reads one table, view or query",
     );
 }
+
+#[test]
+fn fields_of_elements_are_named_by_texts() {
+    check("SELECT a.b.c, d.e[1].f.g FROM t", "SELECT a.b.c, d.e[1].'f'.'g' FROM t");
+    check("SELECT (a).b, f(x).y FROM t", "SELECT (a).'b', f(x).'y' FROM t");
+}
+
+#[test]
+fn casts_in_values_are_calls() {
+    check(
+        "SELECT * FROM (VALUES (CAST(NULL AS STRING), DATE '2024-02-29'), (TRY_CAST('1' AS INT), 2)) AS t (a, b)",
+        "SELECT * FROM (VALUES ($cast(NULL, 'STRING'), $cast('2024-02-29', 'DATE')), ($try_cast('1', 'INT'), 2)) AS t (a, b)",
+    );
+}

@@ -213,7 +213,7 @@ fn casts_and_literals_carry_our_types() {
 fn words_can_be_names_where_nothing_else_fits() {
     check("bid.auction, t.`select`, t.end, a.b.c", "bid.auction, t.`select`, t.end, a.b.c");
     check("date, `timestamp`, value, interval, a.date", "date, `timestamp`, value, interval, a.date");
-    check("arr[1], m['k'].x", "arr[1], m['k'].x");
+    check("arr[1], m['k'].x", "arr[1], m['k'].'x'");
     check("COUNT(DISTINCT a) FILTER (WHERE b > 1)", "COUNT(DISTINCT a) FILTER (WHERE b > 1)");
     check("CASE WHEN a THEN 1 ELSE 2 END", "CASE WHEN a THEN 1 ELSE 2 END");
     check("LEFT(a, 1), IF(a, 1, 2)", "LEFT(a, 1), IF(a, 1, 2)");
