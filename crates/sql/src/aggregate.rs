@@ -181,6 +181,32 @@ pub const AGGREGATES: &[Declaration] = &[
     ),
 ];
 
+impl Declaration {
+    /// Its forms as a person writes them, and the type of the result.
+    pub fn signature(&self) -> String {
+        let name = self.name.to_uppercase();
+        let arguments: &[&str] = match self.takes {
+            Takes::AnyColumns => &["*", "ANY..."],
+            Takes::Any => &["ANY"],
+            Takes::Ordered => &["ORDERED"],
+            Takes::Number => &["NUMERIC"],
+            Takes::Boolean => &["BOOLEAN"],
+            Takes::Text => &["STRING[, STRING]"],
+            Takes::NumberAndShare => &["NUMERIC, DOUBLE"],
+        };
+        let result = match self.gives {
+            Gives::Count => "BIGINT",
+            Gives::Same => "the argument's type",
+            Gives::Sum => "the argument's type; of DECIMAL(p, s) DECIMAL(38, s)",
+            Gives::Mean => "the argument's type; of DECIMAL(p, s) DECIMAL(38, s), s at least 6",
+            Gives::List => "ARRAY of the argument's type",
+            Gives::Double => "DOUBLE",
+        };
+        let forms: Vec<String> = arguments.iter().map(|arguments| format!("{name}({arguments})")).collect();
+        format!("{} -> {result}", forms.join(", "))
+    }
+}
+
 const fn declare(
     name: &'static str,
     aliases: &'static [&'static str],

@@ -11,9 +11,12 @@ use chrono_tz::Tz;
 use super::super::cast::write_value;
 use super::super::{FAMILIES, Function};
 use super::evaluate;
+use crate::aggregate::AGGREGATES;
 
 const START: &str = "<!-- functions: written by `UPDATE_DOCS=1 cargo test -p tidemill-sql documents` -->";
 const END: &str = "<!-- end of functions -->";
+const AGGREGATES_START: &str = "<!-- aggregates: written by `UPDATE_DOCS=1 cargo test -p tidemill-sql documents` -->";
+const AGGREGATES_END: &str = "<!-- end of aggregates -->";
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/sql.md")
@@ -69,17 +72,36 @@ fn documents_every_function_with_an_example_that_holds() {
     }
 }
 
-#[test]
-fn documents_the_functions_as_the_registry_has_them() {
-    let text = std::fs::read_to_string(path()).unwrap_or_default();
-    let (before, rest) = text.split_once(START).expect("docs/sql.md has the mark where the functions start");
-    let (found, after) = rest.split_once(END).expect("docs/sql.md has the mark where the functions end");
-    let rendered = format!("{}\n", render());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path(), format!("{before}{START}{rendered}{END}{after}")).expect("docs/sql.md can be written");
-        return;
+fn render_aggregates() -> String {
+    let mut out = "\n\n| Function | Meaning |\n|---|---|\n".to_string();
+    for declaration in AGGREGATES {
+        let (forms, result) = declaration
+            .signature()
+            .split_once(" -> ")
+            .map_or_else(Default::default, |(forms, to)| (forms.replace("), ", ")`<br>`"), to.to_string()));
+        let also: Vec<String> = declaration.aliases.iter().map(|name| format!("`{}`", name.to_uppercase())).collect();
+        let also = if also.is_empty() { String::new() } else { format!("<br>also {}", also.join(", ")) };
+        writeln!(out, "| `{forms}`{also} | {} Gives {result}. |", declaration.doc).expect("a string");
     }
-    assert_eq!(found, rendered, "docs/sql.md is behind the registry: run with UPDATE_DOCS=1");
+    out
+}
+
+#[test]
+fn documents_the_functions_as_they_are_declared() {
+    let mut text = std::fs::read_to_string(path()).unwrap_or_default();
+    for (start, end, rendered) in
+        [(START, END, format!("{}\n", render())), (AGGREGATES_START, AGGREGATES_END, render_aggregates())]
+    {
+        let (before, rest) = text.split_once(start).expect("docs/sql.md has the mark where the functions start");
+        let (found, after) = rest.split_once(end).expect("docs/sql.md has the mark where the functions end");
+        if std::env::var_os("UPDATE_DOCS").is_none() {
+            assert_eq!(found, rendered, "docs/sql.md is behind the functions: run with UPDATE_DOCS=1");
+        }
+        text = format!("{before}{start}{rendered}{end}{after}");
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path(), text).expect("docs/sql.md can be written");
+    }
 }
 
 #[test]
