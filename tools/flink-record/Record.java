@@ -13,13 +13,15 @@ import org.apache.flink.util.CloseableIterator;
 /**
  * Asks Flink for the type and the value of every case and writes one JSON line a case.
  *
- * A case is a line of `cases/FAMILY.txt`: an expression, or a whole query when it starts with SELECT. `#` starts a
- * comment line; `#! streaming` at the top runs the family in streaming mode. Expressions are evaluated many a job and
- * one by one when a job fails, so that an error belongs to one expression. A value is text, null, or an array.
+ * A case is a line of `cases/FAMILY.txt`: an expression, a whole query when it starts with SELECT or WITH, or an INSERT
+ * INTO the table `written`, whose rows are read back. `#` starts a comment line; `#! streaming` at the top runs the family
+ * in streaming mode, `#! zone NAME` in another time zone than UTC. Expressions are evaluated many a job and one by one when
+ * a job fails, so that an error belongs to one expression. A value is text, null, or an array.
  */
 public class Record {
     static final DateTimeFormatter STAMP = DateTimeFormatter.ofPattern("uuuu-MM-dd HH:mm:ss.SSSSSSSSS");
     static TableEnvironment tables;
+    static Path written;
 
     public static void main(String[] args) throws Exception {
         Path here = Paths.get(args[0]), out = Paths.get(args[1]);
@@ -32,7 +34,8 @@ public class Record {
             String family = file.getFileName().toString().replace(".txt", "");
             if (!wanted.isEmpty() && !wanted.contains(family)) continue;
             List<String> lines = Files.readAllLines(file);
-            open(here, lines.contains("#! streaming"));
+            String zone = lines.stream().filter(l -> l.startsWith("#! zone ")).map(l -> l.substring(8)).findFirst().orElse("UTC");
+            open(here, lines.contains("#! streaming"), zone);
             List<String> cases = lines.stream().map(String::trim).filter(l -> !l.isEmpty() && !l.startsWith("#"))
                 .distinct().collect(Collectors.toList());
             try (PrintWriter writer = new PrintWriter(Files.newBufferedWriter(out.resolve(family + ".jsonl")))) {
@@ -43,16 +46,18 @@ public class Record {
         System.exit(0);
     }
 
-    static void open(Path here, boolean streaming) throws Exception {
+    static void open(Path here, boolean streaming, String zone) throws Exception {
         Configuration options = new Configuration();
         options.setString("parallelism.default", "1");
         options.setString("execution.runtime-mode", streaming ? "STREAMING" : "BATCH");
-        options.setString("table.local-time-zone", "UTC");
+        options.setString("table.local-time-zone", zone);
         options.setString("taskmanager.memory.network.min", "32m");
         options.setString("taskmanager.memory.network.max", "32m");
         options.setString("taskmanager.memory.managed.size", "128m");
         tables = TableEnvironment.create(EnvironmentSettings.newInstance().withConfiguration(options).build());
-        String setup = Files.readString(here.resolve("tables.sql")).replace("${data}", here.resolve("data").toUri().toString());
+        written = Files.createTempDirectory("written");
+        String setup = Files.readString(here.resolve("tables.sql"))
+            .replace("${data}", here.resolve("data").toUri().toString()).replace("${written}", written.toUri().toString());
         for (String statement : setup.split(";")) if (!statement.isBlank()) tables.executeSql(statement);
     }
 
@@ -61,7 +66,8 @@ public class Record {
         List<String> group = new ArrayList<>();
         for (String sql : cases) {
             answers.put(sql, null);
-            if (sql.startsWith("SELECT") || sql.startsWith("WITH")) { answers.put(sql, query(sql)); continue; }
+            if (sql.startsWith("SELECT") || sql.startsWith("WITH")) { answers.put(sql, query(sql, sql)); continue; }
+            if (sql.startsWith("INSERT")) { answers.put(sql, insert(sql)); continue; }
             try {
                 tables.sqlQuery("SELECT " + sql + " AS v");
                 group.add(sql);
@@ -97,9 +103,22 @@ public class Record {
         }
     }
 
-    static String query(String sql) {
+    static String insert(String sql) {
         try {
-            TableResult result = tables.executeSql(sql);
+            try (Stream<Path> old = Files.walk(written)) {
+                for (Path path : old.filter(Files::isRegularFile).collect(Collectors.toList())) Files.delete(path);
+            }
+            tables.executeSql(sql).await();
+            return query(sql, "SELECT * FROM written");
+        } catch (Throwable e) {
+            return line(sql, null, null, "plan", e);
+        }
+    }
+
+    /** Runs `query` and answers for the case `sql`. */
+    static String query(String sql, String query) {
+        try {
+            TableResult result = tables.executeSql(query);
             String names = result.getResolvedSchema().getColumnNames().stream().map(Record::quote).collect(Collectors.joining(","));
             String types = types(result).stream().map(Record::quote).collect(Collectors.joining(","));
             List<String> lines = new ArrayList<>();
