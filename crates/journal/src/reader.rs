@@ -50,6 +50,8 @@ struct At {
     bytes: u64,
     live: Option<Arc<Segment>>,
     scan: Scan,
+    /// The first record of the segment after it. What stands behind the one before is what a power cut left.
+    until: Sequence,
 }
 
 impl Reader {
@@ -94,6 +96,7 @@ impl Reader {
             let Some(at) = &mut self.place else { return Ok(None) };
             let end = at.live.as_ref().map_or(at.bytes, |live| live.published().offset);
             let step = match &at.live {
+                _ if at.scan.next_sequence() >= at.until => Ok(Step::End),
                 Some(live) => at.scan.step(end, |offset, length| Ok(live.read(offset, length))),
                 None => at.scan.step(end, |offset, length| self.shared.storage.read(&at.name, offset, length)),
             };
@@ -118,12 +121,14 @@ impl Reader {
             return Err(Error::Retired { sequence: self.next, first });
         };
         let number = entry.header.segment;
+        let until = segments.after(entry).map_or(Sequence::MAX, |after| after.header.base);
         if let Some(at) = self.place.as_mut().filter(|at| at.number == number) {
             at.live.clone_from(&entry.live);
+            at.until = until;
             return Ok(());
         }
         let (name, bytes) = (entry.name.clone(), entry.bytes);
-        self.place = Some(At { number, name, bytes, live: entry.live.clone(), scan: Scan::new(&entry.header) });
+        self.place = Some(At { number, name, bytes, live: entry.live.clone(), scan: Scan::new(&entry.header), until });
         Ok(())
     }
 

@@ -218,7 +218,9 @@ pub(crate) fn judge(storage: &dyn Storage, survey: &Survey, identity: &Identity)
         }
         judged.kept += 1;
         judged.ends.push(end);
-        if let Some(defect) = defect {
+        // A segment that goes on with the very next record says that the journal was cut here before.
+        let goes_on = files.get(judged.kept).and_then(File::header).is_some_and(|next| next.base == judged.next);
+        if let Some(defect) = defect.filter(|_| !goes_on) {
             judged.torn = Some(Torn { segment: file.number, offset: end, defect, bytes: 0, segments: 0 });
             break;
         }
@@ -330,6 +332,7 @@ pub(crate) fn start(storage: &dyn Storage, options: &Options, now: Timestamp) ->
         identity.incarnation + u64::from(!planted::is(Bug::ReuseIncarnation) || identity.incarnation == 0);
     let number = survey.files.last().map_or(1, |file| file.number + 1);
     let dropped = survey.files.split_off(judged.kept);
+    remove_all(storage, survey.leftovers.iter())?;
     for (file, end) in survey.files[judged.unproven..].iter_mut().zip(&judged.ends) {
         settle(storage, file, *end)?;
     }
@@ -348,7 +351,7 @@ pub(crate) fn start(storage: &dyn Storage, options: &Options, now: Timestamp) ->
         created: now,
     };
     let segment = begin(storage, header, options)?;
-    remove_all(storage, dropped.iter().chain(&empty).map(|file| &file.name).chain(&survey.leftovers))?;
+    remove_all(storage, dropped.iter().chain(&empty).map(|file| &file.name))?;
 
     let entries: VecDeque<Entry> = kept.into_iter().filter_map(entry).collect();
     let first = entries.front().map_or(judged.next, |entry| entry.header.base);

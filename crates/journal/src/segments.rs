@@ -110,6 +110,11 @@ impl Segments {
         self.entries.get(after.checked_sub(1)?)
     }
 
+    /// The entry that has the records after those of `entry`.
+    pub fn after(&self, entry: &Entry) -> Option<&Entry> {
+        self.entries.get(self.entries.partition_point(|other| other.header.base <= entry.header.base))
+    }
+
     /// The registered reader that is furthest behind.
     pub fn holder(&self) -> Option<(String, Sequence)> {
         let (name, first) = self.holders.iter().min_by_key(|(_, first)| **first)?;
