@@ -1,0 +1,53 @@
+//! Every seed is clean, and each is the same twice.
+//!
+//! `TIDEMILL_SEED=17 cargo test -p tidemill-sim --test seeds -- --nocapture` runs one seed of every scenario and prints
+//! its trace; `TIDEMILL_SEEDS=50000 ...` runs more of them.
+
+use std::io::Write;
+
+use tidemill_sim::Scenario;
+
+/// Seeds of one scenario, unless `TIDEMILL_SEEDS` says otherwise.
+const SEEDS: u64 = 800;
+
+/// Lines of a trace that a failure shows.
+const LINES_SHOWN: usize = 60;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Runs a seed and prints its whole trace.
+fn show(scenario: Scenario, seed: u64) {
+    let outcome = scenario.run(seed, true);
+    let mut out = std::io::stderr().lock();
+    for line in &outcome.lines {
+        // A closed pipe is no failure of the seed.
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "{scenario:?}: seed {seed}, {} events, trace {:016x}", outcome.events, outcome.trace);
+    assert_eq!(outcome.verdict, Ok(()));
+}
+
+fn check(scenario: Scenario, seed: u64) {
+    let outcome = scenario.run(seed, false);
+    if let Err(violation) = outcome.verdict {
+        let lines = scenario.run(seed, true).lines;
+        let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+        panic!("{}\n{scenario:?}: {violation}; replay it alone with TIDEMILL_SEED={seed}", last.join("\n"));
+    }
+    let again = scenario.run(seed, false);
+    assert_eq!(outcome.trace, again.trace, "{scenario:?}: seed {seed} is not the same twice");
+}
+
+fn every_seed(scenario: Scenario) {
+    if let Some(seed) = number("TIDEMILL_SEED") {
+        return show(scenario, seed);
+    }
+    (0..number("TIDEMILL_SEEDS").unwrap_or(SEEDS)).for_each(|seed| check(scenario, seed));
+}
+
+#[test]
+fn a_journal_keeps_what_it_acknowledged() {
+    every_seed(Scenario::Journal);
+}
