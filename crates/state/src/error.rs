@@ -49,8 +49,10 @@ pub enum Error {
         sequence: u64,
     },
     /// A snapshot cannot be used.
-    #[error("snapshot {sequence} of instance '{instance}' cannot be used: {name} is damaged: {reason}")]
+    #[error("snapshot {sequence} of instance '{instance}' cannot be used: {name} in {store} is damaged: {reason}")]
     DamagedSnapshot {
+        /// The store.
+        store: String,
         /// The instance.
         instance: String,
         /// The snapshot.
@@ -139,14 +141,14 @@ impl Explain for Error {
             Error::Fenced { instance, .. } => {
                 Some(format!("'{instance}' runs somewhere else: stop it there, or leave it there and stop this one"))
             }
-            Error::DamagedSnapshot { instance, name, before: Some(before), .. } => Some(format!(
+            Error::DamagedSnapshot { name, before: Some(before), .. } => Some(format!(
                 "bring {name} back from a copy of the store, or give up what came after snapshot {before}: \
-                 tidemill versions rollback {instance} {before} --past-damage"
+                 tidemill versions rollback FOLDER {before} --past-damage"
             )),
             Error::DamagedSnapshot { name, before: None, .. } => {
                 Some(format!("bring {name} back from a copy of the store; there is no snapshot before it"))
             }
-            Error::NoSnapshot { instance, .. } => Some(format!("see what there is: tidemill versions ls {instance}")),
+            Error::NoSnapshot { .. } => Some("see what there is: tidemill versions ls FOLDER".to_string()),
             Error::SavepointExists { .. } => Some("take another name, or drop that savepoint first".to_string()),
             Error::TooLarge { .. } | Error::NotLater { .. } => {
                 Some("this is a bug in tidemill: please report it with the SQL".to_string())

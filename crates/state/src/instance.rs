@@ -315,7 +315,14 @@ impl Instance {
             other => return other,
         };
         let before = sequences.unwrap_or_default().into_iter().rfind(|before| *before < sequence);
-        Error::DamagedSnapshot { instance: self.name.clone(), sequence, name, reason, before }
+        Error::DamagedSnapshot {
+            store: self.store.describe(),
+            instance: self.name.clone(),
+            sequence,
+            name,
+            reason,
+            before,
+        }
     }
 }
 

@@ -13,4 +13,5 @@ pub mod submit;
 pub mod merge;
 
 pub use error::Error;
+pub use instance::Instance;
 pub use version::{Replica, Version};

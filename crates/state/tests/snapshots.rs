@@ -157,7 +157,7 @@ fn a_flipped_bit_in_a_manifest_is_refused_until_someone_decides_to_go_back() {
     let error = instance.newest().expect_err("damaged");
     assert!(matches!(&error, Error::DamagedSnapshot { name: at, before: Some(1), .. } if *at == name), "{error}");
     assert_eq!((error.code(), error.kind()), ("TM1241", Kind::Restore));
-    assert!(error.help().is_some_and(|help| help.contains("versions rollback test 1 --past-damage")));
+    assert!(error.help().is_some_and(|help| help.contains("versions rollback FOLDER 1 --past-damage")));
     assert!(instance.rollback(1, by(3), false).is_err());
     assert!(instance.collect(1).is_err(), "nobody knows what the damaged one needs");
     assert!(matches!(save(&instance, Some(&first), &[]), Err(Error::Fenced { .. })), "nor is it overwritten");
