@@ -268,4 +268,6 @@ pub(crate) fn edit_trie(trie: &mut Trie, key: &Key, before: Option<&Row>, after:
 }
 
 #[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Checkpoints form a graph by what they rest on. The log puts the heads there ever were on a *line*, each of which
 //! leads on from the one before by its edits; a commit that was merged stands *beside* the line and leads on from the
-//! version it was made on. So between any two versions there is one path of edits.
+//! version it was made on, on the line or beside it. So between any two versions there is one path of edits.
 //!
 //! *Live* is what the head's content came from: the head, and what its live checkpoints rest on. What is known and not
 //! live was rolled back.
@@ -193,49 +193,50 @@ impl History {
         if from == to {
             return Ok(changes);
         }
-        let (start, start_beside) = self.on_line(from)?;
-        let (end, end_beside) = self.on_line(to)?;
-        if let Some(checkpoint) = start_beside {
+        let broken = |version: Version| Error::Damaged {
+            name: format!("the history of version {version}"),
+            reason: "it does not begin on the line of heads".to_string(),
+        };
+        let (start, down) = self.to_line(from).ok_or_else(|| broken(from))?;
+        let (end, mut up) = self.to_line(to).ok_or_else(|| broken(to))?;
+        for checkpoint in &down {
             follow(&mut changes, &past.edits(checkpoint)?, true, false);
         }
+        let seen = |checkpoint: &Checkpoint| down.iter().any(|below| checkpoint.deps.contains(&below.version));
         if start <= end {
             for version in &self.line[start + 1..=end] {
                 let checkpoint = &self.nodes[version].checkpoint;
-                let written = self.live.contains(version)
-                    && !matches!(checkpoint.kind, Kind::Rollback { .. })
-                    && !(start_beside.is_some() && checkpoint.deps.contains(&from));
-                follow(&mut changes, &past.edits(checkpoint)?, false, written);
+                let taken_back = matches!(checkpoint.kind, Kind::Rollback { .. }) || !self.live.contains(version);
+                let merged_before = checkpoint.kind == Kind::Merge && seen(checkpoint);
+                follow(&mut changes, &past.edits(checkpoint)?, false, !taken_back && !merged_before);
             }
         } else {
             for version in self.line[end + 1..=start].iter().rev() {
                 follow(&mut changes, &past.edits(&self.nodes[version].checkpoint)?, true, false);
             }
         }
-        if let Some(checkpoint) = end_beside {
+        up.reverse();
+        for checkpoint in up {
             follow(&mut changes, &past.edits(checkpoint)?, false, true);
         }
         Ok(changes)
     }
 
-    /// A version's index on the line; when it stands beside, its parent's, and itself.
-    fn on_line(&self, version: Version) -> Result<(usize, Option<&Checkpoint>), Error> {
-        let broken = || Error::Damaged {
-            name: format!("the history of version {version}"),
-            reason: "its parent is not in it".to_string(),
-        };
-        let node = self.nodes.get(&version).ok_or_else(broken)?;
-        match node.place {
-            Some(place) => Ok((place, None)),
-            None => {
-                let (place, beside) = self.on_line_parent(&node.checkpoint).ok_or_else(broken)?;
-                Ok((place, Some(beside)))
+    /// Where the way from a version down its parents comes to the line, and the checkpoints beside it on that way.
+    fn to_line(&self, version: Version) -> Option<(usize, Vec<&Checkpoint>)> {
+        let mut beside = Vec::new();
+        let mut node = self.nodes.get(&version)?;
+        loop {
+            match node.place {
+                Some(place) => return Some((place, beside)),
+                // A parent is earlier than what leads on from it, so the way has an end.
+                None if node.checkpoint.parent < node.checkpoint.version => {
+                    beside.push(&node.checkpoint);
+                    node = self.nodes.get(&node.checkpoint.parent)?;
+                }
+                None => return None,
             }
         }
-    }
-
-    fn on_line_parent<'a>(&'a self, checkpoint: &'a Checkpoint) -> Option<(usize, &'a Checkpoint)> {
-        let parent = self.nodes.get(&checkpoint.parent)?;
-        Some((parent.place?, checkpoint))
     }
 
     /// The number of the oldest record whose edits are still needed: those that lead on from the oldest version.
@@ -248,11 +249,9 @@ impl History {
     /// Forgets what is older than a version of the line; none when the version is not on the line.
     pub fn prune(&mut self, boundary: Version) -> Option<()> {
         let first = self.nodes.get(&boundary)?.place?;
-        let kept: HashSet<Version> = self.line[first..].iter().copied().collect();
-        let stays = |node: &Node| match node.place {
-            Some(place) => place >= first,
-            None => kept.contains(&node.checkpoint.parent),
-        };
+        let on_the_way = |version: &Version| self.to_line(*version).is_some_and(|(place, _)| place >= first);
+        let kept: HashSet<Version> = self.nodes.keys().filter(|version| on_the_way(version)).copied().collect();
+        let stays = |node: &Node| kept.contains(&node.checkpoint.version);
         let gone = self.nodes.values().filter(|node| !stays(node)).map(|node| node.checkpoint.version).max();
         self.pruned = self.pruned.max(gone);
         self.nodes.retain(|_, node| stays(node));
