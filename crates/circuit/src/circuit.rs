@@ -10,11 +10,13 @@ use tidemill_base::Timestamp;
 
 use crate::decode::{Block, Decoders};
 use crate::error::Error;
+use crate::fingerprint::fingerprints;
 use crate::graph::{Graph, Input, Lowering, Placement, Task};
+use crate::keep::{CHUNK_SLOTS, PartitionPosition, SourcePosition};
 use crate::lane::{Intake, Job, Lane, Layout, Piece};
 use crate::operator::{Context, Operator, Output, Sides, StateSize};
 use crate::operators;
-use crate::plan::{Node, NodeId, Plan, Spec};
+use crate::plan::{Node, NodeId, Plan, SourceSpec, Spec};
 use crate::pool::Pool;
 use crate::row;
 use crate::step::{
@@ -22,6 +24,10 @@ use crate::step::{
     StepTrailer,
 };
 use crate::watermark::Tracker;
+
+mod save;
+
+use save::Keeping;
 
 /// Steps of fewer records than this are run by one thread, lane after lane: waking others would cost more.
 const PARALLEL_RECORDS_MIN: u64 = 256;
@@ -36,13 +42,18 @@ pub struct Options {
     pub sides: Sides,
     /// Whether trailers carry digests of the outputs.
     pub digests: bool,
+    /// Whether changes of state are noted, so that it can be saved and digested ([`crate::keep`]).
+    pub keep: bool,
+    /// The slots of a chunk of state: what is saved as a whole when one row of it has changed.
+    pub chunk_slots: usize,
     /// Where headers and trailers go.
     pub log: Option<Box<dyn StepLog>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { lanes: 1, seed: 0, sides: Sides::default(), digests: false, log: None }
+        let sides = Sides::default();
+        Options { lanes: 1, seed: 0, sides, digests: false, keep: false, chunk_slots: CHUNK_SLOTS, log: None }
     }
 }
 
@@ -56,6 +67,13 @@ pub struct Circuit {
     step: u64,
     next_lane: usize,
     stopped: bool,
+    /// The fingerprint of each node.
+    prints: Vec<u64>,
+    /// How far each source has been taken.
+    positions: Vec<SourcePosition>,
+    /// For each output the sum of weight x digest of row.
+    sums: Vec<u128>,
+    keeping: Keeping,
 }
 
 impl Circuit {
@@ -67,10 +85,30 @@ impl Circuit {
         let lanes = options.lanes.max(1);
         let layout = Arc::new(Layout::new(lower(plan, lanes)?, plan, lanes)?);
         let lanes = (0..lanes).map(|index| Lane::new(index, layout.clone(), decoders, options.sides));
-        let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        let mut lanes = lanes.collect::<Result<Vec<_>, _>>()?;
+        if options.keep {
+            lanes.iter_mut().flat_map(Lane::keepers).for_each(|(_, keeper)| keeper.keep(options.chunk_slots.max(1)));
+        }
+        let position =
+            |source: &SourceSpec| SourcePosition { source: source.name.clone(), ..SourcePosition::default() };
+        let positions = layout.sources.iter().map(position).collect();
+        let (prints, sums) = (fingerprints(plan), vec![0; layout.outputs.len()]);
         let trackers = layout.sources.iter().map(|_| Tracker::new()).collect();
         let pool = Pool::new(lanes.len().saturating_sub(1));
-        Ok(Circuit { layout, lanes, pool, trackers, options, step: 0, next_lane: 0, stopped: false })
+        Ok(Circuit {
+            layout,
+            lanes,
+            pool,
+            trackers,
+            options,
+            step: 0,
+            next_lane: 0,
+            stopped: false,
+            prints,
+            positions,
+            sums,
+            keeping: Keeping::default(),
+        })
     }
 
     /// Takes `input` in, runs, and returns what came out.
@@ -105,6 +143,7 @@ impl Circuit {
             self.each_lane(parallel, |_| Job::Run { phase, contexts: contexts.clone(), befores: befores.clone() })?;
             self.exchange();
         }
+        self.digest_changes()?;
         self.collect(header, records, &watermarks)
     }
 
@@ -146,6 +185,7 @@ impl Circuit {
                 tracker.complete();
             }
             fill_range(&mut ranges[source], news);
+            advance(&mut self.positions[source], news);
         }
         for (range, tracker) in ranges.iter_mut().zip(&mut self.trackers) {
             range.watermark = tracker.watermark();
@@ -215,8 +255,9 @@ impl Circuit {
         let mut digests = Vec::new();
         for (index, output) in self.layout.outputs.iter().enumerate() {
             let deltas: Vec<_> = self.lanes.iter_mut().flat_map(|lane| lane.take_output(index)).collect();
-            let digest =
-                if self.options.digests { deltas.iter().map(row::digest).fold(0, u128::wrapping_add) } else { 0 };
+            let wanted = self.options.digests || self.options.keep;
+            let digest = if wanted { deltas.iter().map(row::digest).fold(0, u128::wrapping_add) } else { 0 };
+            self.sums[index] = self.sums[index].wrapping_add(digest);
             let rows = deltas.iter().map(|delta| delta.rows() as u64).sum();
             digests.push(OutputDigest { name: output.name.clone(), rows, digest: format!("{digest:032x}") });
             if !deltas.is_empty() {
@@ -255,6 +296,30 @@ impl Circuit {
         sizes.into_iter().enumerate().filter(|(_, size)| *size != StateSize::default()).collect()
     }
 
+    /// Has headers and trailers written there from now on.
+    pub fn log_to(&mut self, log: Option<Box<dyn StepLog>>) {
+        self.options.log = log;
+    }
+
+    /// The number of lanes.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether the plan has a source of this name.
+    pub fn has_source(&self, name: &str) -> bool {
+        self.layout.sources.iter().any(|source| source.name == name)
+    }
+
+    /// The nodes that keep something between steps.
+    pub fn keepers(&mut self) -> Vec<NodeId> {
+        let layout = self.layout.clone();
+        let mut nodes: Vec<NodeId> = self.lanes[0].keepers().map(|(task, _)| layout.tasks[task].node()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
     /// The last step's number; 0 before the first.
     pub fn steps(&self) -> u64 {
         self.step
@@ -271,6 +336,31 @@ fn empty_range(source: &str) -> SourceRange {
         complete: false,
         watermark: i64::MIN,
     }
+}
+
+/// Notes how far a source has been taken.
+fn advance(position: &mut SourcePosition, news: &SourceInput) {
+    let list = &mut position.partitions;
+    let place = |list: &mut Vec<PartitionPosition>, partition: u32| -> usize {
+        list.binary_search_by_key(&partition, |known| known.partition).unwrap_or_else(|at| {
+            list.insert(at, PartitionPosition { partition, ..PartitionPosition::default() });
+            at
+        })
+    };
+    for partition in &news.opened {
+        let at = place(list, *partition);
+        list[at].ended = false;
+    }
+    for block in &news.blocks {
+        let at = place(list, block.partition);
+        let known = &mut list[at];
+        (known.next, known.records) = (block.to, block.first_record + u64::from(block.records));
+    }
+    for partition in &news.ended {
+        let at = place(list, *partition);
+        list[at].ended = true;
+    }
+    position.complete |= news.complete;
 }
 
 fn fill_range(range: &mut SourceRange, news: &SourceInput) {

@@ -53,6 +53,14 @@ pub enum Error {
         /// Where the query asks for it.
         position: Option<Position>,
     },
+    /// Saved state is damaged, or is not this operator's.
+    #[error("the saved state of {operator} cannot be restored: {message}")]
+    Saved {
+        /// The operator, or the part of the circuit.
+        operator: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The circuit failed in an earlier step and takes no further one.
     #[error("the circuit has stopped after an error")]
     Stopped,
@@ -74,6 +82,7 @@ impl Explain for Error {
             Error::Broken { .. } => "TM2004",
             Error::Unsupported { .. } => "TM2005",
             Error::Stopped => "TM2006",
+            Error::Saved { .. } => "TM2007",
         }
     }
 
@@ -83,6 +92,7 @@ impl Explain for Error {
             Error::Panic { .. } | Error::Broken { .. } => Kind::Bug,
             Error::Unsupported { .. } => Kind::Config,
             Error::Stopped => Kind::Environment,
+            Error::Saved { .. } => Kind::Restore,
         }
     }
 
@@ -99,6 +109,7 @@ impl Explain for Error {
             Error::Panic { .. } | Error::Broken { .. } => {
                 Some("this is a bug in tidemill: please report it with the SQL and the row".to_string())
             }
+            Error::Saved { .. } => Some("go back to an earlier snapshot, or rebuild from the journal".to_string()),
             Error::Unsupported { .. } | Error::Stopped => None,
         }
     }
@@ -108,7 +119,7 @@ impl Explain for Error {
             Error::Row { position, .. } | Error::Panic { position, .. } | Error::Unsupported { position, .. } => {
                 *position
             }
-            Error::Record { .. } | Error::Broken { .. } | Error::Stopped => None,
+            Error::Record { .. } | Error::Broken { .. } | Error::Saved { .. } | Error::Stopped => None,
         }
     }
 }

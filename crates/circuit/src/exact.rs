@@ -11,6 +11,8 @@ const NARROW_BITS: i32 = 80;
 const WIDE_LOW: i32 = -1_074;
 /// 64-bit limbs of the wide form.
 const LIMBS: usize = 35;
+/// The bit of the wide form at which the narrow form begins.
+const NARROW_POSITION: usize = (-NARROW_BITS - WIDE_LOW) as usize;
 /// Bytes of the wide form and its counts when written.
 const WIDE_BYTES: usize = LIMBS * 8 + 24;
 
@@ -90,7 +92,7 @@ impl ExactSum {
     /// Adds another sum.
     pub fn merge(&mut self, other: &ExactSum) {
         if !self.add_narrow(other.narrow, 0) {
-            self.wide().add(other.narrow, (-NARROW_BITS - WIDE_LOW) as usize);
+            self.wide().add(other.narrow, NARROW_POSITION);
         }
         if let Some(other) = &other.wide {
             let wide = self.wide();
@@ -113,7 +115,7 @@ impl ExactSum {
             (_, _, true) => f64::NEG_INFINITY,
             _ => {
                 let mut total = wide.clone();
-                total.add(self.narrow, (-NARROW_BITS - WIDE_LOW) as usize);
+                total.add(self.narrow, NARROW_POSITION);
                 total.round()
             }
         }
@@ -129,6 +131,17 @@ impl ExactSum {
         let mut rest = self.clone();
         rest.add(high, -1);
         (high, rest.value())
+    }
+
+    /// The same sum in the one form that does not tell its history: narrow if it can be.
+    pub fn canonical(&self) -> ExactSum {
+        let Some(wide) = &self.wide else { return self.clone() };
+        let mut wide = wide.clone();
+        wide.add(self.narrow, NARROW_POSITION);
+        match wide.narrow() {
+            Some(narrow) => ExactSum { narrow, wide: None },
+            None => ExactSum { narrow: 0, wide: Some(wide) },
+        }
     }
 
     /// Appends the sum in a form that [`ExactSum::read`] takes.
@@ -211,6 +224,22 @@ impl Wide {
             let (sum, second) = sum.overflowing_add(u64::from(carry));
             (*target, carry) = (sum, first || second);
         }
+    }
+
+    /// The narrow form of the number, when it has one.
+    fn narrow(&self) -> Option<i128> {
+        const LIMB: usize = NARROW_POSITION / 64;
+        const SHIFT: usize = NARROW_POSITION % 64;
+        const _: () = assert!(SHIFT > 0);
+        if (self.nan, self.plus, self.minus) != (0, 0, 0) || self.any_below(NARROW_POSITION) {
+            return None;
+        }
+        let word = |limb: usize| (self.limbs[limb] >> SHIFT) | (self.limbs[limb + 1] << (64 - SHIFT));
+        let value = (u128::from(word(LIMB)) | (u128::from(word(LIMB + 1)) << 64)) as i128;
+        let sign = if value < 0 { u64::MAX } else { 0 };
+        let extended =
+            self.limbs[LIMB + 2] >> SHIFT == sign >> SHIFT && self.limbs[LIMB + 3..].iter().all(|limb| *limb == sign);
+        extended.then_some(value)
     }
 
     /// The nearest double, ties to even.
@@ -427,6 +456,14 @@ mod tests {
             merged.write(&mut bytes);
             let read = ExactSum::read(&bytes);
             prop_assert_eq!(read.map(|sum| sum.value().to_bits()), Some(expected));
+            let canonical = |sum: &ExactSum| {
+                let mut bytes = Vec::new();
+                sum.canonical().write(&mut bytes);
+                bytes
+            };
+            prop_assert_eq!(canonical(&merged), canonical(&backwards));
+            prop_assert_eq!(canonical(&merged), canonical(&sum(&values)));
+            prop_assert_eq!(merged.canonical().value().to_bits(), expected);
         }
     }
 }

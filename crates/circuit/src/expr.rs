@@ -27,6 +27,13 @@ pub trait Scalar: Send + Sync + fmt::Debug {
     fn column(&self) -> Option<usize> {
         None
     }
+
+    /// The columns that the expression reads, by index in ascending order; none when that is not known.
+    ///
+    /// What is printed names columns, and an input may have several of one name: fingerprints go by these.
+    fn columns(&self) -> Option<Vec<usize>> {
+        self.column().map(|column| vec![column])
+    }
 }
 
 /// A shared expression.

@@ -55,13 +55,19 @@
 //! output's fingerprint, so they are stored in the same way and at the same step.
 
 use serde::{Deserialize, Serialize};
+use tidemill_state::digest::Sum;
 
 use crate::plan::NodeId;
+
+pub mod keeper;
+pub mod marks;
+pub(crate) mod value;
+pub mod wire;
 
 /// The version of everything written here; a reader refuses a newer one.
 pub const FORMAT: u16 = 1;
 
-/// Rows of a chunk, by slot.
+/// The slots of a chunk, unless `Options::chunk_slots` says otherwise.
 pub const CHUNK_SLOTS: usize = 4_096;
 
 /// What names a chunk.
@@ -157,10 +163,10 @@ pub struct PartitionPosition {
 /// Digests of a circuit after a step, equal for any lane count, cut into steps, crash and time of saving.
 ///
 /// They find bugs, rot and nondeterminism; they do not withstand an adversary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roots {
     /// Of everything the circuit keeps; comparable within one build only.
-    pub state: u128,
+    pub state: Sum,
     /// Of what came out (per output the sum of weight x digest of row) and of how far the sources were taken.
-    pub content: u128,
+    pub content: Sum,
 }

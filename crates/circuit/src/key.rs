@@ -183,6 +183,85 @@ impl KeyEncoder {
     }
 }
 
+impl KeyEncoder {
+    /// Appends the bytes of the key in `slot` of an index that holds this encoder's keys.
+    pub fn pack(&self, index: &KeyIndex, slot: u32, out: &mut Vec<u8>) {
+        let at = slot as usize;
+        match self.width {
+            Some(0) => {}
+            Some(width) if width <= 8 => out.extend_from_slice(&index.words[at].to_le_bytes()[..width]),
+            Some(width) => out.extend_from_slice(&index.wides[at].to_le_bytes()[..width]),
+            None => {
+                let (start, length) = index.spans[at];
+                out.extend_from_slice(&index.arena[start..start + length as usize]);
+            }
+        }
+    }
+
+    /// The first column of a key, which is a `UInt32` that is not null.
+    pub(crate) fn leading_u32(&self, index: &KeyIndex, slot: u32) -> u32 {
+        let (nulls, at) = (self.types.len().div_ceil(8), slot as usize);
+        match self.width {
+            Some(width) if width <= 8 => (index.words[at] >> (8 * nulls)) as u32,
+            Some(_) => (index.wides[at] >> (8 * nulls)) as u32,
+            None => {
+                let start = index.spans[at].0 + nulls;
+                let bytes = index.arena[start..].first_chunk::<4>();
+                bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+            }
+        }
+    }
+
+    /// The keys of bytes that [`KeyEncoder::pack`] gave; none when some are no key of this encoder.
+    pub fn unpack(&self, packed: &[&[u8]]) -> Option<Keys> {
+        if !packed.iter().all(|key| self.is_key(key)) {
+            return None;
+        }
+        let wide = |key: &&[u8]| {
+            let mut bytes = [0; 16];
+            bytes[..key.len()].copy_from_slice(key);
+            u128::from_le_bytes(bytes)
+        };
+        Some(match self.width {
+            Some(width) if width <= 8 => Keys::Word(packed.iter().map(|key| wide(key) as u64).collect()),
+            Some(_) => Keys::Wide(packed.iter().map(wide).collect()),
+            None => {
+                let mut offsets = Vec::with_capacity(packed.len() + 1);
+                offsets.push(0);
+                let mut data = Vec::with_capacity(packed.iter().map(|key| key.len()).sum());
+                for key in packed {
+                    data.extend_from_slice(key);
+                    offsets.push(data.len());
+                }
+                Keys::Bytes { data, offsets }
+            }
+        })
+    }
+
+    /// Whether these are the bytes of a key.
+    fn is_key(&self, bytes: &[u8]) -> bool {
+        if let Some(width) = self.width {
+            return bytes.len() == width;
+        }
+        let Some((nulls, mut rest)) = bytes.split_at_checked(self.types.len().div_ceil(8)) else { return false };
+        for (index, part) in self.parts.iter().enumerate() {
+            if nulls[index / 8] & (1 << (index % 8)) != 0 {
+                continue;
+            }
+            let length = match part {
+                Part::Fixed(width) => Some(*width),
+                Part::Boolean => Some(1),
+                Part::Variable => variable(rest, false).map(|value| 4 + value.len()),
+            };
+            match length.and_then(|length| rest.split_at_checked(length)) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.is_empty()
+    }
+}
+
 fn part(data_type: &DataType) -> Option<Part> {
     use DataType::*;
     Some(match data_type {
@@ -408,9 +487,27 @@ pub struct KeyIndex {
     arena_dead: usize,
     hashes: Vec<u64>,
     free: Vec<u32>,
+    /// Slots given to new keys since they were asked for, when that is wanted.
+    born: Option<Vec<u32>>,
 }
 
 impl KeyIndex {
+    /// Notes from now on which slots are given to new keys.
+    pub fn note_births(&mut self) {
+        self.born = Some(Vec::new());
+    }
+
+    /// The slots given to new keys since the last call, when they are noted.
+    pub fn take_born(&mut self) -> Vec<u32> {
+        self.born.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether a key is in `slot`.
+    pub fn contains(&self, slot: u32) -> bool {
+        let hash = self.hashes.get(slot as usize);
+        hash.is_some_and(|hash| self.table.find(*hash, |other| *other == slot).is_some())
+    }
+
     /// The number of keys.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -527,6 +624,9 @@ impl KeyIndex {
         put(&mut self.hashes, slot, hash);
         let hashes = &self.hashes;
         self.table.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
+        if let Some(born) = &mut self.born {
+            born.push(slot);
+        }
         slot
     }
 

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::expr;
 use crate::graph::{Graph, Input};
+use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, Operator, Output, SideKind, SideRow, Sides, StateSize};
 use crate::plan::{NodeId, OutputSpec, Plan, SourceSpec, Spec};
 use crate::row;
@@ -27,6 +28,8 @@ pub(crate) struct Layout {
     pub sources: Vec<SourceSpec>,
     /// The plan's outputs, in its order.
     pub outputs: Vec<OutputSpec>,
+    /// Their nodes.
+    pub output_nodes: Vec<NodeId>,
     /// Edges over which rows change lanes.
     pub exchanges: Vec<Edge>,
     /// How often rows change lanes at most on their way, and one.
@@ -62,6 +65,18 @@ pub(crate) struct TaskLayout {
     make: crate::graph::MakeOperator,
 }
 
+impl TaskLayout {
+    /// The plan's node that it works for.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// Who reads a task's rows.
 enum Reader {
     Here { task: usize, port: usize },
@@ -75,6 +90,7 @@ impl Layout {
             tasks: Vec::with_capacity(graph.tasks.len()),
             sources: Vec::new(),
             outputs: Vec::new(),
+            output_nodes: Vec::new(),
             exchanges: Vec::new(),
             phases: 1,
             nodes: plan.nodes.len(),
@@ -114,6 +130,7 @@ impl Layout {
             Spec::Output(spec) => {
                 output = Some(self.outputs.len());
                 self.outputs.push(spec.clone());
+                self.output_nodes.push(task.node);
             }
             _ => {}
         }
@@ -467,6 +484,18 @@ impl Lane {
     /// What each operator keeps, by the plan's node.
     pub fn state_sizes(&self) -> impl Iterator<Item = (NodeId, StateSize)> {
         self.layout.tasks.iter().zip(&self.operators).map(|(task, operator)| (task.node, operator.state_size()))
+    }
+}
+
+impl Lane {
+    /// What each task keeps, of those that keep something.
+    pub fn keepers(&mut self) -> impl Iterator<Item = (usize, &mut dyn Keeper)> {
+        self.operators.iter_mut().enumerate().filter_map(|(task, operator)| Some((task, operator.keeper()?)))
+    }
+
+    /// What a task keeps.
+    pub fn keeper(&mut self, task: usize) -> Option<&mut dyn Keeper> {
+        self.operators.get_mut(task).and_then(|operator| operator.keeper())
     }
 }
 

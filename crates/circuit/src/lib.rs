@@ -6,7 +6,8 @@
 //! input so far, as in DBSP (Budiu et al., "DBSP: Automatic Incremental View Maintenance", VLDB 2023).
 //!
 //! Reading order: [`delta`] what flows, [`expr`] what is computed on it, [`plan`] what a query asks for, [`operator`]
-//! how one node works, [`graph`] how a plan becomes operators on lanes, [`circuit`] how a step runs.
+//! how one node works, [`graph`] how a plan becomes operators on lanes, [`circuit`] how a step runs, [`keep`] how what it
+//! knows is saved and restored.
 
 pub mod circuit;
 pub mod decode;
@@ -15,6 +16,7 @@ pub mod error;
 pub mod exact;
 mod exchange;
 pub mod expr;
+pub mod fingerprint;
 pub mod graph;
 pub mod keep;
 pub mod key;

@@ -8,6 +8,7 @@ use tidemill_base::Timestamp;
 
 use crate::delta::Delta;
 use crate::error::Error;
+use crate::keep::keeper::Keeper;
 
 /// What an operator knows of the step it is in.
 #[derive(Debug, Clone, Copy)]
@@ -129,5 +130,10 @@ pub trait Operator: Send {
     /// What the operator keeps.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// The operator's tables, by which it is saved; none when it keeps nothing between steps.
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        None
     }
 }

@@ -80,7 +80,8 @@ pub struct OutputDigest {
     pub name: String,
     /// Its rows, by count of entries, not weights.
     pub rows: u64,
-    /// The sum of weight x digest(row), as hexadecimal: independent of the rows' order. Zero when digests are off.
+    /// The sum of weight x digest(row), as hexadecimal: independent of the rows' order. Zero when neither digests nor state are
+    /// kept.
     pub digest: String,
 }
 

@@ -6,7 +6,7 @@
 //! are made under one lock, so no reader sees half of them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
@@ -16,6 +16,11 @@ use hashbrown::HashTable;
 use tidemill_base::hash;
 
 use crate::delta::Delta;
+
+mod save;
+
+pub use save::Save;
+use save::Saving;
 
 /// Chunks of fewer rows than this are merged when there are many.
 const SMALL_ROWS: usize = 4_096;
@@ -50,6 +55,14 @@ pub enum Error {
     NoKey {
         /// The view.
         view: String,
+    },
+    /// Saved rows are damaged, or are not the view's.
+    #[error("the saved rows of view '{view}' cannot be restored: {message}")]
+    Saved {
+        /// The view.
+        view: String,
+        /// What is wrong with them.
+        message: String,
     },
     /// A key has another number of columns, or other types, than the view's.
     #[error("view '{view}' is looked up by ({columns})")]
@@ -98,6 +111,7 @@ pub struct ViewWriter {
     /// Where each row of each chunk is indexed.
     owners: BTreeMap<u32, Vec<u32>>,
     next_chunk: u32,
+    saving: Saving,
 }
 
 /// Rows that are never changed, and since when each is gone.
@@ -107,6 +121,8 @@ struct Chunk {
     copies: Option<Vec<u32>>,
     gone: Vec<AtomicU64>,
     alive: AtomicU64,
+    /// Whether it is new or a row has gone since it was last given to a save.
+    dirty: AtomicBool,
 }
 
 struct State {
@@ -146,7 +162,9 @@ pub fn view(spec: ViewSpec) -> Result<(ViewWriter, View), Error> {
     let index = Index { converter, table: HashTable::new(), entries: Vec::new(), free: Vec::new() };
     let state = Arc::new(RwLock::new(State { version: 0, chunks: BTreeMap::new(), index }));
     let spec = Arc::new(spec);
-    let writer = ViewWriter { spec: spec.clone(), state: state.clone(), rows, owners: BTreeMap::new(), next_chunk: 0 };
+    let saving = Saving::default();
+    let writer =
+        ViewWriter { spec: spec.clone(), state: state.clone(), rows, owners: BTreeMap::new(), next_chunk: 0, saving };
     Ok((writer, View { spec, state }))
 }
 
@@ -204,6 +222,11 @@ impl View {
 }
 
 impl ViewWriter {
+    /// What the view is.
+    pub fn spec(&self) -> &ViewSpec {
+        &self.spec
+    }
+
     /// Takes the rows of step `step`; readers see all of them at once.
     ///
     /// # Errors
@@ -363,7 +386,10 @@ impl ViewWriter {
                 .map(|row| AtomicU64::new(if owners.is_some_and(|o| o[row] == u32::MAX) { 0 } else { ALIVE }))
                 .collect();
             let alive = gone.iter().filter(|gone| gone.load(Ordering::Relaxed) == ALIVE).count() as u64;
-            state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive: AtomicU64::new(alive) }));
+            state.chunks.insert(
+                number,
+                Arc::new(Chunk { batch, copies, gone, alive: AtomicU64::new(alive), dirty: AtomicBool::new(true) }),
+            );
         }
         Ok(())
     }
@@ -408,7 +434,8 @@ impl ViewWriter {
         let rows = batch.num_rows();
         let gone = (0..rows).map(|_| AtomicU64::new(ALIVE)).collect();
         let copies = copies.iter().any(|count| *count != 1).then_some(copies);
-        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive: AtomicU64::new(rows as u64) }));
+        let (alive, dirty) = (AtomicU64::new(rows as u64), AtomicBool::new(true));
+        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive, dirty }));
         Ok(())
     }
 }
@@ -422,6 +449,7 @@ impl State {
         let Some(chunk) = chunk else { return 0 };
         chunk.gone[row].store(step, Ordering::Release);
         chunk.alive.fetch_sub(1, Ordering::Relaxed);
+        chunk.dirty.store(true, Ordering::Relaxed);
         i64::from(chunk.copies(row))
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
+use serde::{Deserialize, Serialize};
 
 use crate::delta::NO_SUSPECT;
 use crate::plan::WatermarkSpec;
@@ -83,6 +84,33 @@ impl Tracker {
             self.watermark = self.watermark.max(least);
         }
         self.watermark
+    }
+}
+
+/// What a tracker knows, as it is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tracked {
+    /// The source's watermark.
+    watermark: i64,
+    /// Whether no partition will come any more.
+    complete: bool,
+    /// Each partition that has not ended: its number, its watermark, whether it is idle.
+    partitions: Vec<(u32, i64, bool)>,
+}
+
+impl Tracker {
+    /// What is known.
+    pub fn save(&self) -> Tracked {
+        let partitions = self.partitions.iter().map(|(partition, state)| (*partition, state.bound, state.idle));
+        Tracked { watermark: self.watermark, complete: self.complete, partitions: partitions.collect() }
+    }
+
+    /// Goes on from what was known.
+    pub fn restore(saved: &Tracked) -> Self {
+        let partitions = saved.partitions.iter();
+        let partitions =
+            partitions.map(|(partition, bound, idle)| (*partition, Partition { bound: *bound, idle: *idle }));
+        Tracker { partitions: partitions.collect(), complete: saved.complete, watermark: saved.watermark }
     }
 }
 

@@ -17,6 +17,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use tidemill_circuit::expr::Column as CircuitColumn;
 use tidemill_circuit::{Expr as CircuitExpr, Scalar};
@@ -48,6 +49,13 @@ impl Scalar for Compiled {
 
     fn print(&self) -> String {
         self.printed.clone()
+    }
+
+    fn columns(&self) -> Option<Vec<usize>> {
+        let mut columns: Vec<usize> = collect_columns(&self.expr).iter().map(PhysicalColumn::index).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        Some(columns)
     }
 }
 

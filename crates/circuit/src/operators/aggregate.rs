@@ -32,6 +32,7 @@ mod extreme;
 mod feed;
 mod grouped;
 mod groups;
+mod kept;
 mod paned;
 mod parts;
 mod session;
@@ -89,7 +90,10 @@ impl Design {
             None => TimeDomain::Event,
         };
         let parts = Parts::new(&spec.calls, lowering.append_only);
-        let setting = Setting { types, append_only: lowering.append_only, retiring: spec.window.is_some() };
+        // The name of a session changes while it grows.
+        let inline = matches!(&spec.window, Some(WindowKey::Time { window: Window::Session { .. }, .. }));
+        let (append_only, retiring) = (lowering.append_only, spec.window.is_some());
+        let setting = Setting { types, append_only, retiring, inline };
         let design = Design {
             key_types: spec.keys.iter().map(|key| setting.types[*key].clone()).collect(),
             keys: spec.keys.clone(),
@@ -107,15 +111,19 @@ impl Design {
         Ok(design)
     }
 
-    /// How time is cut; none without windows and for sessions. Hopping windows that say each row once are made of panes.
+    /// How time is cut; none without windows and for sessions.
+    ///
+    /// Hopping windows that say each row once are made of panes, but for DISTINCT: a value that is new in a pane need not
+    /// be new in a window, which matters where values are told apart on other lanes than their groups.
     fn cut(&self) -> Option<Cut> {
-        let by_panes = self.emit == Emit::OnClose && self.lateness == 0;
+        let by_panes = self.emit == Emit::OnClose && self.lateness == 0 && self.distinct_parts().is_empty();
         self.window.as_ref().and_then(|window| Cut::of(window, by_panes))
     }
 
-    /// How time is cut without panes.
-    fn windows(&self) -> Option<Cut> {
-        self.window.as_ref().and_then(|window| Cut::of(window, false))
+    /// The parts that tell values apart.
+    fn distinct_parts(&self) -> Vec<usize> {
+        let parts = self.recipe.parts.list();
+        (0..parts.len()).filter(|part| parts[*part].is_distinct()).collect()
     }
 
     /// The length of a silence that ends a session, and the column of time.

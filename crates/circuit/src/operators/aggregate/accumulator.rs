@@ -12,6 +12,9 @@ use arrow_array::{Array, ArrayRef};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{ArrowError, DataType};
 
+use super::distinct::Distinct;
+use crate::keep::wire::{Damage, Reader};
+
 /// A chunk's columns and the weight of each row.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
@@ -95,8 +98,30 @@ pub(crate) trait Accumulator: Send {
     /// Bytes held, by capacity.
     fn bytes(&self) -> u64;
 
+    /// Appends the state of a group in its canonical form, which does not tell its history.
+    fn write(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError>;
+
+    /// Sets the state of a group to what [`Accumulator::write`] wrote.
+    fn read(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage>;
+
     /// The accumulator as what it is.
     fn as_any(&self) -> &dyn Any;
+
+    /// Itself, when it keeps different values.
+    fn distinct(&self) -> Option<&Distinct> {
+        None
+    }
+
+    /// Itself, when it keeps different values.
+    fn distinct_mut(&mut self) -> Option<&mut Distinct> {
+        None
+    }
+
+    /// Whether it keeps different values of a group.
+    fn holds(&self, slot: u32) -> bool {
+        let _ = slot;
+        false
+    }
 }
 
 /// What one group's state is, and how rows change it.
@@ -129,6 +154,12 @@ pub(crate) trait Family: Send + 'static {
         let _ = (states, slots, columns);
         Err(no_partial())
     }
+
+    /// Appends a state in its canonical form.
+    fn write(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<(), ArrowError>;
+
+    /// Reads what [`Family::write`] wrote.
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::State, Damage>;
 
     /// Entries that a state holds.
     fn entries(&self, state: &Self::State) -> usize {
@@ -214,6 +245,15 @@ impl<F: Family> Accumulator for Cells<F> {
         let flat = (self.states.capacity() * size_of::<F::State>()) as u64;
         let heap: usize = if F::FLAT { 0 } else { self.states.iter().map(|state| self.family.heap_bytes(state)).sum() };
         flat + heap as u64
+    }
+
+    fn write(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.family.write(&self.states[slot as usize], out)
+    }
+
+    fn read(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage> {
+        self.states[slot as usize] = self.family.read(from)?;
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -16,12 +16,15 @@ use arrow_schema::{ArrowError, DataType};
 use super::accumulator::{Family, Rows};
 use super::extreme::{add, tree_bytes};
 use super::value::{finish, float_of, ordered_f64};
+use crate::keep::wire::{Damage, Reader};
 use crate::key::KeyEncoder;
 
 /// As many hashes are kept before registers take over.
 const EXACT_MAX: usize = 1_024;
 const REGISTER_BITS: u32 = 14;
 const REGISTERS: usize = 1 << REGISTER_BITS;
+/// Stands where a saved sketch has the number of its hashes, and says that it has registers.
+const REGISTERS_FOLLOW: u32 = u32::MAX;
 /// The longest run of zeros that a register can tell, and one.
 const RANK_MAX: usize = 64 - REGISTER_BITS as usize + 1;
 
@@ -165,6 +168,33 @@ impl Family for Distinct {
         Ok(vec![finish(Arc::new(counts), &self.result)?])
     }
 
+    fn write(&self, state: &Sketch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        match state {
+            Sketch::Exact(hashes) => {
+                out.extend_from_slice(&(hashes.len() as u32).to_le_bytes());
+                hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
+            }
+            Sketch::Registers(registers) => {
+                out.extend_from_slice(&REGISTERS_FOLLOW.to_le_bytes());
+                out.extend_from_slice(registers.as_slice());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Sketch, Damage> {
+        let count = from.u32()?;
+        if count == REGISTERS_FOLLOW {
+            let registers = from.take(REGISTERS)?.to_vec().into_boxed_slice();
+            let registers = registers.try_into().map_err(|_| Damage::of("registers of another number"))?;
+            return Ok(Sketch::Registers(registers));
+        }
+        if count as usize > EXACT_MAX {
+            return Err(Damage(format!("{count} hashes where at most {EXACT_MAX} are kept")));
+        }
+        Ok(Sketch::Exact((0..count).map(|_| from.u64()).collect::<Result<_, _>>()?))
+    }
+
     fn heap_bytes(&self, state: &Sketch) -> usize {
         match state {
             Sketch::Exact(hashes) => hashes.capacity() * 8,
@@ -242,6 +272,19 @@ impl Family for Quantile {
             finish(Arc::new(values), result)
         };
         self.shares.iter().map(column).collect()
+    }
+
+    fn write(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&(state.len() as u32).to_le_bytes());
+        for (bucket, count) in state {
+            out.extend_from_slice(&bucket.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::State, Damage> {
+        (0..from.count(16)?).map(|_| Ok((from.i64()?, from.i64()?))).collect()
     }
 
     fn entries(&self, state: &Self::State) -> usize {

@@ -13,6 +13,7 @@ use arrow_schema::{ArrowError, DataType, Field};
 use super::accumulator::{Family, Rows};
 use super::extreme::{add, tree_bytes};
 use super::value::{AnyRow, Codec, Words, finish};
+use crate::keep::wire::{Damage, Reader};
 
 /// What a collection becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +150,30 @@ impl Family for Collect {
             Form::Array => self.array(states)?,
             Form::Text => self.text(states)?,
         }])
+    }
+
+    fn write(&self, state: &State, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&(state.len() as u32).to_le_bytes());
+        if state.is_empty() {
+            return Ok(());
+        }
+        let mut entries = state.iter();
+        self.codec.write_rows(state.keys().map(|(_, value)| value.as_ref()), |_, write| {
+            if let Some(((order, _), weight)) = entries.next() {
+                out.extend_from_slice(&order.to_le_bytes());
+                out.extend_from_slice(&weight.to_le_bytes());
+                write(out);
+            }
+        })
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<State, Damage> {
+        let count = from.count(16)?;
+        let entry = |_| {
+            let (order, weight) = (from.i64()?, from.i64()?);
+            Ok(((order, self.codec.read_row(from)?), weight))
+        };
+        (0..count).map(entry).collect()
     }
 
     fn entries(&self, state: &State) -> usize {

@@ -9,6 +9,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::{Family, Rows};
 use super::value::finish;
+use crate::keep::wire::{Damage, Reader};
 
 /// Rows, or rows whose arguments are not null.
 pub(super) struct Count {
@@ -49,6 +50,15 @@ impl Family for Count {
         let counts = columns[0].as_primitive::<Int64Type>().values();
         slots.iter().zip(counts).for_each(|(slot, count)| states[*slot as usize] += count);
         Ok(())
+    }
+
+    fn write(&self, state: &i64, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&state.to_le_bytes());
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<i64, Damage> {
+        from.i64()
     }
 }
 
@@ -106,5 +116,14 @@ impl Family for Bools {
             slots.iter().zip(counts.values()).for_each(|(slot, count)| states[*slot as usize][index] += count);
         }
         Ok(())
+    }
+
+    fn write(&self, state: &[i64; 2], out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<[i64; 2], Damage> {
+        Ok([from.i64()?, from.i64()?])
     }
 }

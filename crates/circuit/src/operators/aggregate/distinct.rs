@@ -3,6 +3,9 @@
 //! An entry counts its rows for each filter (a bit each when no row is ever taken back). When a value comes for the
 //! first time or goes for the last, the accumulators within take it or give it back: COUNT(DISTINCT x) is the COUNT of
 //! such transitions, SUM(DISTINCT x) their SUM.
+//!
+//! Entries are saved as a table of their own, each named by its group and its value; where a group's name changes as it
+//! grows, as a session's does, they are saved with the group instead.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,7 +18,9 @@ use arrow_select::take::take;
 
 use super::accumulator::{Accumulator, Rows, not_alike};
 use super::parts::{Parts, Setting};
-use crate::key::{KeyEncoder, KeyIndex};
+use crate::keep::marks::Marks;
+use crate::keep::wire::{Damage, Reader, begin_block, end_block, put_block};
+use crate::key::{KeyEncoder, KeyIndex, Keys};
 use crate::plan::{AggregateCall, AggregateFunction};
 
 /// No entry, no group.
@@ -32,6 +37,11 @@ pub(super) struct Distinct {
     /// For each call its filter and its place there.
     outputs: Vec<(usize, usize)>,
     links: Option<Links>,
+    /// How many entries each group has.
+    held: Vec<u32>,
+    /// Whether entries are saved with their group.
+    inline: bool,
+    marks: Marks,
 }
 
 /// What the calls of one filter compute.
@@ -79,7 +89,7 @@ impl Distinct {
             outputs.push((place, inner[place].len()));
             inner[place].push(within(call));
         }
-        let setting_within = Setting { types, append_only: false, retiring: setting.retiring };
+        let setting_within = Setting { types, append_only: false, ..setting.clone() };
         let make = |(column, calls): (Option<usize>, Vec<AggregateCall>)| {
             let parts = Parts::new(&calls, false);
             let accumulators = parts.make(&setting_within)?;
@@ -92,7 +102,9 @@ impl Distinct {
             false => Tallies::Counts(Vec::new()),
         };
         let links = setting.retiring.then(Links::default);
-        Ok(Distinct { args, encoder, index: KeyIndex::default(), tallies, filters, outputs, links })
+        let (mut index, held, marks) = (KeyIndex::default(), Vec::new(), Marks::default());
+        index.note_births();
+        Ok(Distinct { args, encoder, index, tallies, filters, outputs, links, held, inline: setting.inline, marks })
     }
 
     /// Takes values: `columns` are the arguments, and `weight` says how often row i counts for a filter.
@@ -105,26 +117,58 @@ impl Distinct {
         let slot_column: ArrayRef = Arc::new(UInt32Array::from(slots.to_vec()));
         let keyed: Vec<ArrayRef> = std::iter::once(slot_column).chain(columns.iter().cloned()).collect();
         let keys = self.encoder.encode(&keyed, slots.len());
-        let mut entries = Vec::new();
-        self.index.intern(&keys, &keys.hashes(), &mut entries);
-        self.tallies.resize(self.index.slots(), self.filters.len());
-        if let Some(links) = &mut self.links {
-            links.enter(&entries, slots, self.index.slots());
-        }
+        let entries = self.intern(&keys, slots);
+        self.touch(&entries);
         let mut gone = Vec::new();
         for place in 0..self.filters.len() {
             let changes = self.tallies.add(&entries, self.filters.len(), place, |row| weight(place, row), &mut gone);
             self.filters[place].take(slots, columns, changes)?;
         }
         for entry in gone {
-            if self.tallies.is_zero(entry, self.filters.len()) {
+            // An entry is named once for each row and filter.
+            if self.tallies.is_zero(entry, self.filters.len()) && self.index.contains(entry) {
                 self.forget(entry);
             }
         }
         Ok(())
     }
 
+    /// The entries of keys; `slots` has the group of each.
+    fn intern(&mut self, keys: &Keys, slots: &[u32]) -> Vec<u32> {
+        let before = self.index.len();
+        let mut entries = Vec::new();
+        self.index.intern(keys, &keys.hashes(), &mut entries);
+        let count = self.index.slots();
+        self.tallies.resize(count, self.filters.len());
+        self.marks.resize(count);
+        if self.index.len() > before {
+            for entry in self.index.take_born() {
+                self.marks.born(entry);
+                let group = self.group(entry);
+                self.held[group as usize] += 1;
+            }
+        }
+        if let Some(links) = &mut self.links {
+            links.enter(&entries, slots, count);
+        }
+        entries
+    }
+
+    /// Notes that these entries are about to change.
+    fn touch(&mut self, entries: &[u32]) {
+        let mut wanted = Vec::new();
+        self.marks.touch(entries, &mut wanted);
+        for entry in wanted {
+            let mut image = Vec::new();
+            self.write_entry(entry, &mut image);
+            self.marks.log(entry, &image);
+        }
+    }
+
     fn forget(&mut self, entry: u32) {
+        self.touch(&[entry]);
+        let group = self.group(entry);
+        self.held[group as usize] -= 1;
         self.index.remove(entry);
         self.tallies.clear(entry, self.filters.len());
         if let Some(links) = &mut self.links {
@@ -132,8 +176,118 @@ impl Distinct {
         }
     }
 
+    /// The group of an entry.
+    fn group(&self, entry: u32) -> u32 {
+        self.encoder.leading_u32(&self.index, entry)
+    }
+
     fn accumulators(&self) -> impl Iterator<Item = &Box<dyn Accumulator>> {
         self.filters.iter().flat_map(|filter| &filter.accumulators)
+    }
+}
+
+/// Entries as rows of a table.
+impl Distinct {
+    /// The number of slots of entries.
+    pub fn slots(&self) -> usize {
+        self.index.slots()
+    }
+
+    /// Whether a slot has an entry.
+    pub fn contains(&self, entry: u32) -> bool {
+        self.index.contains(entry)
+    }
+
+    /// The marks of the entries.
+    pub fn marks(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// Notes changes of entries from now on.
+    pub fn keep(&mut self, chunk_slots: usize) {
+        // What is saved with its group is marked with its group.
+        if !self.inline {
+            self.marks = Marks::new(chunk_slots);
+        }
+    }
+
+    /// The types of the value.
+    pub fn value_types(&self) -> &[DataType] {
+        &self.encoder.types()[1..]
+    }
+
+    /// Appends an entry: the slot of its group, its value, its tallies.
+    pub fn write_entry(&self, entry: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.group(entry).to_le_bytes());
+        let start = begin_block(out);
+        self.write_value(entry, out);
+        end_block(out, start);
+        self.tallies.write(entry, self.filters.len(), out);
+    }
+
+    fn write_value(&self, entry: u32, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.encoder.pack(&self.index, entry, out);
+        // The null bits say nothing, for no value is null, and the group is named otherwise.
+        out.drain(start..start + self.head());
+    }
+
+    /// The bytes of a key before the value.
+    fn head(&self) -> usize {
+        self.encoder.types().len().div_ceil(8) + 4
+    }
+
+    /// The columns of values, as [`Distinct::write_entry`] wrote each; an error when some are none.
+    pub fn value_columns(&self, values: &[&[u8]]) -> Result<Vec<ArrayRef>, Damage> {
+        let mut columns = self.encoder.decode(&self.keys(&vec![0; values.len()], values)?);
+        columns.remove(0);
+        Ok(columns)
+    }
+
+    fn keys(&self, groups: &[u32], values: &[&[u8]]) -> Result<Keys, Damage> {
+        let nulls = vec![0; self.encoder.types().len().div_ceil(8)];
+        let key = |(group, value): (&u32, &&[u8])| [&nulls, group.to_le_bytes().as_slice(), value].concat();
+        let keys: Vec<Vec<u8>> = groups.iter().zip(values).map(key).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        self.encoder.unpack(&keys).ok_or_else(|| Damage::of("a value of DISTINCT has other types"))
+    }
+
+    /// Puts entries back; the accumulators within are restored with their groups.
+    pub fn restore(&mut self, groups: &[u32], values: &[&[u8]], tallies: &mut [Reader<'_>]) -> Result<(), Damage> {
+        let keys = self.keys(groups, values)?;
+        let entries = self.intern(&keys, groups);
+        self.touch(&entries);
+        for (entry, reader) in entries.iter().zip(tallies) {
+            self.tallies.read(*entry, self.filters.len(), reader)?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a group, by value.
+    fn write_inline(&self, slot: u32, out: &mut Vec<u8>) {
+        let entries = self.links.as_ref().map(|links| links.entries(slot)).unwrap_or_default();
+        let value = |entry: u32| {
+            let mut value = Vec::new();
+            self.write_value(entry, &mut value);
+            (value, entry)
+        };
+        let mut entries: Vec<(Vec<u8>, u32)> = entries.into_iter().map(value).collect();
+        entries.sort();
+        out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+        for (value, entry) in entries {
+            put_block(out, &value);
+            self.tallies.write(entry, self.filters.len(), out);
+        }
+    }
+
+    fn read_inline(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage> {
+        for _ in 0..from.count(4)? {
+            let value = from.block()?;
+            let keys = self.keys(&[slot], &[value])?;
+            let entries = self.intern(&keys, &[slot]);
+            self.tallies.read(entries[0], self.filters.len(), from)?;
+        }
+        Ok(())
     }
 }
 
@@ -241,6 +395,27 @@ impl Tallies {
         }
     }
 
+    fn write(&self, entry: u32, filters: usize, out: &mut Vec<u8>) {
+        match self {
+            Tallies::Seen(seen) => out.extend_from_slice(&seen[entry as usize].to_le_bytes()),
+            Tallies::Counts(counts) => counts[entry as usize * filters..(entry as usize + 1) * filters]
+                .iter()
+                .for_each(|count| out.extend_from_slice(&count.to_le_bytes())),
+        }
+    }
+
+    fn read(&mut self, entry: u32, filters: usize, from: &mut Reader<'_>) -> Result<(), Damage> {
+        match self {
+            Tallies::Seen(seen) => seen[entry as usize] = from.u64()?,
+            Tallies::Counts(counts) => {
+                for count in &mut counts[entry as usize * filters..(entry as usize + 1) * filters] {
+                    *count = from.i64()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn bytes(&self) -> usize {
         8 * match self {
             Tallies::Seen(seen) => seen.capacity(),
@@ -303,6 +478,7 @@ impl Links {
 impl Accumulator for Distinct {
     fn resize(&mut self, slots: usize) {
         self.filters.iter_mut().flat_map(|filter| &mut filter.accumulators).for_each(|inner| inner.resize(slots));
+        self.held.resize(slots.max(self.held.len()), 0);
         if let Some(links) = &mut self.links {
             links.heads.resize(slots.max(links.heads.len()), NONE);
         }
@@ -390,12 +566,39 @@ impl Accumulator for Distinct {
     }
 
     fn bytes(&self) -> u64 {
-        let links = self.links.as_ref().map_or(0, Links::bytes);
+        let links = self.links.as_ref().map_or(0, Links::bytes) + 4 * self.held.capacity();
         let inner: u64 = self.accumulators().map(|inner| inner.bytes()).sum();
-        self.index.bytes() + (self.tallies.bytes() + links) as u64 + inner
+        self.index.bytes() + (self.tallies.bytes() + links) as u64 + self.marks.bytes() + inner
+    }
+
+    fn write(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.accumulators().try_for_each(|inner| inner.write(slot, out))?;
+        if self.inline {
+            self.write_inline(slot, out);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage> {
+        for inner in self.filters.iter_mut().flat_map(|filter| &mut filter.accumulators) {
+            inner.read(slot, from)?;
+        }
+        if self.inline { self.read_inline(slot, from) } else { Ok(()) }
     }
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn distinct(&self) -> Option<&Distinct> {
+        Some(self)
+    }
+
+    fn distinct_mut(&mut self) -> Option<&mut Distinct> {
+        Some(self)
+    }
+
+    fn holds(&self, slot: u32) -> bool {
+        self.held[slot as usize] > 0
     }
 }

@@ -12,6 +12,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::{Accumulator, Cells, Family, Rows};
 use super::value::{AnyRow, Codec, Decimals, Texts, Words};
+use crate::keep::wire::{Damage, Reader};
 
 /// Reads what is compared.
 pub(super) trait Subject: Send + 'static {
@@ -32,6 +33,12 @@ pub(super) trait Subject: Send + 'static {
 
     /// The column of a value on its way to another lane, when it has the column's own form.
     fn partial_type(&self) -> Option<DataType>;
+
+    /// Appends a value in its canonical form.
+    fn write(&self, value: &Self::Value, out: &mut Vec<u8>) -> Result<(), ArrowError>;
+
+    /// Reads what [`Subject::write`] wrote.
+    fn read_value(&self, from: &mut Reader<'_>) -> Result<Self::Value, Damage>;
 }
 
 /// A column compared by its values.
@@ -62,6 +69,14 @@ impl<C: Codec> Subject for ByValue<C> {
 
     fn partial_type(&self) -> Option<DataType> {
         Some(self.data_type.clone())
+    }
+
+    fn write(&self, value: &C::Value, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.codec.write(value, out)
+    }
+
+    fn read_value(&self, from: &mut Reader<'_>) -> Result<C::Value, Damage> {
+        Codec::read(&self.codec, from)
     }
 }
 
@@ -98,6 +113,15 @@ impl Subject for ByOrder {
 
     fn partial_type(&self) -> Option<DataType> {
         None
+    }
+
+    fn write(&self, (order, value): &Self::Value, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&order.to_le_bytes());
+        self.codec.write(value, out)
+    }
+
+    fn read_value(&self, from: &mut Reader<'_>) -> Result<Self::Value, Damage> {
+        Ok((from.i64()?, Codec::read(&self.codec, from)?))
     }
 }
 
@@ -159,6 +183,15 @@ impl<S: Subject> Family for Best<S> {
         let mask = rows.mask(self.subject.args(), None);
         rows.each(slots, mask.as_ref(), |row, slot, _| self.offer(&mut states[slot], &values[row]));
         Ok(())
+    }
+
+    fn write(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.push(u8::from(state.is_some()));
+        state.as_ref().map_or(Ok(()), |value| self.subject.write(value, out))
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::State, Damage> {
+        if from.u8()? == 0 { Ok(None) } else { self.subject.read_value(from).map(Some) }
     }
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
@@ -244,6 +277,15 @@ impl Family for BestText {
         Ok(())
     }
 
+    fn write(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.push(u8::from(state.is_some()));
+        state.as_ref().map_or(Ok(()), |value| Texts(self.data_type.clone()).write(value, out))
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::State, Damage> {
+        if from.u8()? == 0 { Ok(None) } else { Codec::read(&Texts(self.data_type.clone()), from).map(Some) }
+    }
+
     fn heap_bytes(&self, state: &Self::State) -> usize {
         state.as_ref().map_or(0, |value| value.len())
     }
@@ -280,6 +322,23 @@ impl<S: Subject> Family for Sorted<S> {
         };
         let column = |greatest: &bool| self.subject.result(states.iter().map(|state| pick(state, *greatest)).collect());
         self.greatest.iter().map(column).collect()
+    }
+
+    fn write(&self, state: &Self::State, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&(state.len() as u32).to_le_bytes());
+        state.iter().try_for_each(|(value, weight)| {
+            out.extend_from_slice(&weight.to_le_bytes());
+            self.subject.write(value, out)
+        })
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::State, Damage> {
+        let count = from.count(8)?;
+        let entry = |_| {
+            let weight = from.i64()?;
+            Ok((self.subject.read_value(from)?, weight))
+        };
+        (0..count).map(entry).collect()
     }
 
     fn entries(&self, state: &Self::State) -> usize {

@@ -6,18 +6,18 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, UInt32Array};
-use arrow_schema::{ArrowError, DataType};
+use arrow_array::ArrayRef;
+use arrow_schema::ArrowError;
 use tidemill_base::Timestamp;
 
 use super::Design;
-use super::accumulator::Rows;
 use super::changes::changes;
 use super::feed::{Feed, Taken};
-use super::groups::Groups;
-use super::windows::{Cut, Frames, Span};
+use super::kept::{Kept, Tables};
+use super::windows::Cut;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
+use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::plan::{Emit, TimeDomain};
 
@@ -29,9 +29,8 @@ pub(super) struct Grouped {
     design: Arc<Design>,
     feed: Feed,
     cut: Option<Cut>,
-    groups: Groups,
-    frames: Frames,
-    /// The epoch in which each slot was last touched; 0 for slots that are no group's.
+    kept: Kept,
+    /// The epoch in which each slot was last touched.
     stamps: Vec<u32>,
     epoch: u32,
     touched: Vec<Touched>,
@@ -39,10 +38,6 @@ pub(super) struct Grouped {
     cursor: usize,
     /// Groups of windows that close in this step.
     firing: Option<Vec<u32>>,
-    /// How far windows have been closed.
-    closed: i64,
-    /// Whether the row of a global aggregate is there.
-    started: bool,
 }
 
 /// Groups that a step touched first in one chunk, and their rows before it.
@@ -56,24 +51,23 @@ struct Touched {
 impl Grouped {
     /// No groups yet; or what is not supported.
     pub fn new(design: Arc<Design>, feed: Feed, cut: Option<Cut>) -> Result<Self, Error> {
-        let mut types = design.key_types.clone();
-        if cut.is_some() {
-            types.push(DataType::UInt32);
-        }
-        let groups = design.groups(types)?;
+        let tables = match &feed {
+            Feed::Rows => Tables::All(design.distinct_parts()),
+            Feed::Partials(_) => Tables::Groups,
+        };
+        let live = cut.is_none() || design.emit == Emit::Changes;
+        let kept = Kept::new(&design.recipe, &design.key_types, cut.is_some(), live, tables);
+        let kept = kept.map_err(|what| design.unsupported.error(what))?;
         Ok(Grouped {
             design,
             feed,
             cut,
-            groups,
-            frames: Frames::default(),
+            kept,
             stamps: Vec::new(),
             epoch: 1,
             touched: Vec::new(),
             cursor: 0,
             firing: None,
-            closed: i64::MIN,
-            started: false,
         })
     }
 
@@ -82,49 +76,25 @@ impl Grouped {
         self.design.keys.is_empty() && self.cut.is_none()
     }
 
-    /// Whether the rows of every group leave as they change.
-    fn is_live(&self) -> bool {
-        self.cut.is_none() || self.design.emit == Emit::Changes
-    }
-
-    /// The slots of rows, whose frames are `ids` when there are windows.
-    fn slots(&mut self, keys: &[ArrayRef], ids: Option<&[u32]>, rows: usize) -> Vec<u32> {
-        let mut keys = keys.to_vec();
-        if let Some(ids) = ids {
-            keys.push(Arc::new(UInt32Array::from(ids.to_vec())));
-        }
-        let slots = self.groups.intern(&keys, rows);
-        self.stamps.resize(self.groups.slots().max(self.stamps.len()), 0);
-        slots
-    }
-
     /// Notes which groups the rows touch for the first time in this step, and what their rows are now.
     fn note(&mut self, slots: &[u32], ids: Option<&[u32]>) -> Result<(), ArrowError> {
+        self.stamps.resize(self.kept.groups.slots().max(self.stamps.len()), 0);
         let mut fresh = Vec::new();
         for (row, slot) in slots.iter().enumerate() {
             let stamp = &mut self.stamps[*slot as usize];
             if *stamp == self.epoch {
                 continue;
             }
-            let born = std::mem::replace(stamp, self.epoch) == 0;
-            let fired = match ids {
-                None => true,
-                Some(ids) => {
-                    let frame = self.frames.get_mut(ids[row]);
-                    if born {
-                        frame.slots.push(*slot);
-                    }
-                    frame.fired
-                }
-            };
-            if fired {
+            *stamp = self.epoch;
+            if ids.is_none_or(|ids| self.kept.frames.get(ids[row]).fired) {
                 fresh.push(*slot);
             }
         }
         if fresh.is_empty() {
             return Ok(());
         }
-        let present = |slot: &u32| if self.is_global() { self.started } else { self.groups.weight(*slot) > 0 };
+        let present =
+            |slot: &u32| if self.is_global() { self.kept.progress.started } else { self.kept.groups.weight(*slot) > 0 };
         let mut alive = Vec::new();
         let was = fresh.iter().map(|slot| {
             present(slot).then(|| {
@@ -133,27 +103,15 @@ impl Grouped {
             })
         });
         let was = was.collect();
-        let old = self.groups.evaluate(&alive)?;
+        let old = self.kept.groups.evaluate(&alive)?;
         self.touched.push(Touched { slots: fresh, was, old });
         Ok(())
     }
 
     fn take(&mut self, taken: Taken) -> Result<(), ArrowError> {
-        let ids = self.cut.is_some().then(|| {
-            let fired = self.is_live();
-            self.frames.ids(taken.spans(), fired)
-        });
-        let slots = self.slots(taken.keys(), ids.as_deref(), taken.rows());
+        let (slots, ids) = self.kept.intern(taken.keys(), taken.spans(), taken.rows());
         self.note(&slots, ids.as_deref())?;
-        match &taken {
-            Taken::Rows { delta, .. } => {
-                let rows = Rows { columns: delta.batch().columns(), weights: delta.weights() };
-                self.groups.update(&slots, &rows)
-            }
-            Taken::Partials { weights, parts, columns, .. } => {
-                self.groups.merge_partial(&slots, weights.as_deref(), parts, columns)
-            }
-        }
+        self.kept.take(&slots, &taken)
     }
 
     /// The next rows of changed groups; none when all have been said.
@@ -165,13 +123,13 @@ impl Grouped {
         let mut is: Vec<Option<u32>> = Vec::with_capacity(slots.len());
         let mut alive = Vec::with_capacity(slots.len());
         for slot in slots {
-            let present = global || self.groups.weight(*slot) > 0;
+            let present = global || self.kept.groups.weight(*slot) > 0;
             is.push(present.then_some(alive.len() as u32));
             if present {
                 alive.push(*slot);
             }
         }
-        let new = self.groups.evaluate(&alive)?;
+        let new = self.kept.groups.evaluate(&alive)?;
         let changes = changes(&touched.old, was, &new, &is)?;
         let rows: Vec<u32> = changes.groups.iter().map(|group| slots[*group as usize]).collect();
         let delta = self.rows(&rows, changes.columns, Some(changes.weights))?;
@@ -183,38 +141,27 @@ impl Grouped {
         self.cursor = if done { 0 } else { to };
         if self.cut.is_none() && !global {
             for slot in slots {
-                if self.groups.weight(slot) == 0 {
-                    self.forget(slot);
+                if self.kept.groups.weight(slot) == 0 {
+                    self.kept.forget(slot)?;
                 }
             }
         }
         Ok(Some(delta))
     }
 
-    fn forget(&mut self, slot: u32) {
-        self.groups.retire(slot);
-        self.stamps[slot as usize] = 0;
-    }
-
     /// Rows of groups with the given columns of calls.
     fn rows(&self, slots: &[u32], calls: Vec<ArrayRef>, weights: Option<Vec<i64>>) -> Result<Delta, ArrowError> {
-        let mut keys = self.groups.keys(slots);
-        let mut spans: Option<Vec<Span>> = None;
-        if self.cut.is_some() {
-            let ids = keys.pop();
-            let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<UInt32Array>());
-            spans = ids.map(|ids| ids.values().iter().map(|id| self.frames.get(*id).span).collect());
-        }
+        let (keys, spans) = self.kept.keys(slots);
         self.design.rows(keys, spans.as_deref(), calls, weights, slots.len())
     }
 
     /// Groups of the windows that close now, which are fired from here on.
     fn close(&mut self, clock: i64) -> Vec<u32> {
         let mut firing = Vec::new();
-        for id in self.frames.until(clock) {
-            let frame = self.frames.get_mut(id);
+        for id in self.kept.frames.until(clock) {
+            let frame = self.kept.frames.get_mut(id);
             if !std::mem::replace(&mut frame.fired, true) {
-                firing.extend(frame.slots.iter().filter(|slot| self.groups.weight(**slot) > 0));
+                firing.extend(frame.slots.iter().filter(|slot| self.kept.groups.weight(**slot) > 0));
             }
         }
         firing
@@ -227,39 +174,41 @@ impl Grouped {
             return Ok(None);
         }
         let slots = &firing[from..to];
-        let delta = self.rows(slots, self.groups.evaluate(slots)?, None)?;
+        let delta = self.rows(slots, self.kept.groups.evaluate(slots)?, None)?;
         self.cursor = to;
         Ok(Some(delta))
     }
 
     /// Forgets windows that take no more rows, and ends the step.
-    fn finish(&mut self, clock: i64) {
+    fn finish(&mut self, clock: i64) -> Result<(), ArrowError> {
         if self.cut.is_some() {
             let bound = if clock == i64::MAX { clock } else { clock.saturating_sub(self.design.lateness) };
-            for id in self.frames.until(bound) {
-                self.frames.remove(id).into_iter().for_each(|slot| self.forget(slot));
+            for id in self.kept.frames.until(bound) {
+                self.kept.forget_frame(id)?;
             }
-            self.closed = self.closed.max(clock);
+            self.kept.progress.closed = clock;
         }
         (self.firing, self.cursor) = (None, 0);
-        self.started = true;
+        self.kept.progress.started = true;
         self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
             // Stamps of old epochs only need to differ from the new one.
-            self.stamps.iter_mut().filter(|stamp| **stamp > 0).for_each(|stamp| *stamp = 1);
-            2
+            self.stamps.fill(0);
+            1
         });
+        Ok(())
     }
 
     fn step(&mut self, context: &Context, out: &mut Output) -> Result<Flush, ArrowError> {
-        if self.is_global() && !self.started && context.lane == 0 && self.groups.len() == 0 {
-            let slots = self.slots(&[], None, 1);
+        if self.is_global() && !self.kept.progress.started && context.lane == 0 && self.kept.groups.len() == 0 {
+            let (slots, _) = self.kept.intern(&[], &[], 1);
             self.note(&slots, None)?;
         }
         if let Some(delta) = self.next_changes()? {
             out.emit(delta);
             return Ok(Flush::More);
         }
-        let clock = self.design.clock(context);
+        // Processing time may stand still, and is never taken back.
+        let clock = self.design.clock(context).max(self.kept.progress.closed);
         if self.cut.is_some() && self.firing.is_none() {
             let firing = self.close(clock);
             self.firing = Some(firing);
@@ -268,14 +217,15 @@ impl Grouped {
             out.emit(delta);
             return Ok(Flush::More);
         }
-        self.finish(clock);
+        self.finish(clock)?;
         Ok(Flush::Done)
     }
 }
 
 impl Operator for Grouped {
     fn push(&mut self, port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
-        let taken = self.feed.read(&self.design, self.cut.as_ref(), port, delta, self.closed, context, out)?;
+        let taken =
+            self.feed.read(&self.design, self.cut.as_ref(), port, delta, self.kept.progress.closed, context, out)?;
         if taken.rows() == 0 {
             return Ok(());
         }
@@ -287,19 +237,23 @@ impl Operator for Grouped {
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        if self.is_global() && !self.started {
+        if self.is_global() && !self.kept.progress.started {
             return Some(Timestamp::MIN);
         }
         if self.design.domain != TimeDomain::Processing {
             return None;
         }
-        let frees = self.frames.first().map(|end| end.saturating_add(self.design.lateness));
-        self.frames.first_unfired().into_iter().chain(frees).min().map(Timestamp)
+        let frees = self.kept.frames.first().map(|end| end.saturating_add(self.design.lateness));
+        self.kept.frames.first_unfired().into_iter().chain(frees).min().map(Timestamp)
     }
 
     fn state_size(&self) -> StateSize {
-        let (mut size, (_, frames)) = (self.groups.size(), self.frames.size());
-        size.bytes += frames + 4 * self.stamps.capacity() as u64;
+        let mut size = self.kept.size();
+        size.bytes += 4 * self.stamps.capacity() as u64;
         size
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(&mut self.kept)
     }
 }

@@ -6,8 +6,10 @@ use arrow_array::ArrayRef;
 use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::{Accumulator, Rows};
+use super::distinct::Distinct;
 use super::parts::{Parts, Setting};
-use crate::key::{KeyEncoder, KeyIndex};
+use crate::keep::wire::{Damage, Reader};
+use crate::key::{KeyEncoder, KeyIndex, Keys};
 use crate::operator::StateSize;
 
 /// How groups are made.
@@ -45,8 +47,12 @@ impl Groups {
     /// The slot of each of `rows` keys; new keys get slots without rows.
     pub fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Vec<u32> {
         let keys = self.encoder.encode(keys, rows);
+        self.intern_keys(&keys)
+    }
+
+    fn intern_keys(&mut self, keys: &Keys) -> Vec<u32> {
         let mut slots = Vec::new();
-        self.index.intern(&keys, &keys.hashes(), &mut slots);
+        self.index.intern(keys, &keys.hashes(), &mut slots);
         let count = self.index.slots();
         self.weights.resize(count.max(self.weights.len()), 0);
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(count));
@@ -122,6 +128,71 @@ impl Groups {
     /// The weights of groups.
     pub fn weights(&self, slots: &[u32]) -> Vec<i64> {
         slots.iter().map(|slot| self.weights[*slot as usize]).collect()
+    }
+
+    /// Notes births of groups and changes of different values from now on.
+    pub fn keep(&mut self, chunk_slots: usize) {
+        self.index.note_births();
+        let distinct = self.accumulators.iter_mut().filter_map(|accumulator| accumulator.distinct_mut());
+        distinct.for_each(|distinct| distinct.keep(chunk_slots));
+    }
+
+    /// The groups that have come since the last call.
+    pub fn take_born(&mut self) -> Vec<u32> {
+        self.index.take_born()
+    }
+
+    /// Whether a slot has a group.
+    pub fn contains(&self, slot: u32) -> bool {
+        self.index.contains(slot)
+    }
+
+    /// Appends the bytes of a group's key.
+    pub fn write_key(&self, slot: u32, out: &mut Vec<u8>) {
+        self.encoder.pack(&self.index, slot, out);
+    }
+
+    /// The key columns of bytes that [`Groups::write_key`] wrote.
+    pub fn key_columns(&self, keys: &[&[u8]]) -> Result<Vec<ArrayRef>, Damage> {
+        Ok(self.encoder.decode(&self.unpack(keys)?))
+    }
+
+    /// The slots of keys that [`Groups::write_key`] wrote.
+    pub fn intern_packed(&mut self, keys: &[&[u8]]) -> Result<Vec<u32>, Damage> {
+        let keys = self.unpack(keys)?;
+        Ok(self.intern_keys(&keys))
+    }
+
+    fn unpack(&self, keys: &[&[u8]]) -> Result<Keys, Damage> {
+        self.encoder.unpack(keys).ok_or_else(|| Damage::of("a key has other types"))
+    }
+
+    /// Appends what is known of a group besides its key.
+    pub fn write_state(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&self.weights[slot as usize].to_le_bytes());
+        self.accumulators.iter().try_for_each(|accumulator| accumulator.write(slot, out))
+    }
+
+    /// Sets what [`Groups::write_state`] wrote.
+    pub fn read_state(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage> {
+        self.weights[slot as usize] = from.i64()?;
+        self.accumulators.iter_mut().try_for_each(|accumulator| accumulator.read(slot, from))?;
+        from.end()
+    }
+
+    /// The different values that a part keeps.
+    pub fn distinct(&self, part: usize) -> Option<&Distinct> {
+        self.accumulators.get(part).and_then(|accumulator| accumulator.distinct())
+    }
+
+    /// The different values that a part keeps.
+    pub fn distinct_mut(&mut self, part: usize) -> Option<&mut Distinct> {
+        self.accumulators.get_mut(part).and_then(|accumulator| accumulator.distinct_mut())
+    }
+
+    /// Whether different values of a group are kept.
+    pub fn holds(&self, slot: u32) -> bool {
+        self.accumulators.iter().any(|accumulator| accumulator.holds(slot))
     }
 
     /// The number of slots ever in use at once.

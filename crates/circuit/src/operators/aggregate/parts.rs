@@ -55,6 +55,8 @@ pub(crate) struct Setting {
     pub append_only: bool,
     /// Whether groups are forgotten while they have rows, as windows are, or are merged.
     pub retiring: bool,
+    /// Whether different values are saved with their group, whose name changes.
+    pub inline: bool,
 }
 
 /// The accumulators of an aggregate, and where each call's column comes from.

@@ -13,6 +13,9 @@ use arrow_array::UInt32Array;
 use super::Design;
 use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
+use crate::keep::keeper::{Route, name_of};
+use crate::keep::wire::{Damage, Reader};
+use crate::key::{KeyEncoder, KeyIndex};
 use crate::operator::{Context, Operator, Output};
 use crate::plan::{Emit, TimeDomain};
 
@@ -26,6 +29,30 @@ pub(super) fn make(design: Arc<Design>) -> Result<Box<dyn Operator>, Error> {
         true => Box::new(merged::Merged::new(design)?),
         false => Box::new(updating::Updating::new(design)?),
     })
+}
+
+/// The key of a row's name, and the last `times` bytes of it.
+fn split(name: &[u8], times: usize) -> Result<(&[u8], Reader<'_>), Damage> {
+    let at = name.len().checked_sub(times).ok_or_else(|| Damage::of("a session without times"))?;
+    Ok((&name[..at], Reader::new(&name[at..])))
+}
+
+/// The slot of a key that was saved.
+fn intern(encoder: &KeyEncoder, index: &mut KeyIndex, key: &[u8]) -> Result<u32, Damage> {
+    let keys = encoder.unpack(&[key]).ok_or_else(|| Damage::of("a key has other types"))?;
+    let mut slots = Vec::new();
+    index.intern(&keys, &keys.hashes(), &mut slots);
+    Ok(slots[0])
+}
+
+/// Rows belong on the lane of their key, which stands before the last `times` bytes of their names.
+fn route(encoder: &KeyEncoder, rows: &[&[u8]], times: usize) -> Result<Route, Damage> {
+    if encoder.types().is_empty() {
+        return Ok(Route::First);
+    }
+    let keys = rows.iter().map(|row| Ok(split(name_of(row)?.0, times)?.0)).collect::<Result<Vec<_>, Damage>>()?;
+    let keys = encoder.unpack(&keys).ok_or_else(|| Damage::of("a key has other types"))?;
+    Ok(Route::ByHash(keys.hashes()))
 }
 
 /// Whether `end` is passed by a watermark.

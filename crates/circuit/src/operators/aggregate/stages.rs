@@ -78,7 +78,7 @@ struct Partials {
     distinct: Vec<usize>,
     /// The columns of the plain parts' states.
     types: Vec<DataType>,
-    /// How time is cut. Values that are new in a pane need not be new in a window, so DISTINCT is not made of panes.
+    /// How time is cut.
     cut: Option<Cut>,
 }
 
@@ -93,8 +93,7 @@ impl Partials {
         let groups = design.groups(design.key_types.clone())?;
         let travels = groups.partial_types(&distinct).is_some();
         let types = groups.partial_types(&plain).filter(|_| travels);
-        let cut = if distinct.is_empty() { design.cut() } else { design.windows() };
-        Ok(types.map(|types| Partials { plain, distinct, types, cut }))
+        Ok(types.map(|types| Partials { plain, distinct, types, cut: design.cut() }))
     }
 
     /// Adds the task that sums rows where they are.
@@ -126,8 +125,8 @@ pub(super) fn key_types(design: &Design, cut: Option<&Cut>) -> Vec<DataType> {
 }
 
 /// The columns of a travelling state's key.
-pub(super) fn key_columns(delta: &Delta, keys: &[usize], spans: Option<&[Span]>) -> Vec<ArrayRef> {
-    let mut columns: Vec<ArrayRef> = keys.iter().map(|key| delta.column(*key).clone()).collect();
+pub(super) fn with_spans(keys: Vec<ArrayRef>, spans: Option<&[Span]>) -> Vec<ArrayRef> {
+    let mut columns = keys;
     if let Some(spans) = spans {
         columns.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.0))));
         columns.push(Arc::new(Int64Array::from_iter_values(spans.iter().map(|span| span.1))));
@@ -160,7 +159,8 @@ struct Local {
 
 impl Local {
     fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
-        let keys = key_columns(delta, &self.design.keys, self.cut.as_ref().map(|_| spans));
+        let keys = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
+        let keys = with_spans(keys, self.cut.as_ref().map(|_| spans));
         let slots = self.groups.intern(&keys, delta.rows());
         self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
     }

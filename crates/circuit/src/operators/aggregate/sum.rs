@@ -16,6 +16,7 @@ use arrow_schema::{ArrowError, DataType};
 use super::accumulator::{Family, Rows};
 use super::value::{finish, fixed};
 use crate::exact::ExactSum;
+use crate::keep::wire::{Damage, Reader, put_block};
 
 /// What a call makes of sum and count.
 #[derive(Debug, Clone)]
@@ -41,6 +42,58 @@ pub(super) struct Spec {
 pub(super) struct Sum<T> {
     sum: T,
     count: i64,
+}
+
+/// What is summed, as saved bytes.
+pub(super) trait Amount: Sized {
+    /// Appends the amount in its canonical form.
+    fn write(&self, out: &mut Vec<u8>);
+
+    /// Reads it back.
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage>;
+}
+
+impl Amount for i64 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {
+        from.i64()
+    }
+}
+
+impl Amount for i256 {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {
+        Ok(i256::from_parts(from.u128()?, from.i128()?))
+    }
+}
+
+impl Amount for ExactSum {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut bytes = Vec::new();
+        self.canonical().write(&mut bytes);
+        put_block(out, &bytes);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {
+        ExactSum::read(from.block()?).ok_or_else(|| Damage::of("an exact sum cannot be read"))
+    }
+}
+
+impl<T: Amount> Sum<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.sum.write(out);
+        self.count.write(out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {
+        Ok(Sum { sum: T::read(from)?, count: from.i64()? })
+    }
 }
 
 /// Sums of integers.
@@ -87,6 +140,15 @@ impl Family for Integers {
             self.merge(&mut states[*slot as usize], &Sum { sum: *sum, count: *count });
         }
         Ok(())
+    }
+
+    fn write(&self, state: &Sum<i64>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Sum<i64>, Damage> {
+        Sum::read(from)
     }
 }
 
@@ -173,6 +235,15 @@ impl Family for Decimals {
             self.merge(&mut states[*slot as usize], &Sum { sum: *sum, count: *count });
         }
         Ok(())
+    }
+
+    fn write(&self, state: &Sum<i256>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Sum<i256>, Damage> {
+        Sum::read(from)
     }
 }
 
@@ -304,6 +375,15 @@ impl Family for Floats {
             self.merge(&mut states[*slot as usize], &state);
         }
         Ok(())
+    }
+
+    fn write(&self, state: &Sum<ExactSum>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Sum<ExactSum>, Damage> {
+        Sum::read(from)
     }
 
     fn heap_bytes(&self, state: &Sum<ExactSum>) -> usize {

@@ -14,6 +14,9 @@ use arrow_data::ArrayData;
 use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, DataType};
 
+use crate::keep::value::{Builder, Column, is_saved};
+use crate::keep::wire::{Damage, Reader, put_block};
+
 /// `column` in the type of a result.
 pub(super) fn finish(column: ArrayRef, result: &DataType) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == result { Ok(column) } else { cast(&column, result) }
@@ -32,6 +35,12 @@ pub(super) trait Codec: Send + Sized + 'static {
 
     /// Bytes that a value holds on the heap.
     fn heap_bytes(&self, value: &Self::Value) -> usize;
+
+    /// Appends a value in its canonical form.
+    fn write(&self, value: &Self::Value, out: &mut Vec<u8>) -> Result<(), ArrowError>;
+
+    /// Reads what [`Codec::write`] wrote.
+    fn read(&self, from: &mut Reader<'_>) -> Result<Self::Value, Damage>;
 }
 
 /// Values of at most 8 bytes.
@@ -122,6 +131,15 @@ impl Codec for Words {
     fn heap_bytes(&self, _value: &i64) -> usize {
         0
     }
+
+    fn write(&self, value: &i64, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<i64, Damage> {
+        from.i64()
+    }
 }
 
 /// A column of a fixed-width type from its native values.
@@ -157,6 +175,15 @@ impl Codec for Decimals {
 
     fn heap_bytes(&self, _value: &i128) -> usize {
         0
+    }
+
+    fn write(&self, value: &i128, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<i128, Damage> {
+        from.i128()
     }
 }
 
@@ -198,6 +225,19 @@ impl Codec for Texts {
     fn heap_bytes(&self, value: &Box<[u8]>) -> usize {
         value.len()
     }
+
+    fn write(&self, value: &Box<[u8]>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        put_block(out, value);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Box<[u8]>, Damage> {
+        let value = from.block()?;
+        if self.0 == DataType::Utf8 && std::str::from_utf8(value).is_err() {
+            return Err(Damage::of("a text is no UTF-8"));
+        }
+        Ok(value.into())
+    }
 }
 
 /// Values of any types, nulls among them, as comparable bytes.
@@ -210,7 +250,7 @@ impl AnyRow {
     /// The codec of rows of these types, when there is one.
     pub fn of(types: Vec<DataType>) -> Option<Self> {
         let fields: Vec<SortField> = types.iter().cloned().map(SortField::new).collect();
-        if !RowConverter::supports_fields(&fields) {
+        if !RowConverter::supports_fields(&fields) || !types.iter().all(is_saved) {
             return None;
         }
         RowConverter::new(fields).ok().map(|converter| AnyRow { converter, types })
@@ -219,6 +259,33 @@ impl AnyRow {
     /// The bytes of each row of `columns`.
     pub fn encode_rows(&self, columns: &[ArrayRef]) -> Result<Vec<Box<[u8]>>, ArrowError> {
         Ok(self.converter.convert_columns(columns)?.iter().map(|row| row.as_ref().into()).collect())
+    }
+
+    /// Hands a function that appends the values of a row to `each`, for one row after another.
+    pub fn write_rows<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [u8]>,
+        mut each: impl FnMut(usize, &dyn Fn(&mut Vec<u8>)),
+    ) -> Result<(), ArrowError> {
+        let columns = self.decode_rows(rows)?;
+        let count = columns.first().map_or(0, |column| column.len());
+        let columns = columns.iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+        for row in 0..count {
+            each(row, &|out| columns.iter().for_each(|column| column.write(row, out)));
+        }
+        Ok(())
+    }
+
+    /// Reads the values of a row.
+    pub fn read_row(&self, from: &mut Reader<'_>) -> Result<Box<[u8]>, Damage> {
+        let column = |data_type: &DataType| -> Result<ArrayRef, Damage> {
+            let mut builder = Builder::new(data_type)?;
+            builder.read(from)?;
+            builder.finish()
+        };
+        let columns = self.types.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = self.encode_rows(&columns)?;
+        rows.pop().ok_or_else(|| Damage::of("a row of no columns"))
     }
 
     /// The columns of rows.
@@ -244,5 +311,13 @@ impl Codec for AnyRow {
 
     fn heap_bytes(&self, value: &Box<[u8]>) -> usize {
         value.len()
+    }
+
+    fn write(&self, value: &Box<[u8]>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        self.write_rows(std::iter::once(value.as_ref()), |_, write| write(out))
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Box<[u8]>, Damage> {
+        self.read_row(from)
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_array::ArrayRef;
+use arrow_schema::{ArrowError, SchemaRef};
 
 use super::Design;
 use super::accumulator::Rows;
-use super::groups::{Groups, Recipe};
+use super::groups::Recipe;
+use super::kept::{Kept, Tables};
 use super::parts::{Parts, Setting};
-use super::stages::{batch_of, key_columns, key_types, schema_of};
-use super::windows::{Cut, Frames, Span, place};
+use super::stages::{batch_of, key_types, schema_of, with_spans};
+use super::windows::{Cut, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::plan::AggregateCall;
 
@@ -30,18 +33,17 @@ pub(super) fn lower(
     let narrow: SchemaRef = Arc::new(narrow);
     let append_only = design.recipe.setting.append_only;
     let types = narrow.fields().iter().map(|field| field.data_type().clone()).collect();
-    let setting = Setting { types, append_only, retiring: cut.is_some() };
+    let setting = Setting { types, append_only, retiring: cut.is_some(), inline: false };
     let recipe = Arc::new(Recipe { parts: Parts::new(&needed.calls, append_only), setting });
-    let key_types = key_types(design, cut.as_ref());
-    let groups = recipe.groups(key_types.clone()).map_err(|what| design.unsupported.error(what))?;
-    let mut types = key_types.clone();
+    let mut types = key_types(design, cut.as_ref());
+    let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
     types.extend(groups.partial_types(&[0]).unwrap_or_default());
     let schema = schema_of(&types);
 
     let by_value = [needed.keys.as_slice(), &needed.calls[0].args].concat();
     let task = add_narrow(graph, lowering, design, needed.columns.clone(), narrow);
     let (design, output) = (design.clone(), schema.clone());
-    let make = move || Values::make(&design, &needed, &recipe, &key_types, &output);
+    let make = move || Values::make(&design, &needed, &recipe, part, &output);
     let input = Input { task, placement: Placement::ByKey(by_value) };
     Ok(graph.add(lowering.task(vec![input], schema, Arc::new(make))))
 }
@@ -114,15 +116,12 @@ struct Values {
     design: Arc<Design>,
     keys: Vec<usize>,
     cut: Option<Cut>,
-    groups: Groups,
+    kept: Kept,
     schema: SchemaRef,
-    frames: Frames,
-    /// The epoch in which each slot was last touched; 0 for slots that are no group's.
+    /// The epoch in which each slot was last touched.
     stamps: Vec<u64>,
     epoch: u64,
     touched: Vec<u32>,
-    /// How far windows have been closed.
-    closed: i64,
 }
 
 impl Values {
@@ -130,89 +129,83 @@ impl Values {
         design: &Arc<Design>,
         needed: &Needed,
         recipe: &Arc<Recipe>,
-        key_types: &[DataType],
+        part: usize,
         schema: &SchemaRef,
     ) -> Result<Box<dyn Operator>, Error> {
-        let groups = recipe.groups(key_types.to_vec()).map_err(|what| design.unsupported.error(what))?;
+        let kept = Kept::new(recipe, &design.key_types, needed.cut.is_some(), false, Tables::Values(part));
+        let kept = kept.map_err(|what| design.unsupported.error(what))?;
         Ok(Box::new(Values {
             design: design.clone(),
             keys: needed.keys.clone(),
             cut: needed.cut,
-            groups,
+            kept,
             schema: schema.clone(),
-            frames: Frames::default(),
             stamps: Vec::new(),
             epoch: 1,
             touched: Vec::new(),
-            closed: i64::MIN,
         }))
     }
 
-    fn take(&mut self, delta: &Delta, spans: Option<&[Span]>) -> Result<(), ArrowError> {
-        let slots = self.groups.intern(&key_columns(delta, &self.keys, spans), delta.rows());
-        let ids = spans.map(|spans| self.frames.ids(spans, false));
-        self.stamps.resize(self.groups.slots().max(self.stamps.len()), 0);
-        for (row, slot) in slots.iter().enumerate() {
-            let stamp = std::mem::replace(&mut self.stamps[*slot as usize], self.epoch);
-            if let (0, Some(ids)) = (stamp, &ids) {
-                self.frames.get_mut(ids[row]).slots.push(*slot);
-            }
-            if stamp != self.epoch {
+    fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
+        let keys: Vec<ArrayRef> = self.keys.iter().map(|key| delta.column(*key).clone()).collect();
+        let (slots, _) = self.kept.intern(&keys, spans, delta.rows());
+        self.stamps.resize(self.kept.groups.slots().max(self.stamps.len()), 0);
+        for slot in &slots {
+            if std::mem::replace(&mut self.stamps[*slot as usize], self.epoch) != self.epoch {
                 self.touched.push(*slot);
             }
         }
-        self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+        self.kept.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
     }
 
     /// What has changed for the next groups; none when all has been said.
     fn next(&mut self, clock: i64) -> Result<Option<Delta>, ArrowError> {
         if self.touched.is_empty() {
             self.epoch += 1;
-            self.close(clock);
+            self.close(clock)?;
             return Ok(None);
         }
         let slots = self.touched.split_off(self.touched.len().saturating_sub(DELTA_ROWS_MAX));
-        let mut columns = self.groups.keys(&slots);
-        columns.extend(self.groups.partial(&slots, &[0])?);
+        let (keys, spans) = self.kept.keys(&slots);
+        let mut columns = with_spans(keys, spans.as_deref());
+        columns.extend(self.kept.groups.partial(&slots, &[0])?);
         let delta = Delta::inserts(batch_of(&self.schema, columns, slots.len())?);
         for slot in slots {
             // Windows go as a whole.
-            if self.cut.is_none() && self.groups.weight(slot) == 0 {
-                self.forget(slot);
+            if self.cut.is_none() && !self.kept.groups.holds(slot) {
+                self.kept.forget(slot)?;
             } else {
-                self.groups.reset(slot);
+                self.kept.groups.reset(slot);
             }
         }
         Ok(Some(delta))
     }
 
-    fn forget(&mut self, slot: u32) {
-        self.groups.retire(slot);
-        self.stamps[slot as usize] = 0;
-    }
-
     /// Forgets windows that take no more rows.
-    fn close(&mut self, clock: i64) {
+    fn close(&mut self, clock: i64) -> Result<(), ArrowError> {
+        self.kept.progress.started = true;
         if self.cut.is_none() {
-            return;
+            return Ok(());
         }
+        let clock = clock.max(self.kept.progress.closed);
         let bound = if clock == i64::MAX { clock } else { clock.saturating_sub(self.design.lateness) };
-        for id in self.frames.until(bound) {
-            self.frames.remove(id).into_iter().for_each(|slot| self.forget(slot));
+        for id in self.kept.frames.until(bound) {
+            self.kept.forget_frame(id)?;
         }
-        self.closed = self.closed.max(clock);
+        self.kept.progress.closed = clock;
+        Ok(())
     }
 }
 
 impl Operator for Values {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, _out: &mut Output) -> Result<(), Error> {
         let taken = match &self.cut {
-            None => self.take(&delta, None),
+            None => self.take(&delta, &[]),
             Some(cut) => {
                 // Late rows and rows without a time are reported where rows are summed.
                 let mut reported = Output::default();
-                let placed = place(&self.design, cut, delta, self.closed, context, &mut reported)?;
-                self.take(&placed.delta, Some(&placed.spans))
+                let placed = place(&self.design, cut, delta, self.kept.progress.closed, context, &mut reported)?;
+                self.take(&placed.delta, &placed.spans)
             }
         };
         taken.map_err(|error| self.design.guard.broken(error))
@@ -230,8 +223,12 @@ impl Operator for Values {
     }
 
     fn state_size(&self) -> StateSize {
-        let (mut size, (_, frames)) = (self.groups.size(), self.frames.size());
-        size.bytes += 8 * self.stamps.capacity() as u64 + frames;
+        let mut size = self.kept.size();
+        size.bytes += 8 * self.stamps.capacity() as u64;
         size
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(&mut self.kept)
     }
 }

@@ -12,9 +12,10 @@ use arrow_buffer::i256;
 use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::{Family, Rows};
-use super::sum::{Scaled, decimal_column, divide_half_up, float_of_i256, read_sum, write_sums};
+use super::sum::{Amount, Scaled, decimal_column, divide_half_up, float_of_i256, read_sum, write_sums};
 use super::value::{finish, fixed};
 use crate::exact::{ExactSum, add_square, squared_deviations};
+use crate::keep::wire::{Damage, Reader};
 
 /// What a call makes of the sums.
 #[derive(Debug, Clone)]
@@ -51,6 +52,18 @@ pub(super) struct Moments<T> {
     count: i64,
     sum: T,
     squares: T,
+}
+
+impl<T: Amount> Moments<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.count.write(out);
+        self.sum.write(out);
+        self.squares.write(out);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {
+        Ok(Moments { count: from.i64()?, sum: T::read(from)?, squares: T::read(from)? })
+    }
 }
 
 fn counts<T>(states: &[&Moments<T>]) -> ArrayRef {
@@ -92,6 +105,15 @@ impl Family for Floats {
             finish(Arc::new(states.iter().map(value).collect::<Float64Array>()), &spread.result)
         };
         self.0.spreads.iter().map(column).collect()
+    }
+
+    fn write(&self, state: &Moments<ExactSum>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Moments<ExactSum>, Damage> {
+        Moments::read(from)
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {
@@ -184,6 +206,15 @@ impl Family for Integers {
             }
         };
         self.spec.spreads.iter().map(column).collect()
+    }
+
+    fn write(&self, state: &Moments<i64>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Moments<i64>, Damage> {
+        Moments::read(from)
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {
@@ -299,6 +330,15 @@ impl Family for Decimals {
             decimal_column(values, self.scale, &spread.result)
         };
         self.spec.spreads.iter().map(column).collect()
+    }
+
+    fn write(&self, state: &Moments<i256>, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        state.write(out);
+        Ok(())
+    }
+
+    fn read(&self, from: &mut Reader<'_>) -> Result<Moments<i256>, Damage> {
+        Moments::read(from)
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {

@@ -8,9 +8,12 @@ use arrow_array::{ArrayRef, UInt64Array};
 use arrow_schema::{ArrowError, DataType};
 use tidemill_base::Timestamp;
 
-use super::{admit, passed};
+use super::{admit, intern, passed, route, split};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
+use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::marks::Marks;
+use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex};
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::operators::aggregate::Design;
@@ -27,7 +30,11 @@ struct Session {
     last: i64,
     /// Names its state.
     id: u64,
+    /// The slot of its state; [`NO_SLOT`] until the chunk that opened it is taken.
+    slot: u32,
 }
+
+const NO_SLOT: u32 = u32::MAX;
 
 /// Sessions by key.
 pub(super) struct Merged {
@@ -43,7 +50,10 @@ pub(super) struct Merged {
     next_id: u64,
     /// For each session when to look at it again: (end, key, id).
     due: BinaryHeap<Reverse<(i64, u32, u64)>>,
-    closed: i64,
+    /// The key of each state.
+    owners: Vec<u32>,
+    marks: Marks,
+    progress: Progress,
 }
 
 impl Merged {
@@ -62,26 +72,33 @@ impl Merged {
             states,
             next_id: 0,
             due: BinaryHeap::new(),
-            closed: i64::MIN,
+            owners: Vec::new(),
+            marks: Marks::default(),
+            progress: Progress { closed: i64::MIN, started: false },
             design,
         })
     }
 
     /// The session that takes a row; those that it joins to it are noted in `joined`.
-    fn place(&mut self, key: u32, time: i64, joined: &mut BTreeMap<u64, u64>) -> u64 {
+    fn place(&mut self, key: u32, time: i64, joined: &mut BTreeMap<u64, u64>) -> Result<u64, ArrowError> {
         let gap = self.gap;
-        let list = &mut self.sessions[key as usize];
+        let list = &self.sessions[key as usize];
         let touches =
             |session: &Session| time <= session.last.saturating_add(gap) && session.first <= time.saturating_add(gap);
         // Sessions do not overlap, so those that the row touches lie side by side.
         let from = list.partition_point(|session| session.last.saturating_add(gap) < time);
         let count = list[from..].iter().take_while(|session| touches(session)).count();
+        if self.marks.is_on() {
+            let slots: Vec<u32> = list[from..from + count].iter().map(|session| session.slot).collect();
+            self.touch(&slots)?;
+        }
+        let list = &mut self.sessions[key as usize];
         if count == 0 {
             let id = self.next_id;
             self.next_id += 1;
-            list.insert(from, Session { first: time, last: time, id });
+            list.insert(from, Session { first: time, last: time, id, slot: NO_SLOT });
             self.due.push(Reverse((time.saturating_add(gap), key, id)));
-            return id;
+            return Ok(id);
         }
         let last = list[from + count - 1].last.max(time);
         let id = list[from].id;
@@ -90,7 +107,20 @@ impl Merged {
         }
         let session = &mut list[from];
         (session.first, session.last) = (session.first.min(time), last);
-        id
+        Ok(id)
+    }
+
+    /// Notes that sessions are about to change; those that are just being opened are left out.
+    fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
+        let slots: Vec<u32> = slots.iter().copied().filter(|slot| *slot != NO_SLOT).collect();
+        let mut wanted = Vec::new();
+        self.marks.touch(&slots, &mut wanted);
+        for slot in wanted {
+            let mut image = Vec::new();
+            self.write(0, slot, &mut image)?;
+            self.marks.log(slot, &image);
+        }
+        Ok(())
     }
 
     fn take(&mut self, delta: &Delta, times: &[i64]) -> Result<(), ArrowError> {
@@ -101,13 +131,26 @@ impl Merged {
         let new_from = self.next_id;
         let mut joined = BTreeMap::new();
         let ids = slots.iter().zip(times).map(|(key, time)| self.place(*key, *time, &mut joined));
-        let mut ids: Vec<u64> = ids.collect();
+        let mut ids: Vec<u64> = ids.collect::<Result<_, _>>()?;
         if !joined.is_empty() {
             ids.iter_mut().for_each(|id| *id = root(&joined, *id));
             self.join(&joined, new_from)?;
         }
-        let slots = self.slots(ids);
-        self.states.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+        let states = self.slots(&ids);
+        self.settle(&slots, &ids, &states, new_from);
+        self.touch(&states)?;
+        self.states.update(&states, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    /// Tells sessions that the chunk has opened the slots of their states.
+    fn settle(&mut self, keys: &[u32], ids: &[u64], states: &[u32], new_from: u64) {
+        for ((key, id), slot) in keys.iter().zip(ids).zip(states).filter(|((_, id), _)| **id >= new_from) {
+            self.owners[*slot as usize] = *key;
+            let list = &mut self.sessions[*key as usize];
+            if let Some(session) = list.iter_mut().find(|session| session.id == *id) {
+                session.slot = *slot;
+            }
+        }
     }
 
     /// Merges the states of sessions that were there before this chunk and have been joined.
@@ -117,8 +160,8 @@ impl Merged {
         if old.is_empty() {
             return Ok(());
         }
-        let from = self.slots(old.iter().map(|(from, _)| *from).collect());
-        let to = self.slots(old.iter().map(|(_, to)| *to).collect());
+        let from = self.slots(&old.iter().map(|(from, _)| *from).collect::<Vec<_>>());
+        let to = self.slots(&old.iter().map(|(_, to)| *to).collect::<Vec<_>>());
         // A state cannot be merged within its own groups: it goes by other ones.
         let mut moved =
             self.design.groups(vec![DataType::UInt64]).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
@@ -131,42 +174,47 @@ impl Merged {
     }
 
     /// The slots of sessions' states.
-    fn slots(&mut self, ids: Vec<u64>) -> Vec<u32> {
-        let rows = ids.len();
-        self.states.intern(&[Arc::new(UInt64Array::from(ids)) as ArrayRef], rows)
+    fn slots(&mut self, ids: &[u64]) -> Vec<u32> {
+        let slots = self.states.intern(&[Arc::new(UInt64Array::from(ids.to_vec())) as ArrayRef], ids.len());
+        self.owners.resize(self.states.slots().max(self.owners.len()), 0);
+        if self.marks.is_on() {
+            self.marks.resize(self.states.slots());
+            self.states.take_born().into_iter().for_each(|slot| self.marks.born(slot));
+        }
+        slots
     }
 
-    /// Sessions whose end a watermark has passed, at most a chunk of them.
-    fn close(&mut self, clock: i64) -> (Vec<u32>, Vec<Span>, Vec<u64>) {
-        let (mut keys, mut spans, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(Reverse((end, key, id))) = self.due.peek().copied().filter(|_| ids.len() < DELTA_ROWS_MAX) {
+    /// Sessions whose end a watermark has passed, at most a chunk of them: their keys, windows and states.
+    fn close(&mut self, clock: i64) -> Result<(Vec<u32>, Vec<Span>, Vec<u32>), ArrowError> {
+        let (mut keys, mut spans, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(Reverse((end, key, id))) = self.due.peek().copied().filter(|_| slots.len() < DELTA_ROWS_MAX) {
             if !passed(end, clock) {
                 break;
             }
             self.due.pop();
-            let list = &mut self.sessions[key as usize];
+            let list = &self.sessions[key as usize];
             let Some(at) = list.iter().position(|session| session.id == id) else { continue };
             let session = list[at];
             let end = session.last.saturating_add(self.gap);
             if passed(end, clock) {
-                list.remove(at);
+                self.touch(&[session.slot])?;
+                self.sessions[key as usize].remove(at);
                 keys.push(key);
                 spans.push((end, session.first));
-                ids.push(id);
+                slots.push(session.slot);
             } else {
                 self.due.push(Reverse((end, key, id)));
             }
         }
-        (keys, spans, ids)
+        Ok((keys, spans, slots))
     }
 
     fn step(&mut self, clock: i64, out: &mut Output) -> Result<Flush, ArrowError> {
-        let (keys, spans, ids) = self.close(clock);
-        if ids.is_empty() {
-            self.closed = self.closed.max(clock);
+        let (keys, spans, slots) = self.close(clock)?;
+        if slots.is_empty() {
+            self.progress = Progress { closed: self.progress.closed.max(clock), started: true };
             return Ok(Flush::Done);
         }
-        let slots = self.slots(ids);
         let columns = self.encoder.decode(&self.keys.keys(&keys));
         let calls = self.states.evaluate(&slots)?;
         out.emit(self.design.rows(columns, Some(&spans), calls, None, slots.len())?);
@@ -194,7 +242,7 @@ fn root(joined: &BTreeMap<u64, u64>, id: u64) -> u64 {
 impl Operator for Merged {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let (delta, times) = read_times(&self.design.guard, delta, self.time, context, out)?;
-        let (delta, times) = admit(&self.design, delta, times, self.closed, context, out)?;
+        let (delta, times) = admit(&self.design, delta, times, self.progress.closed, context, out)?;
         self.take(&delta, &times).map_err(|error| self.design.guard.broken(error))
     }
 
@@ -212,7 +260,82 @@ impl Operator for Merged {
         let lists: usize = self.sessions.iter().map(|list| list.capacity() * size_of::<Session>()).sum();
         let heads = self.sessions.capacity() * size_of::<Vec<Session>>();
         size.entries += self.keys.len() as u64;
-        size.bytes += self.keys.bytes() + (lists + heads + self.due.capacity() * 24) as u64;
+        size.bytes +=
+            self.keys.bytes() + (lists + heads + self.due.capacity() * 24 + self.owners.capacity() * 4) as u64;
+        size.bytes += self.marks.bytes();
         size
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(self)
+    }
+}
+
+/// One table: a session is named by its key, its first and its last row.
+impl Keeper for Merged {
+    fn tables(&self) -> Vec<u16> {
+        vec![0]
+    }
+
+    fn slots(&self, _table: u16) -> usize {
+        self.states.slots()
+    }
+
+    fn marks(&mut self, _table: u16) -> Option<&mut Marks> {
+        Some(&mut self.marks)
+    }
+
+    fn write(&self, _table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+        if !self.states.contains(slot) {
+            return Ok(false);
+        }
+        let key = self.owners[slot as usize];
+        let Some(session) = self.sessions[key as usize].iter().find(|session| session.slot == slot) else {
+            return Ok(false);
+        };
+        let start = begin_block(out);
+        self.encoder.pack(&self.keys, key, out);
+        out.extend_from_slice(&session.first.to_le_bytes());
+        out.extend_from_slice(&session.last.to_le_bytes());
+        end_block(out, start);
+        self.states.write_state(slot, out)?;
+        Ok(true)
+    }
+
+    fn route(&self, _table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
+        route(&self.encoder, rows, 16)
+    }
+
+    fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
+        for row in rows {
+            let (name, mut state) = name_of(row)?;
+            let (key, mut times) = split(name, 16)?;
+            let (first, last, id) = (times.i64()?, times.i64()?, self.next_id);
+            self.next_id += 1;
+            let key = intern(&self.encoder, &mut self.keys, key)?;
+            self.sessions.resize_with(self.keys.slots().max(self.sessions.len()), Vec::new);
+            let slot = self.slots(&[id])[0];
+            self.owners[slot as usize] = key;
+            let list = &mut self.sessions[key as usize];
+            let at = list.partition_point(|session| session.first < first);
+            list.insert(at, Session { first, last, id, slot });
+            self.due.push(Reverse((last.saturating_add(self.gap), key, id)));
+            self.touch(&[slot])?;
+            self.states.read_state(slot, &mut state)?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn resume(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    fn keep(&mut self, chunk_slots: usize) {
+        self.marks = Marks::new(chunk_slots);
+        self.states.keep(chunk_slots);
     }
 }

@@ -12,9 +12,12 @@ use arrow_schema::{ArrowError, DataType};
 use arrow_select::take::take;
 use tidemill_base::Timestamp;
 
-use super::{admit, passed};
+use super::{admit, intern, passed, route, split};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
+use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::marks::Marks;
+use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex};
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::operators::aggregate::Design;
@@ -47,7 +50,8 @@ pub(super) struct Updating {
     /// Keys that are still to be said in this step.
     pending: Option<Vec<u32>>,
     ready: VecDeque<Delta>,
-    closed: i64,
+    marks: Marks,
+    progress: Progress,
 }
 
 /// Sessions and their rows.
@@ -76,7 +80,8 @@ impl Updating {
             before: Vec::new(),
             pending: None,
             ready: VecDeque::new(),
-            closed: i64::MIN,
+            marks: Marks::default(),
+            progress: Progress { closed: i64::MIN, started: false },
             design,
         })
     }
@@ -125,17 +130,38 @@ impl Updating {
         self.keys.intern(&keys, &keys.hashes(), &mut slots);
         self.times.resize_with(self.keys.slots().max(self.times.len()), BTreeMap::new);
         let fresh: Vec<u32> = slots.iter().copied().filter(|key| self.touched.insert(*key)).collect();
-        let before = self.say(&fresh, self.closed)?;
+        let before = self.say(&fresh, self.progress.closed)?;
         self.before.push(before);
         let columns: [ArrayRef; 2] =
             [Arc::new(UInt32Array::from(slots.clone())), Arc::new(Int64Array::from(times.to_vec()))];
         let states = self.states.intern(&columns, delta.rows());
+        self.note_births();
+        self.touch(&states)?;
         for ((key, time), state) in slots.iter().zip(times).zip(&states) {
             if self.times[*key as usize].insert(*time, *state).is_none() {
                 self.due.push(Reverse((time.saturating_add(self.gap), *key)));
             }
         }
         self.states.update(&states, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    fn note_births(&mut self) {
+        if self.marks.is_on() {
+            self.marks.resize(self.states.slots());
+            self.states.take_born().into_iter().for_each(|slot| self.marks.born(slot));
+        }
+    }
+
+    /// Notes that states are about to change.
+    fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
+        let mut wanted = Vec::new();
+        self.marks.touch(slots, &mut wanted);
+        for slot in wanted {
+            let mut image = Vec::new();
+            self.write(0, slot, &mut image)?;
+            self.marks.log(slot, &image);
+        }
+        Ok(())
     }
 
     /// The keys that have something to say in this step: those touched, and those with a time that is passed.
@@ -157,7 +183,7 @@ impl Updating {
     /// Says what has changed for `keys`.
     fn changes(&mut self, keys: &[u32], clock: i64) -> Result<(), ArrowError> {
         let untouched: Vec<u32> = keys.iter().copied().filter(|key| !self.touched.contains(key)).collect();
-        let late = self.say(&untouched, self.closed)?;
+        let late = self.say(&untouched, self.progress.closed)?;
         let wanted: BTreeSet<u32> = keys.iter().copied().collect();
         let new = self.say(keys, clock)?;
         let mut places: BTreeMap<(u32, Span), (Option<u32>, Option<u32>)> = BTreeMap::new();
@@ -194,12 +220,11 @@ impl Updating {
         for offset in (0..delta.rows()).step_by(DELTA_ROWS_MAX) {
             self.ready.push_back(delta.slice(offset, DELTA_ROWS_MAX.min(delta.rows() - offset)));
         }
-        keys.iter().for_each(|key| self.forget(*key, clock));
-        Ok(())
+        keys.iter().try_for_each(|key| self.forget(*key, clock))
     }
 
     /// Forgets what can change no more: sessions passed by more than the lateness, and times without rows.
-    fn forget(&mut self, key: u32, clock: i64) {
+    fn forget(&mut self, key: u32, clock: i64) -> Result<(), ArrowError> {
         let mut gone: Vec<i64> = Vec::new();
         let times = &self.times[key as usize];
         gone.extend(times.iter().filter(|(_, slot)| self.states.weight(**slot) == 0).map(|(time, _)| *time));
@@ -217,6 +242,7 @@ impl Updating {
         }
         for time in gone {
             if let Some(slot) = self.times[key as usize].remove(&time) {
+                self.touch(&[slot])?;
                 self.states.retire(slot);
             }
         }
@@ -225,6 +251,7 @@ impl Updating {
             None if self.times[key as usize].is_empty() => self.keys.remove(key),
             None => {}
         }
+        Ok(())
     }
 
     fn step(&mut self, clock: i64, out: &mut Output) -> Result<Flush, ArrowError> {
@@ -243,7 +270,7 @@ impl Updating {
         }
         self.touched.clear();
         self.before.clear();
-        self.closed = self.closed.max(clock);
+        self.progress = Progress { closed: self.progress.closed.max(clock), started: true };
         Ok(Flush::Done)
     }
 }
@@ -251,7 +278,7 @@ impl Updating {
 impl Operator for Updating {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let (delta, times) = read_times(&self.design.guard, delta, self.time, context, out)?;
-        let (delta, times) = admit(&self.design, delta, times, self.closed, context, out)?;
+        let (delta, times) = admit(&self.design, delta, times, self.progress.closed, context, out)?;
         self.take(&delta, &times).map_err(|error| self.design.guard.broken(error))
     }
 
@@ -269,7 +296,80 @@ impl Operator for Updating {
         let times: usize = self.times.iter().map(|times| times.len() * 20).sum();
         let heads = self.times.capacity() * size_of::<BTreeMap<i64, u32>>();
         size.entries += self.keys.len() as u64;
-        size.bytes += self.keys.bytes() + (times + heads + self.due.capacity() * 16) as u64;
+        size.bytes += self.keys.bytes() + (times + heads + self.due.capacity() * 16) as u64 + self.marks.bytes();
         size
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(self)
+    }
+}
+
+/// One table: the state of a time of a key.
+impl Keeper for Updating {
+    fn tables(&self) -> Vec<u16> {
+        vec![0]
+    }
+
+    fn slots(&self, _table: u16) -> usize {
+        self.states.slots()
+    }
+
+    fn marks(&mut self, _table: u16) -> Option<&mut Marks> {
+        Some(&mut self.marks)
+    }
+
+    fn write(&self, _table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+        if !self.states.contains(slot) {
+            return Ok(false);
+        }
+        // A state's own key is one byte of null bits, the slot of the key and the time.
+        let mut own = Vec::new();
+        self.states.write_key(slot, &mut own);
+        let broken = || ArrowError::ComputeError("the state of a session has no key and time".to_string());
+        let key = own.get(1..5).and_then(|bytes| bytes.first_chunk::<4>()).ok_or_else(broken)?;
+        let time = own.get(5..13).ok_or_else(broken)?;
+        let start = begin_block(out);
+        self.encoder.pack(&self.keys, u32::from_le_bytes(*key), out);
+        out.extend_from_slice(time);
+        end_block(out, start);
+        self.states.write_state(slot, out)?;
+        Ok(true)
+    }
+
+    fn route(&self, _table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
+        route(&self.encoder, rows, 8)
+    }
+
+    fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
+        for row in rows {
+            let (name, mut state) = name_of(row)?;
+            let (key, mut times) = split(name, 8)?;
+            let (key, time) = (intern(&self.encoder, &mut self.keys, key)?, times.i64()?);
+            self.times.resize_with(self.keys.slots().max(self.times.len()), BTreeMap::new);
+            let columns: [ArrayRef; 2] =
+                [Arc::new(UInt32Array::from(vec![key])), Arc::new(Int64Array::from(vec![time]))];
+            let slot = self.states.intern(&columns, 1)[0];
+            self.note_births();
+            self.touch(&[slot])?;
+            if self.times[key as usize].insert(time, slot).is_none() {
+                self.due.push(Reverse((time.saturating_add(self.gap), key)));
+            }
+            self.states.read_state(slot, &mut state)?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn resume(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    fn keep(&mut self, chunk_slots: usize) {
+        self.marks = Marks::new(chunk_slots);
+        self.states.keep(chunk_slots);
     }
 }

@@ -1,0 +1,170 @@
+//! Fingerprints: what a node computes, as one number that names its state in a changed plan too.
+//!
+//! A fingerprint is over our own nodes (kind, meaning, expressions in our printed form, where the rows come from), never
+//! over the text of a query or of another library's plan. It follows *columns*: a source that decodes one more column for
+//! somebody else, or a column that moves, changes no fingerprint of those who do not read it. What it covers:
+//!
+//! - of a row set: the operators it has gone through and the columns they read,
+//! - of a column: the source's column, or the expression and the columns it reads.
+//!
+//! [`VERSION`] goes up when an operator means something else than before, or keeps it in another form.
+
+use tidemill_base::hash;
+
+use crate::expr::{Expr, OnError};
+use crate::plan::{AggregateSpec, Node, Plan, Spec, WindowKey};
+
+/// The version of what operators mean and keep.
+pub const VERSION: u16 = 1;
+
+/// What is known of a node's output.
+#[derive(Debug, Clone, Default)]
+struct Lineage {
+    rows: u64,
+    columns: Vec<u64>,
+}
+
+/// The fingerprint of each node of a plan; nodes that compute the same are told apart by their order.
+pub fn fingerprints(plan: &Plan) -> Vec<u64> {
+    let append_only = plan.append_only();
+    let mut lineages: Vec<Lineage> = Vec::with_capacity(plan.nodes.len());
+    let mut prints: Vec<u64> = Vec::with_capacity(plan.nodes.len());
+    for node in &plan.nodes {
+        let inputs: Vec<&Lineage> = node.inputs.iter().map(|input| &lineages[*input]).collect();
+        let inserts_only = node.inputs.iter().all(|input| append_only[*input]);
+        let lineage = lineage(node, &inputs, inserts_only);
+        let print = match &node.spec {
+            Spec::Output(_) => of("output", &[lineage.rows, all(&lineage.columns)]),
+            _ => lineage.rows,
+        };
+        let twins = (1..).map(|twin| if twin == 1 { print } else { hash::words(print, twin) });
+        // There are fewer nodes than numbers, so one of them is free.
+        prints.extend(twins.into_iter().find(|print| !prints.contains(print)));
+        lineages.push(lineage);
+    }
+    prints
+}
+
+fn of(kind: &str, parts: &[u64]) -> u64 {
+    let start = hash::words(hash::bytes(kind.as_bytes()), VERSION.into());
+    parts.iter().fold(start, |print, part| hash::words(print, *part))
+}
+
+fn text(text: &str) -> u64 {
+    hash::bytes(text.as_bytes())
+}
+
+fn all(parts: &[u64]) -> u64 {
+    parts.iter().fold(parts.len() as u64, |print, part| hash::words(print, *part))
+}
+
+/// The fingerprint of an expression over columns.
+fn expression(expr: &Expr, columns: &[u64]) -> u64 {
+    if let Some(column) = expr.column() {
+        return columns[column];
+    }
+    let read = expr.columns().unwrap_or_else(|| (0..columns.len()).collect());
+    let read: Vec<u64> = read.into_iter().map(|column| columns[column]).collect();
+    of("expression", &[text(&expr.print()), text(&expr.data_type().to_string()), all(&read)])
+}
+
+fn expressions(exprs: &[Expr], columns: &[u64]) -> Vec<u64> {
+    exprs.iter().map(|expr| expression(expr, columns)).collect()
+}
+
+/// What `on-error` does to the rows on which one of these expressions fails.
+fn left_out(node: &Node, exprs: &[u64]) -> u64 {
+    match node.on_error {
+        OnError::DeadLetter => all(exprs),
+        OnError::Stop => 0,
+        OnError::Null => 1,
+    }
+}
+
+fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
+    let empty = Lineage::default();
+    let input = inputs.first().copied().unwrap_or(&empty);
+    match &node.spec {
+        Spec::Source(source) => {
+            let name = text(&source.name);
+            let decoded = source
+                .decoded
+                .fields()
+                .iter()
+                .map(|field| of("column", &[name, text(field.name()), text(&field.data_type().to_string())]));
+            let mut decoded: Vec<u64> = decoded.collect();
+            if source.origin {
+                decoded.push(of("origin", &[name]));
+            }
+            let columns = source.computed.as_ref().map_or(decoded.clone(), |exprs| expressions(exprs, &decoded));
+            let watermark = source.watermark.as_ref().map_or(0, |watermark| {
+                of("watermark", &[columns[watermark.time], expression(&watermark.bound, &columns)])
+            });
+            let computed = if source.computed.is_some() { left_out(node, &columns) } else { 0 };
+            Lineage { rows: of("source", &[name, watermark, u64::from(source.append_only), computed]), columns }
+        }
+        Spec::Filter(predicate) => {
+            let predicate = expression(predicate, &input.columns);
+            let rows = of("filter", &[input.rows, predicate, left_out(node, &[predicate])]);
+            Lineage { rows, columns: input.columns.clone() }
+        }
+        Spec::Project(exprs) => {
+            let columns = expressions(exprs, &input.columns);
+            let rows = match node.on_error {
+                OnError::DeadLetter => of("project", &[input.rows, all(&columns)]),
+                OnError::Stop | OnError::Null => input.rows,
+            };
+            Lineage { rows, columns }
+        }
+        Spec::Unnest(spec) => {
+            let rows = of("unnest", &[input.rows, input.columns[spec.column], u64::from(spec.outer)]);
+            let more = node.schema.fields().len().saturating_sub(input.columns.len());
+            let elements = (0..more as u64).map(|element| of("element", &[rows, element]));
+            Lineage { rows, columns: input.columns.iter().copied().chain(elements).collect() }
+        }
+        Spec::Union => {
+            let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
+            let column =
+                |column: usize| -> u64 { all(&inputs.iter().map(|input| input.columns[column]).collect::<Vec<_>>()) };
+            Lineage { rows: of("union", &rows), columns: (0..node.schema.fields().len()).map(column).collect() }
+        }
+        Spec::AssignWindow(spec) => {
+            let window = text(&format!("{:?} {:?}", spec.window, spec.domain));
+            let assigned = of("assign window", &[input.columns[spec.time], window]);
+            let bounds = (0..3).map(|column| of("window", &[assigned, column]));
+            let columns = input.columns.iter().copied().chain(bounds).collect();
+            Lineage { rows: of("assigned", &[input.rows, assigned, left_out(node, &[])]), columns }
+        }
+        Spec::Aggregate(spec) => aggregate(node, spec, input, inserts_only),
+        Spec::Output(output) => {
+            let key = text(&format!("{:?}", output.key));
+            Lineage { rows: of("rows", &[text(&output.name), key, input.rows]), columns: input.columns.clone() }
+        }
+    }
+}
+
+fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: bool) -> Lineage {
+    let column = |column: &usize| input.columns[*column];
+    let keys: Vec<u64> = spec.keys.iter().map(column).collect();
+    let window = match &spec.window {
+        None => 0,
+        Some(WindowKey::Time { time, window, domain }) => {
+            of("time", &[column(time), text(&format!("{window:?} {domain:?}"))])
+        }
+        Some(WindowKey::Columns { start, end, domain }) => {
+            of("columns", &[column(start), column(end), text(&format!("{domain:?}"))])
+        }
+    };
+    let calls = spec.calls.iter().map(|call| {
+        let args: Vec<u64> = call.args.iter().map(column).collect();
+        let filter = call.filter.as_ref().map_or(0, column);
+        let function = text(&format!("{:?} {} {}", call.function, call.distinct, call.result));
+        of("call", &[function, all(&args), filter])
+    });
+    let calls: Vec<u64> = calls.collect();
+    let how = text(&format!("{:?} {} {inserts_only}", spec.emit, spec.allowed_lateness_ms));
+    let rows = of("aggregate", &[input.rows, all(&keys), window, all(&calls), how, left_out(node, &[])]);
+    let more = node.schema.fields().len().saturating_sub(keys.len());
+    let results = (0..more as u64).map(|result| of("result", &[rows, result]));
+    Lineage { rows, columns: keys.iter().copied().chain(results).collect() }
+}

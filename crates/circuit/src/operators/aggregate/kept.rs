@@ -1,0 +1,420 @@
+//! [`Kept`]: groups by key, and by window or pane where there are any, as tables that are saved.
+//!
+//! Table 0 has the groups: key and span, weight, states. Table 1 + p has the different values of DISTINCT part p, each
+//! under its group's name. With several lanes an aggregate is two tasks or more: the one that gives rows keeps table 0,
+//! and each that tells values apart keeps the table of its part, so a table has one keeper on every number of lanes.
+//!
+//! Whatever changes a group or a value says so first, with [`Kept::update`] and its like.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, UInt32Array};
+use arrow_schema::{ArrowError, DataType};
+
+use super::accumulator::Rows;
+use super::feed::Taken;
+use super::groups::{Groups, Recipe};
+use super::windows::{Frames, Span};
+use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::marks::Marks;
+use crate::keep::wire::{Damage, Reader, begin_block, end_block, put_block};
+use crate::key::KeyEncoder;
+use crate::operator::StateSize;
+
+/// The bytes of a span at the end of a name.
+const SPAN_BYTES: usize = 16;
+
+/// Which tables an operator keeps.
+#[derive(Debug, Clone)]
+pub(super) enum Tables {
+    /// Groups and the different values of these parts: everything is on one lane.
+    All(Vec<usize>),
+    /// Groups alone.
+    Groups,
+    /// The different values of the only part, which is this one of the aggregate's.
+    Values(usize),
+}
+
+/// Groups, and the windows or panes they are in.
+pub(super) struct Kept {
+    pub groups: Groups,
+    pub frames: Frames,
+    /// How far the operator has come.
+    pub progress: Progress,
+    key_types: Vec<DataType>,
+    framed: bool,
+    /// Whether changes leave before a window closes, so that it counts as fired from the start.
+    live: bool,
+    /// Slots that hang in a frame.
+    hung: Vec<bool>,
+    tables: Tables,
+    marks: Marks,
+    /// The names of groups that went while a save is under way.
+    departed: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Kept {
+    /// No groups yet; or what is not supported.
+    pub fn new(
+        recipe: &Arc<Recipe>,
+        key_types: &[DataType],
+        framed: bool,
+        live: bool,
+        tables: Tables,
+    ) -> Result<Self, String> {
+        let mut types = key_types.to_vec();
+        if framed {
+            types.push(DataType::UInt32);
+        }
+        Ok(Kept {
+            groups: recipe.groups(types)?,
+            frames: Frames::default(),
+            progress: Progress { closed: i64::MIN, started: false },
+            key_types: key_types.to_vec(),
+            framed,
+            live,
+            hung: Vec::new(),
+            tables,
+            marks: Marks::default(),
+            departed: BTreeMap::new(),
+        })
+    }
+
+    /// The slots of rows, and their frames when there are windows.
+    pub fn intern(&mut self, keys: &[ArrayRef], spans: &[Span], rows: usize) -> (Vec<u32>, Option<Vec<u32>>) {
+        if !self.framed {
+            let slots = self.groups.intern(keys, rows);
+            self.note_births();
+            return (slots, None);
+        }
+        let ids = self.frames.ids(spans, self.live);
+        let mut keys = keys.to_vec();
+        keys.push(Arc::new(UInt32Array::from(ids.clone())));
+        let slots = self.groups.intern(&keys, rows);
+        self.note_births();
+        self.hang(&slots, &ids);
+        (slots, Some(ids))
+    }
+
+    fn note_births(&mut self) {
+        if self.marks.is_on() {
+            self.marks.resize(self.groups.slots());
+            self.groups.take_born().into_iter().for_each(|slot| self.marks.born(slot));
+        }
+    }
+
+    /// Hangs slots into their frames.
+    fn hang(&mut self, slots: &[u32], ids: &[u32]) {
+        self.hung.resize(self.groups.slots().max(self.hung.len()), false);
+        for (slot, id) in slots.iter().zip(ids) {
+            if !std::mem::replace(&mut self.hung[*slot as usize], true) {
+                self.frames.get_mut(*id).slots.push(*slot);
+            }
+        }
+    }
+
+    /// Notes that groups are about to change.
+    fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
+        let mut wanted = Vec::new();
+        self.marks.touch(slots, &mut wanted);
+        for slot in wanted {
+            let mut image = Vec::new();
+            self.write_group(slot, &mut image)?;
+            self.marks.log(slot, &image);
+        }
+        Ok(())
+    }
+
+    /// Adds rows to their groups.
+    pub fn update(&mut self, slots: &[u32], rows: &Rows<'_>) -> Result<(), ArrowError> {
+        self.touch(slots)?;
+        self.groups.update(slots, rows)
+    }
+
+    /// Adds rows or partial states to their groups.
+    pub fn take(&mut self, slots: &[u32], taken: &Taken) -> Result<(), ArrowError> {
+        match taken {
+            Taken::Rows { delta, .. } => {
+                self.update(slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+            }
+            Taken::Partials { weights, parts, columns, .. } => {
+                self.touch(slots)?;
+                self.groups.merge_partial(slots, weights.as_deref(), parts, columns)
+            }
+        }
+    }
+
+    /// Forgets a group.
+    pub fn forget(&mut self, slot: u32) -> Result<(), ArrowError> {
+        self.touch(&[slot])?;
+        if self.is_naming() && !self.departed.contains_key(&slot) {
+            let mut name = Vec::new();
+            self.write_name(slot, &mut name);
+            self.departed.insert(slot, name);
+        }
+        self.groups.retire(slot);
+        if self.framed {
+            self.hung[slot as usize] = false;
+        }
+        Ok(())
+    }
+
+    /// Forgets a window or pane and all its groups.
+    pub fn forget_frame(&mut self, id: u32) -> Result<(), ArrowError> {
+        let slots = std::mem::take(&mut self.frames.get_mut(id).slots);
+        slots.into_iter().try_for_each(|slot| self.forget(slot))?;
+        self.frames.remove(id);
+        Ok(())
+    }
+
+    /// The key columns of groups, and their spans when there are windows.
+    pub fn keys(&self, slots: &[u32]) -> (Vec<ArrayRef>, Option<Vec<Span>>) {
+        let mut keys = self.groups.keys(slots);
+        if !self.framed {
+            return (keys, None);
+        }
+        let ids = keys.pop();
+        let ids = ids.as_ref().and_then(|ids| ids.as_any().downcast_ref::<UInt32Array>());
+        (keys, ids.map(|ids| ids.values().iter().map(|id| self.frames.get(*id).span).collect()))
+    }
+
+    /// What is kept.
+    pub fn size(&self) -> StateSize {
+        let (mut size, (_, frames)) = (self.groups.size(), self.frames.size());
+        size.bytes += frames + self.hung.capacity() as u64 + self.marks.bytes();
+        size
+    }
+
+    /// Whether a save of different values is under way, to which departed groups lend their names.
+    fn is_naming(&mut self) -> bool {
+        self.parts()
+            .into_iter()
+            .any(|(_, part)| self.groups.distinct_mut(part).is_some_and(|distinct| distinct.marks().is_saving()))
+    }
+
+    /// The tables of different values: number and part.
+    fn parts(&self) -> Vec<(u16, usize)> {
+        match &self.tables {
+            Tables::All(parts) => parts.iter().map(|part| (1 + *part as u16, *part)).collect(),
+            Tables::Groups => Vec::new(),
+            Tables::Values(part) => vec![(1 + *part as u16, 0)],
+        }
+    }
+
+    fn has_groups(&self) -> bool {
+        !matches!(self.tables, Tables::Values(_))
+    }
+
+    /// The part whose different values are a table.
+    fn part(&self, table: u16) -> Option<usize> {
+        self.parts().into_iter().find(|(number, _)| *number == table).map(|(_, part)| part)
+    }
+
+    /// A group's key, and its span where there are windows: frames have other numbers elsewhere.
+    fn write_name(&self, slot: u32, out: &mut Vec<u8>) {
+        self.groups.write_key(slot, out);
+        if self.framed {
+            let at = out.len().saturating_sub(4);
+            let id = out.get(at..).and_then(|bytes| bytes.first_chunk::<4>()).map_or(0, |id| u32::from_le_bytes(*id));
+            out.truncate(at);
+            let (first, second) = self.frames.get(id).span;
+            out.extend_from_slice(&first.to_le_bytes());
+            out.extend_from_slice(&second.to_le_bytes());
+        }
+    }
+
+    fn write_group(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let start = begin_block(out);
+        self.write_name(slot, out);
+        end_block(out, start);
+        self.groups.write_state(slot, out)
+    }
+
+    /// Writes a value from the form that [`super::distinct::Distinct::write_entry`] gives.
+    fn write_value(&self, entry: &[u8], departed: bool, out: &mut Vec<u8>) -> Result<(), Damage> {
+        let mut reader = Reader::new(entry);
+        let (slot, value) = (reader.u32()?, reader.block()?);
+        let start = begin_block(out);
+        match self.departed.get(&slot).filter(|_| departed) {
+            Some(name) => put_block(out, name),
+            None => {
+                let inner = begin_block(out);
+                self.write_name(slot, out);
+                end_block(out, inner);
+            }
+        }
+        out.extend_from_slice(value);
+        end_block(out, start);
+        out.extend_from_slice(reader.rest());
+        Ok(())
+    }
+
+    /// Keys as this operator's index has them, from names; frames that are not there yet are added.
+    fn keys_of(&mut self, names: &[&[u8]]) -> Result<(Vec<Vec<u8>>, Vec<u32>), Damage> {
+        let (mut keys, mut ids) = (Vec::with_capacity(names.len()), Vec::new());
+        for name in names {
+            if !self.framed {
+                keys.push(name.to_vec());
+                continue;
+            }
+            let at = name.len().checked_sub(SPAN_BYTES).ok_or_else(|| Damage::of("a name without a window"))?;
+            let mut reader = Reader::new(&name[at..]);
+            let span = (reader.i64()?, reader.i64()?);
+            // A window fires in the step that passes its end, however late its rows come.
+            let id = self.frames.ids(&[span], self.live || span.0 <= self.progress.closed)[0];
+            keys.push([&name[..at], &id.to_le_bytes()].concat());
+            ids.push(id);
+        }
+        Ok((keys, ids))
+    }
+
+    /// The slots of named groups, which are added when they are not there.
+    fn slots_of(&mut self, names: &[&[u8]]) -> Result<Vec<u32>, Damage> {
+        let (keys, ids) = self.keys_of(names)?;
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let slots = self.groups.intern_packed(&keys)?;
+        self.note_births();
+        if self.framed {
+            self.hang(&slots, &ids);
+        }
+        Ok(slots)
+    }
+
+    /// The key columns of named groups, without their windows.
+    fn key_columns(&self, names: &[&[u8]]) -> Result<Vec<ArrayRef>, Damage> {
+        let strip = |name: &&[u8]| -> Result<Vec<u8>, Damage> {
+            if !self.framed {
+                return Ok(name.to_vec());
+            }
+            let at = name.len().checked_sub(SPAN_BYTES).ok_or_else(|| Damage::of("a name without a window"))?;
+            Ok([&name[..at], &[0; 4]].concat())
+        };
+        let keys: Vec<Vec<u8>> = names.iter().map(strip).collect::<Result<_, _>>()?;
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let mut columns = self.groups.key_columns(&keys)?;
+        columns.truncate(self.key_types.len());
+        Ok(columns)
+    }
+
+    fn hashes(types: Vec<DataType>, columns: &[ArrayRef], rows: usize) -> Result<Route, Damage> {
+        if types.is_empty() {
+            return Ok(Route::First);
+        }
+        let encoder = KeyEncoder::new(types).ok_or_else(|| Damage::of("a key that cannot be one"))?;
+        Ok(Route::ByHash(encoder.encode(columns, rows).hashes()))
+    }
+}
+
+/// The group and the value that name a row of a table of different values, and the tallies.
+fn split_value(row: &[u8]) -> Result<(&[u8], &[u8], Reader<'_>), Damage> {
+    let (name, tallies) = name_of(row)?;
+    let mut name = Reader::new(name);
+    let group = name.block()?;
+    Ok((group, name.rest(), tallies))
+}
+
+impl Keeper for Kept {
+    fn tables(&self) -> Vec<u16> {
+        let groups = self.has_groups().then_some(0);
+        groups.into_iter().chain(self.parts().into_iter().map(|(table, _)| table)).collect()
+    }
+
+    fn slots(&self, table: u16) -> usize {
+        match self.part(table) {
+            Some(part) => self.groups.distinct(part).map_or(0, |distinct| distinct.slots()),
+            None => self.groups.slots(),
+        }
+    }
+
+    fn marks(&mut self, table: u16) -> Option<&mut Marks> {
+        match self.part(table) {
+            Some(part) => self.groups.distinct_mut(part).map(|distinct| distinct.marks()),
+            None => Some(&mut self.marks),
+        }
+    }
+
+    fn write(&self, table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+        let Some(part) = self.part(table) else {
+            let there = self.groups.contains(slot);
+            if there {
+                self.write_group(slot, out)?;
+            }
+            return Ok(there);
+        };
+        let Some(distinct) = self.groups.distinct(part).filter(|distinct| distinct.contains(slot)) else {
+            return Ok(false);
+        };
+        let mut entry = Vec::new();
+        distinct.write_entry(slot, &mut entry);
+        self.write_value(&entry, false, out).map_err(|damage| ArrowError::ComputeError(damage.0))?;
+        Ok(true)
+    }
+
+    fn write_image(&self, table: u16, image: &[u8], out: &mut Vec<u8>) {
+        match self.part(table) {
+            None => out.extend_from_slice(image),
+            // An image has the form that was just written.
+            Some(_) => self.write_value(image, true, out).unwrap_or_default(),
+        }
+    }
+
+    fn saved(&mut self) {
+        self.departed.clear();
+    }
+
+    fn route(&self, table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
+        let Some(part) = self.part(table) else {
+            let names = rows.iter().map(|row| Ok(name_of(row)?.0)).collect::<Result<Vec<_>, Damage>>()?;
+            return Kept::hashes(self.key_types.clone(), &self.key_columns(&names)?, rows.len());
+        };
+        let split = rows.iter().map(|row| split_value(row)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<&[u8]> = split.iter().map(|(name, _, _)| *name).collect();
+        let (mut types, mut columns) = (self.key_types.clone(), self.key_columns(&names)?);
+        // Where values are told apart on their own, they are spread by value too.
+        if let (Tables::Values(_), Some(distinct)) = (&self.tables, self.groups.distinct(part)) {
+            let values: Vec<&[u8]> = split.iter().map(|(_, value, _)| *value).collect();
+            types.extend_from_slice(distinct.value_types());
+            columns.extend(distinct.value_columns(&values)?);
+        }
+        Kept::hashes(types, &columns, rows.len())
+    }
+
+    fn restore(&mut self, table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
+        let Some(part) = self.part(table) else {
+            let split = rows.iter().map(|row| name_of(row)).collect::<Result<Vec<_>, _>>()?;
+            let names: Vec<&[u8]> = split.iter().map(|(name, _)| *name).collect();
+            let slots = self.slots_of(&names)?;
+            self.touch(&slots)?;
+            for (slot, (_, mut state)) in slots.into_iter().zip(split) {
+                self.groups.read_state(slot, &mut state)?;
+            }
+            return Ok(());
+        };
+        let split = rows.iter().map(|row| split_value(row)).collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<&[u8]> = split.iter().map(|(name, _, _)| *name).collect();
+        let values: Vec<&[u8]> = split.iter().map(|(_, value, _)| *value).collect();
+        let slots = self.slots_of(&names)?;
+        let mut tallies: Vec<Reader<'_>> = split.into_iter().map(|(_, _, tallies)| tallies).collect();
+        if let Some(distinct) = self.groups.distinct_mut(part) {
+            distinct.restore(&slots, &values, &mut tallies)?;
+        }
+        tallies.iter().try_for_each(Reader::end)
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn resume(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    fn keep(&mut self, chunk_slots: usize) {
+        if self.has_groups() {
+            self.marks = Marks::new(chunk_slots);
+        }
+        self.groups.keep(chunk_slots);
+        self.note_births();
+    }
+}
