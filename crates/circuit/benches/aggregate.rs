@@ -1,7 +1,8 @@
 //! What an aggregate costs a row: shapes of the Nexmark queries over made-up bids, one lane, rows already decoded.
 //!
 //! `cargo bench -p tidemill-circuit --bench aggregate`. Prints nanoseconds of CPU a row (0 where Linux does not tell
-//! them) and what is kept.
+//! them) and what is kept. With `-- keep` it compares, over whole circuits, state that is not kept with state whose
+//! changes are noted, saved every [`SAVE_ROWS`] rows, and digested as often besides.
 
 #![allow(clippy::print_stdout)]
 
@@ -11,16 +12,22 @@ use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_base::Timestamp;
 use tidemill_base::rand::Rng;
-use tidemill_circuit::Delta;
-use tidemill_circuit::expr::OnError;
+use tidemill_circuit::circuit::Options;
+use tidemill_circuit::decode::{Block, BlockData, Decoders};
+use tidemill_circuit::expr::{Column, OnError};
 use tidemill_circuit::graph::{Graph, Lowering};
 use tidemill_circuit::operator::{Context, Flush, Operator, Output, Sides};
 use tidemill_circuit::operators;
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, Spec, TimeDomain, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, OutputSpec, Plan, SourceSpec, Spec, TimeDomain,
+    WatermarkSpec, Window, WindowKey,
 };
+use tidemill_circuit::step::{SourceInput, StepInput};
+use tidemill_circuit::{Circuit, Delta};
 
 const ROWS: usize = 2_000_000;
+/// Rows between two saves, and between two roots.
+const SAVE_ROWS: usize = 500_000;
 const CHUNK: usize = 8_192;
 const STEP_CHUNKS: usize = 8;
 
@@ -83,7 +90,8 @@ fn call(function: AggregateFunction, args: &[usize], filter: Option<usize>, dist
     AggregateCall { function, args: args.to_vec(), filter, distinct, result: DataType::Int64 }
 }
 
-fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
+/// What is aggregated, and the columns of the answer.
+fn query(keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>) -> (AggregateSpec, SchemaRef) {
     let emit = if window.is_some() { Emit::OnClose } else { Emit::Changes };
     let mut fields: Vec<Field> = keys.iter().map(|key| schema().field(*key).clone()).collect();
     if window.is_some() {
@@ -92,7 +100,11 @@ fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<Aggregate
     fields.extend(calls.iter().enumerate().map(|(index, _)| Field::new(format!("c{index}"), DataType::Int64, true)));
     let window = window.map(|window| WindowKey::Time { time: TIME, window, domain: TimeDomain::Event });
     let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms: 0 };
-    let output = Arc::new(Schema::new(fields));
+    (spec, Arc::new(Schema::new(fields)))
+}
+
+fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
+    let (spec, output) = query(keys, window, calls);
     let node =
         Node { spec: Spec::Aggregate(spec), inputs: vec![], schema: output, position: None, on_error: OnError::Stop };
     let schemas = [schema()];
@@ -135,6 +147,117 @@ fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<Aggregate
     );
 }
 
+/// How state is kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Keep {
+    Off,
+    Noted,
+    Saved,
+    Digested,
+}
+
+/// Runs a query as a circuit on one lane; CPU nanoseconds a row, bytes saved, and the longest pause of a slice.
+fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) -> (u64, u64, u64) {
+    let node = |spec, inputs, schema: &SchemaRef| Node {
+        spec,
+        inputs,
+        schema: schema.clone(),
+        position: None,
+        on_error: OnError::Stop,
+    };
+    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let watermark = WatermarkSpec { time: TIME, bound: Column::new(TIME, "time", time), idle_timeout_ms: None };
+    let source = SourceSpec {
+        name: "bids".to_string(),
+        decoded: schema(),
+        origin: false,
+        computed: None,
+        watermark: Some(watermark),
+        append_only: true,
+    };
+    let mut plan = Plan::default();
+    let source = plan.add(node(Spec::Source(source), vec![], &schema()));
+    let aggregate = plan.add(node(Spec::Aggregate(spec.clone()), vec![source], output));
+    plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![aggregate], output));
+    let options = Options { keep: keep != Keep::Off, ..Options::default() };
+    let mut circuit = Circuit::new(&plan, &Decoders::new(), options).expect("the plan is supported");
+    let (mut record, mut since, mut saved, mut longest, mut saving) = (0, 0, 0, 0, false);
+    if keep == Keep::Digested {
+        circuit.roots().expect("state is kept");
+    }
+    let before = cpu_nanos();
+    for chunks in bids.chunks(STEP_CHUNKS) {
+        let mut blocks = Vec::new();
+        for chunk in chunks {
+            let records = chunk.rows() as u64;
+            let data = BlockData::Rows(chunk.clone());
+            let (from, to) = (record, record + records);
+            blocks.push(Block { partition: 0, from, to, first_record: from, records: records as u32, data });
+            record = to;
+            since += records as usize;
+        }
+        let news = SourceInput { source: "bids".to_string(), blocks, ..SourceInput::default() };
+        circuit.step(StepInput { now: 0, sources: vec![news] }).expect("the step runs");
+        if keep == Keep::Off || keep == Keep::Noted {
+            continue;
+        }
+        if since >= SAVE_ROWS {
+            since = 0;
+            if keep == Keep::Digested {
+                circuit.roots().expect("state is kept");
+            } else {
+                circuit.begin_save(false).expect("state is kept");
+                saving = true;
+            }
+        }
+        if saving {
+            let start = cpu_nanos();
+            let slice = circuit.save_slice(4 << 20).expect("values can be written");
+            longest = longest.max(cpu_nanos() - start);
+            saved +=
+                slice.chunks.iter().filter_map(|chunk| chunk.rows.as_ref()).map(|rows| rows.len() as u64).sum::<u64>();
+            if slice.done {
+                circuit.end_save(true);
+                saving = false;
+            }
+        }
+    }
+    ((cpu_nanos() - before) / record.max(1), saved, longest)
+}
+
+/// What keeping costs: the least of three runs each.
+fn compare(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
+    let (spec, output) = query(keys, window, calls);
+    let least = |keep| (0..3).map(|_| kept(&spec, &output, bids, keep)).min().unwrap_or_default();
+    let (off, _, _) = least(Keep::Off);
+    let (noted, _, _) = least(Keep::Noted);
+    let (saved, bytes, longest) = least(Keep::Saved);
+    let (digested, _, _) = least(Keep::Digested);
+    let percent = |nanos: u64| 100.0 * (nanos as f64 / off.max(1) as f64 - 1.0);
+    println!(
+        "{title:32} off {off:4} ns/row, noted {noted:4} ({:+5.1} %), saved {saved:4} ({:+5.1} %), digested {digested:4} \
+         ({:+5.1} %); {:6.1} MB saved, longest slice {:5.2} ms",
+        percent(noted),
+        percent(saved),
+        percent(digested),
+        bytes as f64 / 1e6,
+        longest as f64 / 1e6
+    );
+}
+
+/// Counts by a key of a million values, spread evenly.
+fn uniform() -> Vec<Delta> {
+    let mut rng = Rng::seeded(2);
+    let mut chunks = bids();
+    for chunk in &mut chunks {
+        let mut columns = chunk.batch().columns().to_vec();
+        columns[AUCTION] =
+            Arc::new(Int64Array::from_iter_values((0..chunk.rows()).map(|_| rng.below(1_000_000) as i64)));
+        *chunk = Delta::inserts(RecordBatch::try_new(schema(), columns).expect("columns of the schema"));
+    }
+    chunks
+}
+
 /// Nanoseconds that this thread has run.
 fn cpu_nanos() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -152,6 +275,9 @@ impl Operator for Nothing {
 fn main() {
     use AggregateFunction::{Avg, Count, Max, Min, Sum};
     let bids = bids();
+    if std::env::args().any(|argument| argument == "keep") {
+        return keeping(&bids);
+    }
     let counts = |args: &[usize], distinct: bool| {
         [None, Some(CHEAP), Some(MIDDLE)].map(|filter| call(Count, args, filter, distinct)).to_vec()
     };
@@ -172,4 +298,22 @@ fn main() {
     run("q17: statistics by auction, day", &[AUCTION, DAY], None, stats.clone(), &bids);
     run("q17 shape by auction alone", &[AUCTION], None, stats, &bids);
     run("distinct auction, bidder", &[AUCTION, BIDDER], None, Vec::new(), &bids);
+}
+
+fn keeping(bids: &[Delta]) {
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    let count = || vec![call(Count, &[], None, false)];
+    compare("q11: session, count by bidder", &[BIDDER], Some(Window::Session { gap: 1_000 }), count(), bids);
+    let mut distinct: Vec<AggregateCall> = Vec::new();
+    for (args, distinct_values) in [(vec![], false), (vec![BIDDER], true), (vec![AUCTION], true)] {
+        for filter in [None, Some(CHEAP), Some(MIDDLE)] {
+            distinct.push(call(Count, &args, filter, distinct_values));
+        }
+    }
+    distinct.push(call(Max, &[PRICE], None, false));
+    compare("q16: distinct by channel, day", &[CHANNEL, DAY], None, distinct, bids);
+    let mut stats = count();
+    stats.extend([Min, Max, Avg, Sum].map(|function| call(function, &[PRICE], None, false)));
+    compare("q17: statistics by auction, day", &[AUCTION, DAY], None, stats, bids);
+    compare("count over 1 M keys, uniform", &[AUCTION], None, count(), &uniform());
 }

@@ -1,20 +1,26 @@
 //! Random plans over random input, cut into random steps over 1 to 4 lanes: after every step the integral of the output
-//! is what a naive evaluation of the plan says about the rows so far.
+//! is what a naive evaluation of the plan says about the rows so far. And with saves, crashes and restores on other lanes
+//! at random moments: the rows, the state and what came out are those of an undisturbed run on one lane.
 //!
 //! A case is named by its seed. `TIDEMILL_CASES=20000 cargo test -p tidemill-circuit --test schedules` runs more of
 //! them, `TIDEMILL_SEED=17 ...` runs one.
 
 mod schedules {
+    pub(crate) mod crashes;
+    pub(crate) mod fixture;
     pub(crate) mod input;
     pub(crate) mod naive;
+    pub(crate) mod pipelines;
     pub(crate) mod plans;
     pub(crate) mod value;
 }
 
 use std::collections::BTreeMap;
 
+use schedules::crashes::{disturbed, undisturbed};
 use schedules::input::Script;
 use schedules::naive;
+use schedules::pipelines::{self, PIPELINES};
 use schedules::plans::{self, Case};
 use schedules::value::{self, Row};
 use tidemill_base::rand::Rng;
@@ -84,4 +90,46 @@ fn every_schedule_gives_the_naive_answer() {
         let caught = std::panic::catch_unwind(|| check(seed));
         assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
     }
+}
+
+/// Runs with crashes of one run of the test, unless `TIDEMILL_CASES` says otherwise.
+const CRASHES: u64 = 1_200;
+
+fn check_crashes(seed: u64) {
+    let mut rng = Rng::seeded(seed ^ 0x6372_6173_6865_7300);
+    // Every other one is a random plan, the others take turns.
+    let (name, case) = match seed % 2 {
+        0 => ("a random plan", plans::random(&mut rng)),
+        _ => {
+            let (name, make) = PIPELINES[(seed / 2) as usize % PIPELINES.len()];
+            (name, make(rng.chance(1, 2)))
+        }
+    };
+    let script = Script::random(&mut rng, &case);
+    let (expected, outcome) = (undisturbed(&case, &script), disturbed(&case, &script, &mut rng));
+    let told = |what: &str| format!("seed {seed}, {name}: {what}\n{}\n{}", case.describe(), script.describe());
+    assert_eq!(outcome.integrals, expected.integrals, "{}", told("rows differ"));
+    assert_eq!(outcome.roots.content, expected.roots.content, "{}", told("what came out differs"));
+    assert_eq!(outcome.roots.state, expected.roots.state, "{}", told("state differs"));
+}
+
+#[test]
+fn crashes_change_nothing() {
+    if let Some(seed) = number("TIDEMILL_SEED") {
+        return check_crashes(seed);
+    }
+    for seed in 0..number("TIDEMILL_CASES").unwrap_or(CRASHES) {
+        let caught = std::panic::catch_unwind(|| check_crashes(seed));
+        assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
+    }
+}
+
+#[test]
+fn pipelines_use_every_operator_and_function() {
+    assert_eq!(pipelines::missing(), Vec::<String>::new(), "add them to a pipeline in tests/schedules/pipelines.rs");
+}
+
+#[test]
+fn state_of_earlier_builds_is_restored() {
+    schedules::fixture::check();
 }

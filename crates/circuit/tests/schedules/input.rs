@@ -36,6 +36,15 @@ impl Script {
     pub(crate) fn random(rng: &mut Rng, case: &Case) -> Self {
         let partitions = 1 + rng.below(3) as u32;
         let count = [0, 1, 20, 200][rng.below(4) as usize];
+        Self::rows(rng, case, partitions, count)
+    }
+
+    /// So many rows of two partitions.
+    pub(crate) fn of(rng: &mut Rng, case: &Case, count: usize) -> Self {
+        Self::rows(rng, case, 2, count)
+    }
+
+    fn rows(rng: &mut Rng, case: &Case, partitions: u32, count: usize) -> Self {
         let (mut entries, mut time): (Vec<Entry>, i64) = (Vec::new(), rng.below(400) as i64 - 200);
         let mut live: Vec<usize> = Vec::new();
         while entries.len() < count {
@@ -61,6 +70,22 @@ impl Script {
         let mut ends: Vec<usize> = (0..self.entries.len()).filter(|_| rng.chance(1, 12)).collect();
         ends.push(self.entries.len());
         Script { ends, block: 1 + rng.below(40) as usize, ..self.clone() }
+    }
+
+    /// The number of steps.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The same first `done` steps, and the other rows in other steps and blocks.
+    pub(crate) fn recut_after(&self, done: usize, rng: &mut Rng) -> Self {
+        let from = done.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let mut ends: Vec<usize> = self.ends[..done].to_vec();
+        if done < self.ends.len() {
+            ends.extend((from..self.entries.len()).filter(|_| rng.chance(1, 12)));
+            ends.push(self.entries.len());
+        }
+        Script { ends, ..self.clone() }
     }
 
     /// The rows of the steps up to and including `step`, with `$origin` as their last value.

@@ -46,7 +46,7 @@ impl Case {
     }
 }
 
-fn time_type() -> DataType {
+pub(crate) fn time_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, None)
 }
 
@@ -62,16 +62,16 @@ pub(crate) fn decoded() -> SchemaRef {
     ]))
 }
 
-fn with(schema: &SchemaRef, fields: impl IntoIterator<Item = Field>) -> SchemaRef {
+pub(crate) fn with(schema: &SchemaRef, fields: impl IntoIterator<Item = Field>) -> SchemaRef {
     let all = schema.fields().iter().map(|field| field.as_ref().clone()).chain(fields);
     Arc::new(Schema::new(all.collect::<Vec<_>>()))
 }
 
 /// `column + millis`, of time.
 #[derive(Debug)]
-struct Shifted {
-    column: usize,
-    millis: i64,
+pub(crate) struct Shifted {
+    pub(crate) column: usize,
+    pub(crate) millis: i64,
 }
 
 impl Scalar for Shifted {
@@ -181,11 +181,11 @@ fn random_keys(rng: &mut Rng) -> Vec<usize> {
     [KEY, TEXT, FLAG].into_iter().filter(|_| rng.chance(1, 3)).collect()
 }
 
-fn key_fields(schema: &SchemaRef, keys: &[usize]) -> Vec<Field> {
+pub(crate) fn key_fields(schema: &SchemaRef, keys: &[usize]) -> Vec<Field> {
     keys.iter().map(|key| schema.field(*key).clone()).collect()
 }
 
-fn window_fields() -> [Field; 3] {
+pub(crate) fn window_fields() -> [Field; 3] {
     ["window_start", "window_end", "window_time"].map(|name| Field::new(name, time_type(), false))
 }
 
@@ -241,11 +241,11 @@ fn second_aggregate(rng: &mut Rng, builder: &mut Builder) {
     builder.node(Spec::Aggregate(spec), Arc::new(Schema::new(fields)));
 }
 
-fn call_fields(calls: &[AggregateCall]) -> Vec<Field> {
+pub(crate) fn call_fields(calls: &[AggregateCall]) -> Vec<Field> {
     calls.iter().enumerate().map(|(index, call)| Field::new(format!("a{index}"), call.result.clone(), true)).collect()
 }
 
-fn call(function: AggregateFunction, args: Vec<usize>, result: DataType) -> AggregateCall {
+pub(crate) fn call(function: AggregateFunction, args: Vec<usize>, result: DataType) -> AggregateCall {
     AggregateCall { function, args, filter: None, distinct: false, result }
 }
 

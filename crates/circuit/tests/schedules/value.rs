@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
@@ -83,6 +83,7 @@ fn value(column: &ArrayRef, row: usize) -> Value {
         DataType::Float64 => Value::Float(column.as_primitive::<Float64Type>().value(row)),
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_string()),
         DataType::Timestamp(_, _) => Value::Time(column.as_primitive::<TimestampMillisecondType>().value(row)),
+        DataType::Decimal128(_, _) => Value::Text(column.as_primitive::<Decimal128Type>().value(row).to_string()),
         DataType::List(_) => {
             let list = column.as_list::<i32>().value(row);
             Value::List((0..list.len()).map(|element| value(&list, element)).collect())

@@ -1,0 +1,457 @@
+//! Pipelines written by hand that use every operator and every aggregate function there is, over the script's table.
+//!
+//! Whoever adds an operator or a function adds it here: [`missing`] names what no pipeline uses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, Decimal128Array, ListArray, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
+use tidemill_circuit::plan::{
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Node, NodeId, OutputSpec, Plan, SourceSpec,
+    Spec, TimeDomain, UnnestSpec, WatermarkSpec, Window, WindowKey,
+};
+
+use super::plans::{
+    Above, Case, DELAY, FLAG, FLOAT, KEY, NUMBER, ORIGIN, Shifted, TEXT, TIME, call, call_fields, decoded, key_fields,
+    window_fields, with,
+};
+
+use AggregateFunction::*;
+
+/// The list of the numbers from 0 to `number`, null of a null.
+#[derive(Debug)]
+struct Upto;
+
+fn list_type() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Int64, true)))
+}
+
+impl Scalar for Upto {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let numbers = batch.column(NUMBER).as_primitive::<Int64Type>();
+        let lists = numbers.iter().map(|number| number.map(|number| (0..number).map(Some).collect::<Vec<_>>()));
+        Ok(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)))
+    }
+
+    fn data_type(&self) -> DataType {
+        list_type()
+    }
+
+    fn print(&self) -> String {
+        "upto(number)".to_string()
+    }
+}
+
+const DECIMAL: DataType = DataType::Decimal128(10, 2);
+
+/// `number` as a decimal.
+#[derive(Debug)]
+struct AsDecimal;
+
+impl Scalar for AsDecimal {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let numbers = batch.column(NUMBER).as_primitive::<Int64Type>();
+        let decimals: Decimal128Array = numbers.iter().map(|number| number.map(|n| i128::from(n) * 125)).collect();
+        decimals.with_precision_and_scale(10, 2).map(|column| Arc::new(column) as ArrayRef).map_err(|e| e.to_string())
+    }
+
+    fn data_type(&self) -> DataType {
+        DECIMAL
+    }
+
+    fn print(&self) -> String {
+        "CAST(number AS DECIMAL(10, 2))".to_string()
+    }
+}
+
+/// A plan that is being put together.
+struct Pipeline {
+    plan: Plan,
+    updating: bool,
+}
+
+impl Pipeline {
+    /// A pipeline over the table; its watermark follows `delay` behind its rows.
+    fn over(updating: bool, delay: i64) -> (Self, NodeId) {
+        let bound: Expr = Arc::new(Shifted { column: TIME, millis: -delay });
+        let source = Spec::Source(SourceSpec {
+            name: "rows".to_string(),
+            decoded: decoded(),
+            origin: true,
+            computed: None,
+            watermark: Some(WatermarkSpec { time: TIME, bound, idle_timeout_ms: None }),
+            append_only: !updating,
+        });
+        let mut pipeline = Pipeline { plan: Plan::default(), updating };
+        let schema = with(&decoded(), [Field::new("$origin", DataType::UInt64, false)]);
+        let source = pipeline.add(source, vec![], schema);
+        (pipeline, source)
+    }
+
+    fn add(&mut self, spec: Spec, inputs: Vec<NodeId>, schema: SchemaRef) -> NodeId {
+        self.plan.add(Node { spec, inputs, schema, position: None, on_error: OnError::Stop })
+    }
+
+    fn schema(&self, node: NodeId) -> SchemaRef {
+        self.plan.nodes[node].schema.clone()
+    }
+
+    fn filter(&mut self, input: NodeId, least: i64) -> NodeId {
+        self.add(Spec::Filter(Arc::new(Above(least))), vec![input], self.schema(input))
+    }
+
+    /// All columns, and `more`.
+    fn project(&mut self, input: NodeId, more: Vec<(&str, Expr)>) -> NodeId {
+        let schema = self.schema(input);
+        let column =
+            |(index, field): (usize, &Arc<Field>)| Column::new(index, field.name().as_str(), field.data_type().clone());
+        let mut exprs: Vec<Expr> = schema.fields().iter().enumerate().map(column).collect();
+        exprs.extend(more.iter().map(|(_, expr)| expr.clone()));
+        let schema = with(&schema, more.iter().map(|(name, expr)| Field::new(*name, expr.data_type(), true)));
+        self.add(Spec::Project(exprs), vec![input], schema)
+    }
+
+    fn group(&mut self, input: NodeId, keys: &[usize], calls: Vec<AggregateCall>) -> NodeId {
+        self.aggregate(input, keys, None, calls, Emit::Changes, 0)
+    }
+
+    fn window(&mut self, input: NodeId, keys: &[usize], window: Window, calls: Vec<AggregateCall>) -> NodeId {
+        let key = WindowKey::Time { time: TIME, window, domain: TimeDomain::Event };
+        self.aggregate(input, keys, Some(key), calls, Emit::OnClose, 0)
+    }
+
+    fn aggregate(
+        &mut self,
+        input: NodeId,
+        keys: &[usize],
+        window: Option<WindowKey>,
+        calls: Vec<AggregateCall>,
+        emit: Emit,
+        allowed_lateness_ms: i64,
+    ) -> NodeId {
+        let mut fields = key_fields(&self.schema(input), keys);
+        if window.is_some() {
+            fields.extend(window_fields());
+        }
+        fields.extend(call_fields(&calls));
+        let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms };
+        self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)))
+    }
+
+    fn output(&mut self, name: &str, input: NodeId) {
+        self.add(Spec::Output(OutputSpec { name: name.to_string(), key: None }), vec![input], self.schema(input));
+    }
+
+    fn case(self) -> Case {
+        Case { plan: self.plan, updating: self.updating, closes: false }
+    }
+}
+
+fn counts(args: &[usize], distinct: bool) -> Vec<AggregateCall> {
+    let one = |filter| AggregateCall { filter, distinct, ..call(Count, args.to_vec(), DataType::Int64) };
+    vec![one(None), one(Some(FLAG))]
+}
+
+fn numbers() -> Vec<AggregateCall> {
+    let float = || DataType::Float64;
+    vec![
+        call(Count, vec![], DataType::Int64),
+        call(Sum, vec![NUMBER], DataType::Int64),
+        call(Avg, vec![NUMBER], DataType::Int64),
+        call(Sum, vec![FLOAT], float()),
+        call(Avg, vec![FLOAT], float()),
+        call(VarPop, vec![FLOAT], float()),
+        call(VarSamp, vec![NUMBER], DataType::Int64),
+        call(StddevPop, vec![NUMBER], float()),
+        call(StddevSamp, vec![FLOAT], float()),
+        call(BoolAnd, vec![FLAG], DataType::Boolean),
+        call(BoolOr, vec![FLAG], DataType::Boolean),
+    ]
+}
+
+fn edges(origin: usize) -> Vec<AggregateCall> {
+    vec![
+        call(FirstValue, vec![NUMBER, origin], DataType::Int64),
+        call(LastValue, vec![TEXT, origin], DataType::Utf8),
+        call(Min, vec![TEXT], DataType::Utf8),
+        call(Max, vec![TEXT], DataType::Utf8),
+        call(Min, vec![FLOAT], DataType::Float64),
+        call(Max, vec![NUMBER], DataType::Int64),
+    ]
+}
+
+fn collections(origin: usize) -> Vec<AggregateCall> {
+    let distinct = AggregateCall { distinct: true, ..call(ListAgg, vec![TEXT, origin], DataType::Utf8) };
+    vec![call(ArrayAgg, vec![NUMBER, origin], list_type()), call(ListAgg, vec![TEXT, origin], DataType::Utf8), distinct]
+}
+
+/// What orders rows: where they came from, unless a row that is taken back must say the same.
+fn order(updating: bool) -> usize {
+    if updating { TIME } else { ORIGIN }
+}
+
+fn sketches() -> Vec<AggregateCall> {
+    vec![
+        call(ApproxCountDistinct, vec![TEXT], DataType::Int64),
+        call(ApproxCountDistinct, vec![TIME], DataType::Int64),
+        call(ApproxQuantile(0.5), vec![FLOAT], DataType::Float64),
+        call(ApproxQuantile(0.9), vec![FLOAT], DataType::Float64),
+    ]
+}
+
+fn distincts() -> Vec<AggregateCall> {
+    let distinct = |function, column, result| AggregateCall { distinct: true, ..call(function, vec![column], result) };
+    let mut calls = counts(&[NUMBER], true);
+    calls.push(distinct(Count, TEXT, DataType::Int64));
+    calls.push(distinct(Sum, NUMBER, DataType::Int64));
+    calls.push(distinct(Sum, FLOAT, DataType::Float64));
+    calls.push(call(Count, vec![], DataType::Int64));
+    calls
+}
+
+fn hop() -> Window {
+    Window::Hop { slide: 20, size: 60, offset: 5 }
+}
+
+/// A pipeline's name, and its plan for rows that are taken back or never.
+pub(crate) type Named = (&'static str, fn(bool) -> Case);
+
+/// All pipelines.
+pub(crate) const PIPELINES: &[Named] = &[
+    ("statistics by key", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[KEY, TEXT], numbers());
+        p.output("out", node);
+        p.case()
+    }),
+    ("one row of statistics", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[], [numbers(), distincts()].concat());
+        p.output("out", node);
+        p.case()
+    }),
+    ("edges by key, text last", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[TEXT], edges(order(updating)));
+        p.output("out", node);
+        p.case()
+    }),
+    ("collections by key", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[KEY], collections(order(updating)));
+        p.output("out", node);
+        p.case()
+    }),
+    ("collections and different values", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let calls = [collections(order(updating)), distincts()].concat();
+        let node = p.group(rows, &[FLAG], calls);
+        p.output("out", node);
+        p.case()
+    }),
+    ("sketches by key", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[KEY], sketches());
+        p.output("out", node);
+        p.case()
+    }),
+    ("different values by key", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[KEY, FLAG], distincts());
+        p.output("out", node);
+        p.case()
+    }),
+    ("different rows, counted", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let node = p.group(rows, &[TEXT, NUMBER], vec![]);
+        let count =
+            p.group(node, &[0], vec![call(Count, vec![], DataType::Int64), call(Max, vec![1], DataType::Int64)]);
+        p.output("out", count);
+        p.output("rows", node);
+        p.case()
+    }),
+    ("tumbling windows", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let rows = p.filter(rows, -3);
+        let window = Window::Tumble { size: 40, offset: -7 };
+        let node = p.window(rows, &[KEY], window, [numbers(), edges(order(updating)), distincts()].concat());
+        p.output("out", node);
+        p.case()
+    }),
+    ("hopping windows of panes, and of different values", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let panes = p.window(rows, &[TEXT], hop(), [numbers(), edges(order(updating))].concat());
+        let values = p.window(rows, &[FLAG], hop(), distincts());
+        p.output("panes", panes);
+        p.output("values", values);
+        p.case()
+    }),
+    ("cumulating windows that say changes", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let key = |window| WindowKey::Time { time: TIME, window, domain: TimeDomain::Event };
+        let window = key(Window::Cumulate { step: 15, max: 60, offset: 0 });
+        let changes = p.aggregate(rows, &[KEY], Some(window.clone()), distincts(), Emit::Changes, 0);
+        let closed = p.aggregate(rows, &[], Some(window), numbers(), Emit::OnClose, 0);
+        p.output("changes", changes);
+        p.output("closed", closed);
+        p.case()
+    }),
+    ("windows with late rows", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, 10);
+        let key = |window| Some(WindowKey::Time { time: TIME, window, domain: TimeDomain::Event });
+        let tumble = key(Window::Tumble { size: 30, offset: 0 });
+        let tumble = p.aggregate(rows, &[KEY], tumble, [numbers(), distincts()].concat(), Emit::OnClose, 25);
+        let session = key(Window::Session { gap: 12 });
+        let session = p.aggregate(rows, &[KEY], session, numbers(), Emit::OnClose, 25);
+        let panes = p.window(rows, &[KEY], hop(), numbers());
+        p.output("tumble", tumble);
+        p.output("session", session);
+        p.output("panes", panes);
+        p.case()
+    }),
+    ("sessions", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let calls = || [numbers(), edges(order(updating)), distincts()].concat();
+        let node = p.window(rows, &[TEXT], Window::Session { gap: 9 }, calls());
+        let all = p.window(rows, &[], Window::Session { gap: 4 }, counts(&[TEXT], true));
+        p.output("out", node);
+        p.output("all", all);
+        p.case()
+    }),
+    ("sessions that say changes", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let key = WindowKey::Time { time: TIME, window: Window::Session { gap: 15 }, domain: TimeDomain::Event };
+        let calls = [numbers(), distincts()].concat();
+        let node = p.aggregate(rows, &[KEY], Some(key), calls, Emit::Changes, 0);
+        p.output("out", node);
+        p.case()
+    }),
+    ("assigned windows over a union", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (high, low) = (p.filter(rows, 3), p.filter(rows, -2));
+        let both = p.add(Spec::Union, vec![high, low], p.schema(rows));
+        let schema = with(&p.schema(both), window_fields());
+        let width = schema.fields().len();
+        let spec = AssignSpec { time: TIME, window: hop(), domain: TimeDomain::Event };
+        let assigned = p.add(Spec::AssignWindow(spec), vec![both], schema);
+        let key = WindowKey::Columns { start: width - 3, end: width - 2, domain: TimeDomain::Event };
+        let node = p.aggregate(assigned, &[KEY], Some(key), [numbers(), distincts()].concat(), Emit::OnClose, 0);
+        p.output("out", node);
+        p.case()
+    }),
+    ("elements of lists, and decimals", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let rows = p.project(rows, vec![("list", Arc::new(Upto)), ("decimal", Arc::new(AsDecimal))]);
+        let schema = with(&p.schema(rows), [Field::new("element", DataType::Int64, true)]);
+        let (width, decimal) = (schema.fields().len(), schema.fields().len() - 2);
+        let spec = UnnestSpec { column: width - 3, outer: true, ordinality: false };
+        let elements = p.add(Spec::Unnest(spec), vec![rows], schema);
+        let wide = |digits| DataType::Decimal128(38, digits);
+        let calls = vec![
+            call(Sum, vec![decimal], wide(2)),
+            call(Avg, vec![decimal], wide(6)),
+            call(VarPop, vec![decimal], wide(6)),
+            call(Max, vec![decimal], DECIMAL),
+            call(Count, vec![width - 1], DataType::Int64),
+        ];
+        let node = p.group(elements, &[width - 1], calls.clone());
+        let by_decimal = p.group(elements, &[decimal, TEXT], calls);
+        p.output("out", node);
+        p.output("by_decimal", by_decimal);
+        p.case()
+    }),
+    ("windows by processing time", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        // Windows that the clock of the steps passes at the end alone, so that how steps are cut says nothing.
+        let later: Expr = Arc::new(Shifted { column: TIME, millis: 1_000_000 });
+        let rows = p.project(rows, vec![("later", later)]);
+        let end = p.schema(rows).fields().len() - 1;
+        let key = WindowKey::Columns { start: TIME, end, domain: TimeDomain::Processing };
+        let node = p.aggregate(rows, &[KEY], Some(key), [numbers(), distincts()].concat(), Emit::OnClose, 0);
+        p.output("out", node);
+        p.case()
+    }),
+];
+
+/// The kind of a node; a new one does not compile before it is named here, and then fails until a pipeline uses it.
+fn kind(spec: &Spec) -> &'static str {
+    match spec {
+        Spec::Source(_) => "source",
+        Spec::Filter(_) => "filter",
+        Spec::Project(_) => "project",
+        Spec::Unnest(_) => "unnest",
+        Spec::Union => "union",
+        Spec::AssignWindow(_) => "assign_window",
+        Spec::Aggregate(_) => "aggregate",
+        Spec::Output(_) => "output",
+    }
+}
+
+fn function(function: AggregateFunction) -> &'static str {
+    match function {
+        Count => "Count",
+        Sum => "Sum",
+        Avg => "Avg",
+        Min => "Min",
+        Max => "Max",
+        FirstValue => "FirstValue",
+        LastValue => "LastValue",
+        StddevPop => "StddevPop",
+        StddevSamp => "StddevSamp",
+        VarPop => "VarPop",
+        VarSamp => "VarSamp",
+        BoolAnd => "BoolAnd",
+        BoolOr => "BoolOr",
+        ArrayAgg => "ArrayAgg",
+        ListAgg => "ListAgg",
+        ApproxCountDistinct => "ApproxCountDistinct",
+        ApproxQuantile(_) => "ApproxQuantile",
+    }
+}
+
+const FUNCTIONS: [&str; 17] = [
+    "Count",
+    "Sum",
+    "Avg",
+    "Min",
+    "Max",
+    "FirstValue",
+    "LastValue",
+    "StddevPop",
+    "StddevSamp",
+    "VarPop",
+    "VarSamp",
+    "BoolAnd",
+    "BoolOr",
+    "ArrayAgg",
+    "ListAgg",
+    "ApproxCountDistinct",
+    "ApproxQuantile",
+];
+
+/// Files among the operators that are no operator.
+const HELPERS: [&str; 3] = ["guard", "testing", "time"];
+
+/// Operators, functions and ways of aggregating that no pipeline uses.
+pub(crate) fn missing() -> Vec<String> {
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for case in PIPELINES.iter().flat_map(|(_, make)| [make(false), make(true)]) {
+        for node in &case.plan.nodes {
+            used.insert(kind(&node.spec).to_string());
+            if let Spec::Aggregate(spec) = &node.spec {
+                used.extend(spec.calls.iter().map(|call| function(call.function).to_string()));
+            }
+        }
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operators");
+    let files = std::fs::read_dir(folder).expect("the operators are there");
+    let names =
+        files.map(|file| file.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned());
+    let mut wanted: BTreeSet<String> = names.filter(|name| !HELPERS.contains(&name.as_str())).collect();
+    wanted.extend(FUNCTIONS.map(str::to_string));
+    wanted.into_iter().filter(|name| !used.contains(name)).collect()
+}
