@@ -12,7 +12,7 @@ use tidemill_base::storage::Storage;
 use tidemill_base::time::Clock;
 
 use crate::error::{Error, Result};
-use crate::format::{self, Header};
+use crate::format::{self, Header, IDENTITY, Identity};
 use crate::level::{Level, Sequence};
 use crate::notify::{Callback, Waiters, lock};
 use crate::options::Options;
@@ -273,9 +273,10 @@ impl Journal {
             // It has said what it had to say, and its panic is logged by the runtime.
             let _ = flusher.join();
         }
-        let flushed = self.shared.flush_once().and_then(|()| self.shared.flush_once());
+        let closed = self.shared.flush_once().and_then(|()| self.shared.flush_once());
+        let closed = closed.and_then(|()| self.shared.write_floor());
         self.shared.waiters.fail(&Error::Closed);
-        flushed
+        closed
     }
 }
 
@@ -386,6 +387,13 @@ impl Shared {
         self.waiters.fail(&error);
         self.room.notify_all();
         error
+    }
+
+    /// Writes down how far the journal reaches, so that the loss of its last segment would be noticed.
+    fn write_floor(&self) -> Result<()> {
+        let floor = self.durable(Level::Flushed);
+        let identity = Identity { journal: self.journal, incarnation: self.incarnation, floor };
+        self.storage.replace(IDENTITY, identity.encode().as_bytes()).map_err(Error::io("write", IDENTITY))
     }
 
     /// Makes records visible that are committed without a gap before them.

@@ -140,7 +140,7 @@ impl File {
 /// All that is in the folder of a journal.
 pub(crate) struct Survey {
     /// None in a folder without an identity.
-    pub identity: Option<Identity>,
+    pub identity: Option<Result<Identity>>,
     /// Segments in the order of their numbers.
     pub files: Vec<File>,
     /// Files that were never completed.
@@ -161,7 +161,7 @@ pub(crate) fn survey(storage: &dyn Storage) -> Result<Survey> {
     files.sort_by_key(|file| file.number);
     let leftovers = names.iter().filter(|name| name.ends_with(TEMPORARY)).cloned().collect();
     let identity = match names.iter().any(|name| name == IDENTITY) {
-        true => Some(read_identity(storage)?),
+        true => Some(read_identity(storage)),
         false => None,
     };
     Ok(Survey { identity, files, leftovers })
@@ -294,7 +294,7 @@ fn measure_torn(storage: &dyn Storage, files: &[File], judged: &mut Judgement) -
 }
 
 /// The bytes from `from` to the last one that is not zero, looking no further than a long run of zeros.
-fn written(storage: &dyn Storage, file: &File, from: u64) -> Result<u64> {
+pub(crate) fn written(storage: &dyn Storage, file: &File, from: u64) -> Result<u64> {
     let mut at = from;
     let mut last = from;
     while at < file.bytes && at - last <= ZEROS_BYTES {
@@ -322,8 +322,8 @@ pub(crate) struct Start {
 /// Each step leaves a folder from which this can be done again.
 pub(crate) fn start(storage: &dyn Storage, options: &Options, now: Timestamp) -> Result<Start> {
     let mut survey = survey(storage)?;
-    let identity = match survey.identity {
-        Some(identity) => identity,
+    let identity = match survey.identity.take() {
+        Some(identity) => identity?,
         None if survey.files.is_empty() => new_identity(options),
         None => return Err(Error::Identity { reason: "there are segments, but no file 'identity'".to_string() }),
     };
@@ -396,7 +396,7 @@ fn settle(storage: &dyn Storage, file: &mut File, end: u64) -> Result<()> {
 }
 
 /// Writes into a segment flushed up to `end` that it is.
-fn write_mark(region: &dyn Region, header: &Header, end: u64, name: &str) -> Result<()> {
+pub(crate) fn write_mark(region: &dyn Region, header: &Header, end: u64, name: &str) -> Result<()> {
     let mark = format::mark(header.salt(), end).to_le();
     region.words()[(MARK_AT / 8) as usize].store(mark, std::sync::atomic::Ordering::Relaxed);
     region.flush(0, RECORDS_AT).map_err(Error::io("flush", name))

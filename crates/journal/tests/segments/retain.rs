@@ -1,0 +1,146 @@
+//! Quota, retention, and who keeps what.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidemill_base::Timestamp;
+use tidemill_base::storage::Storage;
+use tidemill_base::time::ManualClock;
+use tidemill_journal::{Error, Fullness, Journal, Level, Options, Sequence};
+
+use crate::memory::{Memory, append, open, read_all, small, try_open};
+
+/// Four segments of three records each.
+fn tight() -> Options {
+    Options { quota_bytes: 4 * 4096, ..small() }
+}
+
+/// Appends until it is full; returns the last record.
+fn fill(journal: &Journal) -> (Sequence, Error) {
+    loop {
+        if let Err(error) = journal.append(1, 2, &[&[0; 900]]) {
+            return (journal.durable(Level::Process), error);
+        }
+    }
+}
+
+#[test]
+fn a_full_journal_refuses_and_goes_on_when_readers_let_go() {
+    let (journal, _) = try_open(&Memory::new(), tight()).unwrap();
+    journal.retain("slow", Sequence(4));
+    let (last, error) = fill(&journal);
+    assert_eq!(last, Sequence(12));
+    assert_eq!(
+        error.to_string(),
+        "the journal is full: 16384 of 16384 bytes hold records that are still needed by 'slow'"
+    );
+    assert_eq!(journal.usage().fullness, Fullness::Full);
+    journal.flush_once().unwrap();
+
+    assert_eq!(journal.retire(last).unwrap(), 1, "the first segment ends with record 3");
+    assert_eq!(journal.usage().first, Sequence(4));
+    assert_eq!(fill(&journal).0, Sequence(15));
+    journal.release("slow");
+    journal.flush_once().unwrap();
+    journal.retire(last).unwrap();
+    assert_eq!(journal.usage().first, Sequence(13));
+    assert_eq!(journal.usage().fullness, Fullness::Fine);
+}
+
+#[test]
+fn a_blocked_append_goes_on_when_there_is_room() {
+    let (journal, _) = try_open(&Memory::new(), tight()).unwrap();
+    let (last, _) = fill(&journal);
+    journal.flush_once().unwrap();
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| journal.append_blocking(1, 2, &[&[0; 900]]).unwrap());
+        journal.retire(last).unwrap();
+        assert_eq!(blocked.join().unwrap(), last.next());
+    });
+}
+
+#[test]
+fn nothing_is_removed_that_is_not_flushed_or_not_covered() {
+    let (journal, _) = open(&Memory::new());
+    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    assert_eq!(journal.retire(Sequence(8)).unwrap(), 0, "nothing is flushed");
+    journal.flush_once().unwrap();
+    assert_eq!(journal.retire(Sequence(8)).unwrap(), 2, "record 8 is in the third segment, which has more");
+    assert_eq!(read_all(&journal, Sequence(7), Level::Flushed).unwrap(), last);
+    let error = journal.reader(Sequence(6), Level::Flushed).err().expect("record 6 is gone");
+    assert_eq!(error.to_string(), "record 6 is no longer in the journal, which begins with 7");
+}
+
+#[test]
+fn a_reader_whose_records_are_removed_says_so() {
+    let memory = Memory::new();
+    let (journal, _) = open(&memory);
+    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    journal.flush_once().unwrap();
+    let mut reader = journal.reader(Sequence::FIRST, Level::Flushed).unwrap();
+    journal.retire(last).unwrap();
+    assert!(matches!(reader.next(), Err(Error::Retired { sequence: Sequence(1), .. })));
+}
+
+#[test]
+fn covered_segments_stay_for_their_time_and_within_their_bytes() {
+    let open = |retain_age, retain_bytes| {
+        let clock = Arc::new(ManualClock::default());
+        let options = Options { retain_age, retain_bytes, ..small() };
+        let storage: Arc<dyn Storage> = Memory::new();
+        let (journal, _) = Journal::open(storage, options, Arc::clone(&clock) as _).unwrap();
+        let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+        journal.flush_once().unwrap();
+        (journal, clock, last)
+    };
+    let (journal, clock, last) = open(Duration::from_secs(60), 1 << 30);
+    clock.set(Timestamp(59_999));
+    assert_eq!(journal.retire(last).unwrap(), 0);
+    clock.set(Timestamp(60_000));
+    assert_eq!(journal.retire(last).unwrap(), 9);
+
+    let (journal, _, last) = open(Duration::from_secs(60), 5 * 4096);
+    journal.retire(last).unwrap();
+    assert_eq!(journal.usage().bytes, 5 * 4096);
+}
+
+#[test]
+fn retention_gives_way_to_the_quota() {
+    let options = Options { retain_age: Duration::from_secs(60), ..tight() };
+    let (journal, _) = try_open(&Memory::new(), options).unwrap();
+    let (last, _) = fill(&journal);
+    journal.flush_once().unwrap();
+    assert_eq!(journal.retire(last).unwrap(), 0, "its time has not come");
+    assert_eq!(journal.append(1, 2, &[&[0; 900]]).unwrap(), last.next());
+    assert_eq!(journal.usage().first, Sequence(4));
+}
+
+#[test]
+fn a_full_disk_is_told_apart_and_overcome() {
+    let memory = Memory::new();
+    let (journal, _) = open(&memory);
+    memory.faults.room.store(4096, Ordering::SeqCst);
+    let (last, error) = fill(&journal);
+    assert!(matches!(error, Error::NoSpace { bytes: 4096, .. }), "{error}");
+    assert_eq!(last, Sequence(6));
+    memory.faults.room.store(1 << 20, Ordering::SeqCst);
+    assert_eq!(append(&journal, 900), Sequence(7));
+    assert_eq!(open(&memory).1.last, Sequence(7), "all records outlive the process");
+}
+
+#[test]
+fn numbers_go_on_although_everything_was_removed() {
+    let memory = Memory::new();
+    let (journal, _) = open(&memory);
+    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    journal.close().unwrap();
+    for _ in 0..3 {
+        let (journal, found) = open(&memory);
+        assert_eq!(found.last, last);
+        journal.flush_once().unwrap();
+        journal.retire(last).unwrap();
+        assert_eq!(journal.usage().first, last.next());
+        assert_eq!(memory.segments().len(), 1);
+    }
+}
