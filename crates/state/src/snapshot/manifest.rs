@@ -195,7 +195,7 @@ struct HeaderIn {
 ///
 /// # Errors
 /// [`Error::TooLarge`] when its blobs are.
-pub(crate) fn encode(manifest: &Manifest) -> Result<Bytes, Error> {
+pub fn encode(manifest: &Manifest) -> Result<Bytes, Error> {
     let blobs: usize = manifest.blobs.values().map(Bytes::len).sum();
     let bytes = (blobs + manifest.meta.note.len()) as u64;
     if bytes > BLOBS_BYTES_MAX {
