@@ -6,7 +6,7 @@
 //! to that record, so that opening reads a base and the few records after it.
 //!
 //! Pruning writes its record and a base first and removes old records then. A process that had fallen behind could write
-//! a number that was removed; so each write is confirmed by there being no later base, and taken back else.
+//! a number that was removed; so each write is confirmed by looking for later bases, and taken back when it did.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -404,9 +404,7 @@ impl TableStore {
             Err(error) => return Err(error.into()),
         }
         if self.archive.bases()?.last().is_some_and(|&base| base >= sequence) {
-            self.archive.store.delete(&name)?;
-            self.reload()?;
-            return Ok(false);
+            return self.confirm(&record, sequence);
         }
         self.take(record, bytes.len() as u64)?;
         if self.since.0 >= RECORDS_MAX || (self.since.0 >= RECORDS_MIN && self.since.1 >= self.base_bytes) {
@@ -415,6 +413,23 @@ impl TableStore {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a record that was written is of the table, though there is a base after it: others may have read it
+    /// already, or it may have taken a number that pruning removed, and is taken back then.
+    fn confirm(&mut self, record: &Record, sequence: u64) -> Result<bool, Error> {
+        self.reload()?;
+        let known = |written: &super::Written| self.table.history().get(written.checkpoint.version).is_some();
+        let is_there = match record {
+            Record::Commit { written, .. } => written.iter().any(known),
+            _ => false,
+        };
+        // Numbers from the first record on that is still needed are never removed.
+        if is_there || sequence >= self.table.history().first_record() {
+            return Ok(true);
+        }
+        self.archive.store.delete(&self.archive.log_name(sequence))?;
+        Ok(false)
     }
 
     /// Applies a record that is durable.
