@@ -35,6 +35,11 @@ lint: ## check formatting and lints
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+.PHONY: loom
+loom: ## check the ring between processes over all orders of its loads and stores
+	CARGO_TARGET_DIR=$(TARGET)/loom RUSTFLAGS="--cfg loom" \
+		cargo test --locked --release -p tidemill-journal --test loom_ring
+
 .PHONY: bench
 bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md
 	$(PYTHON) bench/decoder.py --write

@@ -44,9 +44,14 @@ impl Explain for Refused {
 
     fn help(&self) -> Option<String> {
         Some(match self {
-            Refused::Full { .. } => "append again once the reader has caught up, or make the ring with more slots".into(),
+            Refused::Full { .. } => {
+                "append again once the reader has caught up, or make the ring with more slots".into()
+            }
             Refused::TooLarge { bytes, .. } => {
-                format!("split the record, or make the ring with slots of {} bytes", super::shape::slot_bytes_for(*bytes))
+                format!(
+                    "split the record, or make the ring with slots of {} bytes",
+                    super::shape::slot_bytes_for(*bytes)
+                )
             }
         })
     }

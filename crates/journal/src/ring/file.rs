@@ -99,7 +99,8 @@ impl Ring {
         });
         populated.map_err(io_error("attach to", &self.path))?;
         let Ring { file, map, shape, .. } = self;
-        Ok(Producer { writer: Writer::attach(map, shape, place), shape, place, _file: file })
+        let held = Held { file, byte: lock::producer(place) };
+        Ok(Producer { writer: Writer::attach(map, shape, place), shape, place, _held: held })
     }
 
     /// Attaches as the consumer, at the first record that is not released.
@@ -113,7 +114,8 @@ impl Ring {
         self.map.populate(0, self.shape.file_bytes()).map_err(io_error("attach to", &self.path))?;
         let id = self.map.words()[ID].load(Ordering::Relaxed);
         let Ring { file, map, shape, .. } = self;
-        Ok(Consumer { reader: Reader::attach(map, shape), shape, id, _file: file })
+        let held = Held { file, byte: lock::CONSUMER };
+        Ok(Consumer { reader: Reader::attach(map, shape), shape, id, _held: held })
     }
 
     /// Takes the first place that is free, one attaching at a time; the first after a start of the machine mends.
@@ -153,14 +155,28 @@ impl Drop for Attaching<'_> {
     }
 }
 
+/// The lock of a place, given up when dropped: closing the file alone would leave it to a child that is just being made.
+#[derive(Debug)]
+struct Held {
+    file: File,
+    byte: i64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What fails here is undone with the file.
+        let _ = lock::unlock(&self.file, self.byte..self.byte + 1);
+    }
+}
+
 /// Appends records to a ring. Belongs to one thread at a time, and to the process that opened it: not to its forks.
 #[derive(Debug)]
 pub struct Producer {
     writer: Writer<Map>,
     shape: Shape,
     place: usize,
-    /// Keeps the place.
-    _file: File,
+    /// Dropped last, when no more is appended.
+    _held: Held,
 }
 
 impl Producer {
@@ -197,8 +213,8 @@ pub struct Consumer {
     reader: Reader<Map>,
     shape: Shape,
     id: u64,
-    /// Keeps it the only one.
-    _file: File,
+    /// Dropped last, when no more is read.
+    _held: Held,
 }
 
 impl Consumer {
@@ -208,6 +224,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`Error::Damaged`] when a record is not as it was appended; the call after it goes on with the one behind.
+    // A record borrows from its reader, which an iterator's item cannot.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
         Ok(self.reader.next()?)
     }

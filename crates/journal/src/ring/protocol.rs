@@ -194,6 +194,8 @@ impl<M: Memory> Reader<M> {
     ///
     /// # Errors
     /// [`Damaged`] when what is there is not what was appended; the call after it goes on at the next position.
+    // A record borrows from its reader, which an iterator's item cannot.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, Damaged> {
         let Some(word) = self.ready_word() else { return Ok(None) };
         let position = self.next;
