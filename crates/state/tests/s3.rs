@@ -157,6 +157,41 @@ fn what_is_wrong_is_said() {
     assert!(put("s3://bucket", &options(free_port())).contains("could not write"));
 }
 
+/// What the next test does in a process of its own, for an environment belongs to a process.
+#[test]
+#[ignore = "run by the test below"]
+fn in_an_environment() {
+    if let Some(expected) = std::env::var_os("TIDEMILL_S3_EXPECTED") {
+        let put = store::open("s3://bucket", &S3::default()).and_then(|store| store.put_new("a", Bytes::new()));
+        let said = put.map_or_else(|error| error.to_string(), |()| "done".to_string());
+        let expected = expected.to_string_lossy();
+        assert!(said.contains(&*expected), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs a server: make s3-check"]
+fn the_environment_says_what_the_options_do_not() {
+    let server = server();
+    let in_environment = |allow: &str, expected: &str| {
+        let endpoint = format!("http://127.0.0.1:{}", server.port);
+        let status = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "in_an_environment", "--include-ignored"])
+            .envs([("AWS_ENDPOINT", &endpoint[..]), ("AWS_REGION", "us-east-1"), ("AWS_ALLOW_HTTP", allow)])
+            .envs([
+                ("AWS_ACCESS_KEY_ID", "who"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+                ("TIDEMILL_S3_EXPECTED", expected),
+            ])
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.expect("run").success(), "{expected}");
+    };
+    in_environment("false", "its endpoint has no TLS");
+    in_environment("true", "done");
+    assert_eq!(open("s3://bucket", server.port).list("").expect("listed"), ["a"]);
+}
+
 #[test]
 fn a_bucket_that_is_not_there_is_said() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig};
+use object_store::{
+    ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
+};
 use tidemill_base::options::{self, Options};
 use tokio::runtime::{Builder, Runtime};
 
@@ -33,8 +35,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES_MAX: usize = 4;
 
+const ALLOW_HTTP: AmazonS3ConfigKey = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+
 /// How to reach an object store. What is not said here comes from the environment, `AWS_ENDPOINT`, `AWS_REGION`,
-/// `AWS_ACCESS_KEY_ID` and so on.
+/// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_ALLOW_HTTP` and so on.
 #[derive(Clone, Default)]
 pub struct S3 {
     /// The server, such as `https://minio.example:9000`; Amazon's when not given.
@@ -73,29 +77,43 @@ impl S3 {
         })
     }
 
+    /// What is said here over what the environment says over our own limits of time.
     fn builder(&self, bucket: &str) -> AmazonS3Builder {
-        let client = ClientOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_allow_http(self.allow_http);
-        let mut builder = AmazonS3Builder::from_env().with_client_options(client).with_bucket_name(bucket);
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.with_endpoint(endpoint);
+        let client = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT);
+        let mut builder = AmazonS3Builder::new().with_client_options(client);
+        for (key, value) in std::env::vars_os() {
+            if let (Some(key), Some(value)) = (key.to_str(), value.to_str())
+                && key.starts_with("AWS_")
+                && let Ok(key) = key.to_ascii_lowercase().parse()
+            {
+                builder = builder.with_config(key, value);
+            }
         }
-        if let Some(region) = &self.region {
-            builder = builder.with_region(region);
+        let given = [
+            (AmazonS3ConfigKey::S3Endpoint, &self.endpoint),
+            (AmazonS3ConfigKey::Region, &self.region),
+            (AmazonS3ConfigKey::AccessKeyId, &self.access_key),
+            (AmazonS3ConfigKey::SecretAccessKey, &self.secret_key),
+            (AmazonS3ConfigKey::Token, &self.session_token),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
+                builder = builder.with_config(key, value);
+            }
         }
-        if let Some(key) = &self.access_key {
-            builder = builder.with_access_key_id(key);
+        if self.allow_http {
+            builder = builder.with_config(ALLOW_HTTP, "true");
         }
-        if let Some(key) = &self.secret_key {
-            builder = builder.with_secret_access_key(key);
-        }
-        if let Some(token) = &self.session_token {
-            builder = builder.with_token(token);
-        }
-        builder
+        builder.with_bucket_name(bucket)
     }
+}
+
+/// Whether a server without TLS would be asked although nobody has allowed it.
+fn is_insecure(builder: &AmazonS3Builder) -> bool {
+    let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+    let endpoint = endpoint.iter().find_map(|key| builder.get_config_value(key));
+    let allowed = builder.get_config_value(&ALLOW_HTTP).is_some_and(|allowed| allowed == "true");
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) && !allowed
 }
 
 /// Objects in a bucket.
@@ -121,13 +139,14 @@ impl Bucket {
         if !folder.is_empty() {
             check_name(folder)?;
         }
-        let plain = s3.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        if plain && !s3.allow_http {
-            return Err(bad("its endpoint has no TLS; allow that by 's3.allow-http' = 'true'".to_string()));
+        let builder = s3.builder(bucket);
+        if is_insecure(&builder) {
+            let how = "allow that by 's3.allow-http' = 'true' or AWS_ALLOW_HTTP=true";
+            return Err(bad(format!("its endpoint has no TLS; {how}")));
         }
         let build = |retries| -> Result<Arc<dyn ObjectStore>, StoreError> {
             let retry = RetryConfig { max_retries: retries, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-            let store = s3.builder(bucket).with_retry(retry).build().map_err(|error| bad(error.to_string()))?;
+            let store = builder.clone().with_retry(retry).build().map_err(|error| bad(error.to_string()))?;
             Ok(Arc::new(store))
         };
         let runtime = Builder::new_multi_thread()
