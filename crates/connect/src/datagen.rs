@@ -138,7 +138,7 @@ impl Source for Datagen {
         Ok(events.send(SourceEvent::Complete)?)
     }
 
-    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
+    fn replay(self: Box<Self>, _positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
         match self.options.check_repeatable() {
             Ok(()) => Ok(self),
             Err(what) => Err(Error::NotReplayable { table: self.table, what }),

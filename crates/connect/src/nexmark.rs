@@ -186,8 +186,9 @@ impl Source for Nexmark {
         Ok(events.send(SourceEvent::Complete)?)
     }
 
-    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
-        Ok(Box::new(Again { nexmark: *self, records: 0 }))
+    fn replay(self: Box<Self>, positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
+        let records = positions.first().map_or(0, |position| position.records);
+        Ok(Box::new(Again { nexmark: *self, records }))
     }
 }
 

@@ -82,12 +82,13 @@ pub trait Sink: Send {
     fn write(&mut self, step: u64, rows: &[Delta]) -> Result<(), Error>;
 
     /// Shows rows only when their version is published, from now on. `owner` tells this pipeline's files from others',
-    /// `version` is the one that is written now, and whatever the owner has left unpublished is removed, but for `kept`.
+    /// `start` is a number that no run of the owner had before, and whatever the owner has left unpublished is removed,
+    /// but for `kept`.
     ///
     /// # Errors
     /// Why it cannot.
-    fn stage(&mut self, owner: &str, version: u64, kept: &Staged) -> Result<Delivery, Error> {
-        let _ = (owner, version, kept);
+    fn stage(&mut self, owner: &str, start: u64, kept: &Staged) -> Result<Delivery, Error> {
+        let _ = (owner, start, kept);
         Ok(Delivery::AtLeastOnce)
     }
 
@@ -97,6 +98,11 @@ pub trait Sink: Send {
     /// Why it cannot; the sink takes no more then.
     fn prepare(&mut self) -> Result<Staged, Error> {
         Ok(Staged::default())
+    }
+
+    /// Takes back what was prepared for a version that did not become durable: it belongs to the next one.
+    fn restage(&mut self, staged: Staged) {
+        let _ = staged;
     }
 
     /// Shows what was prepared; what is shown already stays so.

@@ -65,6 +65,13 @@ pub struct Position {
     pub ended: bool,
 }
 
+impl Position {
+    /// The beginning of a partition.
+    pub fn start(origin: Origin) -> Self {
+        Position { origin, to: 0, records: 0, ended: false }
+    }
+}
+
 /// Where events come from.
 pub trait Source: Send {
     /// Whether it comes to an end by itself.
@@ -93,11 +100,12 @@ pub trait Source: Send {
     /// What stands in the way of reading on.
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt>;
 
-    /// Reads recorded ranges again. `origins` are the partitions as they were recorded.
+    /// Reads recorded ranges again. `positions` are the partitions as they were recorded, and where the first range of
+    /// each begins.
     ///
     /// # Errors
     /// [`Error::NotReplayable`] when the source cannot, [`Error::Changed`] when it is another than it was.
-    fn replay(self: Box<Self>, origins: &[Origin]) -> Result<Box<dyn Replay>, Error>;
+    fn replay(self: Box<Self>, positions: &[Position]) -> Result<Box<dyn Replay>, Error>;
 }
 
 /// A source that is read again, range by range.

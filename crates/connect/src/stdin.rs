@@ -95,7 +95,7 @@ impl Source for Stdin {
         Ok(events.send(SourceEvent::Complete)?)
     }
 
-    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
+    fn replay(self: Box<Self>, _positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
         Err(Error::NotReplayable { table: self.table, what: "standard input".to_string() })
     }
 }

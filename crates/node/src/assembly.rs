@@ -6,15 +6,18 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tidemill_base::time::{Clock, Stopwatch, SystemClock};
 use tidemill_circuit::Circuit;
 use tidemill_circuit::circuit;
+use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::operator::{SideKind, Sides as Collected};
+use tidemill_circuit::plan::Spec;
 use tidemill_circuit::view::{View, ViewSpec, view};
-use tidemill_connect::{Connector, Rows, Sink, SourceEvent};
+use tidemill_connect::{Connector, Delivery, Rows, Sink, SourceEvent};
 use tidemill_gateway::{Hall, Server};
 use tidemill_sql::Pipeline;
 use tidemill_sql::pipeline::{Changelog, OutputDef, OutputKind, TableDef};
@@ -24,7 +27,15 @@ use crate::doors::{InboxDoor, ViewDoor};
 use crate::driver::{Driver, Ends};
 use crate::error::Error;
 use crate::feed::Feed;
-use crate::outputs::{self, Outputs, Report, Route, SinkRows, Writings};
+use crate::keep::folder::Folder;
+use crate::keep::line::Line;
+use crate::keep::log::{Delivered, Log};
+use crate::keep::rebuild;
+use crate::keep::recover::{Again, MakeCircuit, Recovery};
+use crate::keep::snapshot::{Policy, Snapshots};
+use crate::keep::start::{self, Start};
+use crate::keep::{self, Keep};
+use crate::outputs::{self, Opened, Outputs, Report, Route, Work, Writings};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::record::{FORMAT, Recorder, Run};
@@ -36,6 +47,12 @@ const BLOCKS_WAITING: usize = 16;
 
 /// Steps whose rows wait between the driver and a writer.
 const STEPS_WAITING: usize = 4;
+
+/// The longest time between snapshots while anything changes, when nothing is said.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The bytes of input between snapshots, when nothing is said.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
 
 /// How long requests that are being answered may keep the door open at the end.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +68,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// Whether the door may be reachable from other machines though it does not ask who calls.
     pub insecure: bool,
+    /// The folder of the pipeline's state, or `none`. Default: a folder beside, when events come in over HTTP.
+    pub state: Option<String>,
     /// Where the run is written down, and what its SQL is called there.
     pub record: Option<PathBuf>,
     /// What the SQL is called, such as its path.
@@ -68,6 +87,7 @@ pub struct Runner {
     views: BTreeMap<String, View>,
     writings: Writings,
     bounded: bool,
+    notes: Vec<String>,
 }
 
 impl Runner {
@@ -76,50 +96,96 @@ impl Runner {
     /// # Errors
     /// Whatever can be wrong before the first row.
     pub fn new(pipeline: &Pipeline, options: &Options, cancel: &Cancel) -> Result<Runner, Error> {
-        let tables = Tables::of(pipeline)?;
+        let mut tables = Tables::of(pipeline)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let lanes = lanes(pipeline, options);
-        let seed = options.seed.or(pipeline.settings.seed).unwrap_or_else(|| clock.now().millis() as u64);
+        let start = Start::of(pipeline, options, &tables, &clock)?;
+        let before = start.as_ref().and_then(|start| start.survey.run.as_ref()).map(|run| run.seed);
+        let seed = before.or(options.seed).or(pipeline.settings.seed);
+        let seed = seed.unwrap_or_else(|| clock.now().millis() as u64);
         let mut build = Build {
             graph: Graph::new(cancel, BLOCKS_WAITING),
             cancel,
             writings: Writings::default(),
             senders: Vec::new(),
             indices: BTreeMap::new(),
+            start: start.as_ref(),
+            delivered: Delivered::default(),
+            staged: Vec::new(),
         };
-        let (outputs, views) = build.outputs(pipeline, &tables.connectors)?;
+        let (mut outputs, views) = build.outputs(pipeline, &tables.connectors)?;
         let recorder = recorder(options, lanes, seed, &tables.sources)?;
         let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
-        let circuit_options = circuit::Options {
-            lanes,
-            seed,
-            sides: collected(pipeline),
-            digests: recorder.is_some(),
-            log: recorder.clone().map(|recorder| Box::new(recorder) as _),
+        let (decoders, sides): (Decoders, _) = (decoders.collect(), collected(pipeline));
+        let circuit_options = move |lanes, keep| circuit::Options { lanes, seed, sides, keep, ..Default::default() };
+        let doors = doors(&tables.sources, pipeline, start.as_ref())?;
+        let (delivered, notes) =
+            (std::mem::take(&mut build.delivered), start.as_ref().map(|start| start.notes.clone()));
+        let (circuit, keep) = match &start {
+            None => {
+                let digests = recorder.is_some();
+                let log = recorder.clone().map(|recorder| Box::new(recorder) as _);
+                let circuit_options = circuit::Options { digests, log, ..circuit_options(lanes, false) };
+                (Circuit::new(&pipeline.plan, &decoders, circuit_options)?, None)
+            }
+            Some(start) => {
+                let plan = pipeline.plan.clone();
+                let make: MakeCircuit =
+                    Arc::new(move |lanes| Circuit::new(&plan, &decoders, circuit_options(lanes, true)));
+                let kept =
+                    kept(start, pipeline, options, (lanes, seed), make, &mut outputs, &doors, delivered, &*clock)?;
+                start.resume(&mut tables.sources, &doors)?;
+                (kept.0, Some(kept.1))
+            }
         };
-        let circuit = Circuit::new(&pipeline.plan, &decoders.collect(), circuit_options)?;
-        let server = server(&tables.sources, &views, pipeline, options)?;
+        let server = server(&doors, &views, pipeline, options)?;
         let session = pipeline.session.clone();
         let progress = Arc::new(Progress::default());
         let bounded = tables.sources.iter().all(|table| table.source.is_bounded());
+        let finished = keep.as_ref().is_some_and(|keep| keep.finished);
+        let mut feeds: Vec<Feed> =
+            tables.sources.iter().map(|table| Feed::new(&table.name, table.idle_timeout)).collect();
+        if let Some(start) = &start {
+            feeds.iter_mut().for_each(|feed| feed.resume(start.survey.positions.of(&feed.name.clone())));
+        }
+        if finished {
+            // Every source had come to its end: there is nothing to read.
+            feeds.iter_mut().for_each(|feed| feed.open = false);
+        }
         let driver = Driver {
             circuit,
-            feeds: tables.sources.iter().map(|table| Feed::new(&table.name, table.idle_timeout)).collect(),
+            feeds,
             outputs,
             announce: Box::new(move |now, seed| session.step.set(now, seed)),
             seed,
             clock,
             progress: progress.clone(),
             recorder,
+            keep,
             bounded,
             turn: 0,
             pace: Pace::new(),
             now: i64::MIN,
         };
         let Build { mut graph, writings, senders, .. } = build;
-        let receivers = readers(&mut graph, tables.sources);
+        let sources = if finished { Vec::new() } else { tables.sources };
+        let receivers = readers(&mut graph, sources);
         drive(&mut graph, driver, Ends { sources: receivers, sinks: senders });
-        Ok(Runner { graph, cancel: cancel.clone(), server, progress, views, writings, bounded })
+        Ok(Runner {
+            graph,
+            cancel: cancel.clone(),
+            server,
+            progress,
+            views,
+            writings,
+            bounded,
+            notes: notes.unwrap_or_default(),
+        })
+    }
+
+    /// What a person should know before it runs: where its state is, and what was found there.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Where the door listens, when there is one.
@@ -193,9 +259,111 @@ fn recorder(options: &Options, lanes: usize, seed: u64, sources: &[TableSource])
     Recorder::create(path, run, fleeting.collect()).map(Some)
 }
 
+/// The inboxes, by their tables.
+fn doors(
+    sources: &[TableSource],
+    pipeline: &Pipeline,
+    start: Option<&Start>,
+) -> Result<BTreeMap<String, Arc<InboxDoor>>, Error> {
+    let mut doors = BTreeMap::new();
+    for table in sources {
+        let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) else { continue };
+        let mut door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
+        if let Some(Start { folder, .. }) = start {
+            let own = pipeline.table(&table.name).and_then(|def| def.option("durability"));
+            let level = own.and_then(keep::level).unwrap_or(folder.level);
+            door = door.kept_in(folder.journal.clone(), level);
+        }
+        doors.insert(table.name.clone(), Arc::new(door));
+    }
+    Ok(doors)
+}
+
+/// The circuit of a run that is kept, filled from the newest snapshot, and what keeps it.
+#[allow(clippy::too_many_arguments)]
+fn kept(
+    start: &Start,
+    pipeline: &Pipeline,
+    options: &Options,
+    (lanes, seed): (usize, u64),
+    make: MakeCircuit,
+    outputs: &mut Outputs,
+    doors: &BTreeMap<String, Arc<InboxDoor>>,
+    delivered: Delivered,
+    clock: &dyn Clock,
+) -> Result<(Circuit, Keep), Error> {
+    let Start { folder, outstanding, manifest, meta, survey, .. } = start;
+    let mut circuit = make(lanes)?;
+    let fresh = start.fresh(&mut circuit, &outputs.view_nodes)?;
+    if fresh.is_empty() {
+        start.restore(&start.blobs(), &mut circuit, &mut outputs.views, &outputs.view_nodes)?;
+    } else {
+        let again = Again {
+            from: folder.journal.usage().first,
+            after: 0,
+            until: meta.as_ref().map_or(0, |meta| meta.step),
+            abandoned_before: None,
+            strict: false,
+            replays: start.replays(pipeline, true)?,
+            doors: doors.clone(),
+            make: make.clone(),
+            opened: Default::default(),
+        };
+        rebuild::restore(start, again, pipeline, &fresh, &mut circuit, outputs)?;
+    }
+    let run = start.run(options, lanes, seed);
+    let log = Log::new(folder.journal.clone(), delivered.clone(), folder.level);
+    log.write(&Line::Run(run.clone())).map_err(Error::Keep)?;
+    start.write_sql(&options.sql)?;
+    let state = &pipeline.settings.state;
+    let policy = Policy {
+        interval: state.snapshot_interval.unwrap_or(SNAPSHOT_INTERVAL),
+        bytes: state.snapshot_bytes.unwrap_or(SNAPSHOT_BYTES),
+    };
+    let keepers = start::keepers(&mut circuit, &pipeline.plan, &outputs.view_nodes);
+    let again = Again {
+        from: survey.from,
+        after: meta.as_ref().map_or(0, |meta| meta.step),
+        until: u64::MAX,
+        abandoned_before: start.abandoned_before(),
+        strict: true,
+        replays: start.replays(pipeline, false)?,
+        doors: doors.clone(),
+        make,
+        opened: Default::default(),
+    };
+    let recovery = Recovery { steps: survey.steps, delivered: survey.delivered, again, lanes };
+    let before = meta.as_ref();
+    let named = sources_of(pipeline).map(|name| survey.positions.of(name).len()).collect();
+    let keep = Keep {
+        folder: folder.clone(),
+        log,
+        outstanding: outstanding.clone(),
+        delivered,
+        positions: before.map(|meta| meta.positions.clone()).unwrap_or_default(),
+        run,
+        named,
+        snapshots: Snapshots::new(policy, manifest.clone(), keepers, clock.monotonic()),
+        recovery: Some(recovery),
+        held: Default::default(),
+        finished: survey.finished,
+        step: before.map_or(0, |meta| meta.step),
+        now: before.map_or(i64::MIN, |meta| meta.now),
+    };
+    Ok((circuit, keep))
+}
+
+/// The sources of the plan, in its order.
+fn sources_of(pipeline: &Pipeline) -> impl Iterator<Item = &str> {
+    pipeline.plan.nodes.iter().filter_map(|node| match &node.spec {
+        Spec::Source(source) => Some(source.name.as_str()),
+        _ => None,
+    })
+}
+
 /// Opens the door, when the pipeline has an inbox or an address was given.
 fn server(
-    sources: &[TableSource],
+    doors: &BTreeMap<String, Arc<InboxDoor>>,
     views: &BTreeMap<String, View>,
     pipeline: &Pipeline,
     options: &Options,
@@ -203,11 +371,9 @@ fn server(
     let mut hall = Hall::new();
     let listen = options.listen.as_ref().or(pipeline.settings.listen.as_ref());
     let mut wanted = listen.is_some();
-    for table in sources {
-        let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) else { continue };
+    for (name, door) in doors {
         wanted = true;
-        let door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
-        hall.add_inbox(table.name.clone(), Arc::new(door));
+        hall.add_inbox(name.clone(), door.clone());
     }
     if !wanted {
         return Ok(None);
@@ -234,9 +400,14 @@ struct Build<'a> {
     graph: Graph,
     cancel: &'a Cancel,
     writings: Writings,
-    senders: Vec<Sender<SinkRows>>,
+    senders: Vec<Sender<Work>>,
     /// Which of the senders goes to which table.
     indices: BTreeMap<String, usize>,
+    /// What the run begins with, when it is kept.
+    start: Option<&'a Start>,
+    delivered: Delivered,
+    /// For each sender whether its sink shows rows only with their version.
+    staged: Vec<bool>,
 }
 
 impl Build<'_> {
@@ -246,7 +417,7 @@ impl Build<'_> {
         pipeline: &Pipeline,
         connectors: &BTreeMap<String, Connector>,
     ) -> Result<(Outputs, BTreeMap<String, View>), Error> {
-        let mut outputs = Outputs { routes: BTreeMap::new(), views: Vec::new(), sides: Sides::default() };
+        let mut outputs = Outputs::default();
         let mut views = BTreeMap::new();
         for output in &pipeline.outputs {
             let route = match &output.kind {
@@ -261,12 +432,15 @@ impl Build<'_> {
                     })?;
                     views.insert(output.name.clone(), reader);
                     outputs.views.push(writer);
+                    outputs.view_nodes.push(output.node);
                     Route::View(outputs.views.len() - 1)
                 }
             };
             outputs.routes.insert(output.name.clone(), route);
         }
         self.sides(pipeline, connectors, &mut outputs.sides)?;
+        outputs.tables = self.indices.clone();
+        outputs.staged = self.staged.clone();
         Ok((outputs, views))
     }
 
@@ -285,18 +459,36 @@ impl Build<'_> {
             return Err(tidemill_circuit::Error::broken("the planner", problem).into());
         };
         let sink = connector.sink(rows_of(pipeline, def), self.cancel).map_err(|error| placed(error, def))?;
-        Ok(self.add_sink(table, sink))
+        self.add_sink(table, sink)
     }
 
-    fn add_sink(&mut self, table: &str, sink: Box<dyn Sink>) -> usize {
+    fn add_sink(&mut self, table: &str, mut sink: Box<dyn Sink>) -> Result<usize, Error> {
+        let counter = Arc::<AtomicU64>::default();
+        let delivery = match self.start {
+            None => Delivery::AtLeastOnce,
+            Some(start) => {
+                let (staged, unshown) = start.staged(table);
+                let Folder { journal, .. } = start.folder.as_ref();
+                let delivery = sink.stage(&start.folder.owner(), journal.incarnation(), &staged)?;
+                if unshown {
+                    sink.publish(&staged)?;
+                }
+                if delivery == Delivery::AtLeastOnce {
+                    self.delivered.add(counter.clone(), start.survey.delivered);
+                }
+                delivery
+            }
+        };
+        self.staged.push(delivery == Delivery::ExactlyOnce);
         let (sender, stream) = self.graph.channel_of(STEPS_WAITING);
-        let (name, writings) = (table.to_string(), self.writings.clone());
-        self.graph.stage(format!("sink '{table}'"), stream.into_receiver(), move |rows, _| {
-            outputs::write(&name, sink, rows, &writings)
+        let opened = Opened { table: table.to_string(), sink, delivered: counter };
+        let writings = self.writings.clone();
+        self.graph.stage(format!("sink '{table}'"), stream.into_receiver(), move |work, _| {
+            outputs::write(opened, work, &writings)
         });
         self.senders.push(sender);
         self.indices.insert(table.to_string(), self.senders.len() - 1);
-        self.senders.len() - 1
+        Ok(self.senders.len() - 1)
     }
 
     /// Opens the sinks of the side outputs that were declared.

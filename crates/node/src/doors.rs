@@ -11,8 +11,10 @@ use tidemill_circuit::view::{self, View};
 use tidemill_connect::{Full, InboxHandle};
 use tidemill_format::{DebeziumDecoder, Decoder, Format, JsonDecoder, JsonOptions};
 use tidemill_gateway::{Decoded, Durability, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken};
+use tidemill_journal::{Journal, Level};
 
 use crate::error::Error;
+use crate::keep::input;
 
 /// Decoders that wait for the next request.
 const DECODERS_MAX: usize = 64;
@@ -28,6 +30,8 @@ pub(crate) struct InboxDoor {
     /// Whether records are debezium's envelopes instead of plain rows.
     envelopes: bool,
     decoders: Mutex<Vec<BodyDecoder>>,
+    /// Where bodies are kept, and what they survive unless a request says otherwise.
+    kept: Option<(Arc<Journal>, Level)>,
 }
 
 enum BodyDecoder {
@@ -42,7 +46,19 @@ impl InboxDoor {
             Format::DebeziumJson(options) => (JsonOptions { ignore_parse_errors: true, ..*options }, true),
             other => return Err(Error::Inbox { table: table.to_string(), format: other.name() }),
         };
-        Ok(InboxDoor { handle, schema, options, envelopes, decoders: Mutex::default() })
+        Ok(InboxDoor { handle, schema, options, envelopes, decoders: Mutex::default(), kept: None })
+    }
+
+    /// Has what comes in acknowledged when it has reached `level` in the journal.
+    pub(crate) fn kept_in(mut self, journal: Arc<Journal>, level: Level) -> Self {
+        self.kept = Some((journal, level));
+        self
+    }
+
+    /// The rows of a body that was taken before; what was bad in it was left out then too.
+    pub(crate) fn rows(&self, body: &[u8]) -> Result<Delta, String> {
+        let decoded = self.decode(body)?;
+        Delta::concat(&self.schema, &decoded.rows).map_err(|error| error.to_string())
     }
 
     fn decoder(&self) -> Result<BodyDecoder, String> {
@@ -86,16 +102,27 @@ impl Inbox for InboxDoor {
     }
 
     fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal> {
-        if level.is_some() {
-            return Err(Refusal::NoSuchDurability);
-        }
+        let level = match (level, &self.kept) {
+            (None, None) => None,
+            (Some(_), None) => return Err(Refusal::NoSuchDurability),
+            (Some(Durability::Process), Some(_)) => Some(Level::Process),
+            (Some(_), Some(_)) => Some(Level::Flushed),
+            (None, Some((_, level))) => Some(*level),
+        };
         let all = Delta::concat(&self.schema, &rows).map_err(|error| {
             tracing::error!(%error, "decoded rows do not fit together");
             Refusal::Closed
         })?;
         let records = all.rows() as u32;
         let accepted = self.handle.try_push(BlockData::Rows(all), records, body).map_err(refusal)?;
-        Ok(Taken { offset: accepted.offset, durability: Durability::Memory, durable: None })
+        let (Some(level), Some((journal, _)), Some(sequence)) = (level, &self.kept, accepted.kept) else {
+            return Ok(Taken { offset: accepted.offset, durability: Durability::Memory, durable: None });
+        };
+        let durability = match level {
+            Level::Process => Durability::Process,
+            Level::Flushed => Durability::Flushed,
+        };
+        Ok(Taken { offset: accepted.offset, durability, durable: input::durable(journal, sequence, level) })
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tidemill_base::time::{Clock, Stopwatch};
-use tidemill_circuit::decode::STEP_ROWS_MAX;
+use tidemill_circuit::decode::{Block, BlockData, STEP_ROWS_MAX};
 use tidemill_circuit::step::{StepInput, StepOutput};
 use tidemill_circuit::{Circuit, error::Error as CircuitError};
 use tidemill_connect::SourceEvent;
@@ -19,17 +19,22 @@ use tidemill_stage::{Cancel, Halt, Receiver, Sender, Stopped, wait_any};
 
 use crate::error::Error;
 use crate::feed::Feed;
-use crate::outputs::{Outputs, SinkRows};
+use crate::keep::Keep;
+use crate::keep::snapshot::Stand;
+use crate::outputs::{Outputs, Work};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::record::Recorder;
+
+/// How long the driver sleeps at most while a snapshot is being taken.
+const BUSY: Duration = Duration::from_millis(1);
 
 /// The channels that the driver works on.
 pub(crate) struct Ends {
     /// Events, one channel a source.
     pub(crate) sources: Vec<Receiver<SourceEvent>>,
     /// Rows, one channel a sink.
-    pub(crate) sinks: Vec<Sender<SinkRows>>,
+    pub(crate) sinks: Vec<Sender<Work>>,
 }
 
 /// The circuit with all that surrounds it.
@@ -43,6 +48,8 @@ pub(crate) struct Driver {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) recorder: Option<Recorder>,
+    /// What keeps the run, when it is kept.
+    pub(crate) keep: Option<Keep>,
     /// Whether every source comes to an end by itself.
     pub(crate) bounded: bool,
     pub(crate) turn: usize,
@@ -53,14 +60,22 @@ pub(crate) struct Driver {
 impl Driver {
     /// Steps until every source has ended or was stopped. This is the work of a stage.
     pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
-        while self.gather(&mut ends.sources)? {
+        self.recover(&mut ends.sinks)?;
+        while self.gather(ends)? {
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
+            let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();
             let output = self.step(input)?;
-            self.outputs.take(output, &mut ends.sinks)?;
+            self.deliver(output, &mut ends.sinks)?;
             if cancel.is_aborted() {
                 return Err(Halt::Stopped);
             }
+            if let Some(keep) = &mut self.keep {
+                keep.snapshots.count(bytes);
+            }
+            self.tend(&mut ends.sinks)?;
         }
+        self.release(true, &mut ends.sinks)?;
+        self.save_at_the_end(&mut ends.sinks)?;
         if let Some(recorder) = &self.recorder {
             recorder.finish()?;
         }
@@ -68,21 +83,28 @@ impl Driver {
     }
 
     /// Gets together what the next step takes in; false when there is no next step.
-    fn gather(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<bool, Halt> {
+    fn gather(&mut self, ends: &mut Ends) -> Result<bool, Halt> {
         if self.bounded {
-            self.gather_by_count(sources)?;
+            self.gather_by_count(&mut ends.sources)?;
             self.note_origins()?;
             return Ok(self.has_news());
         }
         loop {
-            self.gather_waiting(sources)?;
+            self.gather_waiting(&mut ends.sources)?;
             self.note_origins()?;
             let now = self.clock.monotonic();
             self.feeds.iter_mut().filter(|feed| feed.open).for_each(|feed| feed.mark_idle(now));
             if self.has_news() || self.due_in() == Some(Duration::ZERO) {
                 return Ok(true);
             }
-            if !self.sleep(sources) {
+            let busy = if self.is_holding() {
+                // Nothing else to do: what the last steps gave leaves as soon as it may.
+                self.release(true, &mut ends.sinks)?;
+                true
+            } else {
+                self.tend(&mut ends.sinks)? == Stand::Busy
+            };
+            if !self.sleep(&ends.sources, busy) {
                 return Ok(false);
             }
         }
@@ -155,7 +177,7 @@ impl Driver {
     }
 
     /// Waits for an event, a timer or a time-out; false when every source has ended.
-    fn sleep(&self, sources: &[Receiver<SourceEvent>]) -> bool {
+    fn sleep(&self, sources: &[Receiver<SourceEvent>], busy: bool) -> bool {
         let open = self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open);
         let open: Vec<&Receiver<SourceEvent>> = open.map(|(_, source)| source).collect();
         if open.is_empty() {
@@ -164,7 +186,9 @@ impl Driver {
         let now = self.clock.monotonic();
         let idle = self.feeds.iter().filter(|feed| feed.open).filter_map(Feed::idle_at).min();
         let idle = idle.map(|at| at.saturating_sub(now));
-        wait_any(&open, self.due_in().into_iter().chain(idle).min());
+        let save = self.keep.as_ref().and_then(|keep| keep.snapshots.due_in(keep.step, now));
+        let save = if busy { Some(BUSY) } else { save };
+        wait_any(&open, self.due_in().into_iter().chain(idle).chain(save).min());
         true
     }
 
@@ -185,8 +209,17 @@ impl Driver {
 
     /// Writes down partitions that were seen for the first time.
     fn note_origins(&mut self) -> Result<(), Error> {
+        self.keep_origins()?;
         let Some(recorder) = &self.recorder else { return Ok(()) };
         self.feeds.iter().try_for_each(|feed| recorder.origins(&feed.name, &feed.origins))
+    }
+}
+
+/// The bytes of a block, as input is counted.
+fn bytes_of(block: &Block) -> u64 {
+    match &block.data {
+        BlockData::Bytes(bytes) => bytes.len() as u64,
+        BlockData::Rows(delta) => delta.batch().get_array_memory_size() as u64,
     }
 }
 

@@ -75,6 +75,33 @@ pub enum Error {
         /// The address as it was written.
         value: String,
     },
+    /// The journal cannot do its part.
+    #[error(transparent)]
+    Journal(#[from] tidemill_journal::Error),
+    /// A record of the journal is not what the pipeline can use.
+    #[error("record {sequence} of the journal cannot be used: {problem}")]
+    Journaled {
+        /// The record.
+        sequence: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// State cannot be kept or read.
+    #[error(transparent)]
+    State(#[from] tidemill_state::Error),
+    /// State could not be kept.
+    #[error("the pipeline's state cannot be kept: {0}")]
+    Keep(String),
+    /// The state in a folder is not this pipeline's to go on with.
+    #[error("the state in {} cannot be gone on with: {problem}", path.display())]
+    Resume {
+        /// The folder.
+        path: PathBuf,
+        /// What is in the way.
+        problem: String,
+        /// How to get on.
+        help: String,
+    },
     /// A record of a run cannot be written.
     #[error("the record {} cannot be written: {source}", path.display())]
     RecordWrite {
@@ -139,6 +166,11 @@ impl Explain for Error {
             Error::RecordWrite { .. } => "TM6005",
             Error::RecordRead { .. } => "TM6006",
             Error::Differs { .. } => "TM6007",
+            Error::Journal(error) => error.code(),
+            Error::State(error) => error.code(),
+            Error::Journaled { .. } => "TM6009",
+            Error::Keep(_) => "TM6010",
+            Error::Resume { .. } => "TM6011",
         }
     }
 
@@ -153,6 +185,10 @@ impl Explain for Error {
             Error::Sql(error) => error.kind(),
             Error::Retraction { .. } | Error::Side { .. } => Kind::Config,
             Error::Inbox { .. } | Error::Listen { .. } => Kind::Config,
+            Error::Journal(error) => error.kind(),
+            Error::State(error) => error.kind(),
+            Error::Keep(_) => Kind::Environment,
+            Error::Journaled { .. } | Error::Resume { .. } => Kind::Restore,
             Error::RecordWrite { .. } => Kind::Environment,
             Error::RecordRead { .. } | Error::Differs { .. } => Kind::Restore,
         }
@@ -179,6 +215,14 @@ impl Explain for Error {
             }
             Error::Inbox { .. } => Some("declare it with 'format' = 'json' or 'debezium-json'".to_string()),
             Error::Listen { .. } => Some("write it as HOST:PORT, such as 127.0.0.1:8080".to_string()),
+            Error::Journal(error) => error.help(),
+            Error::State(error) => error.help(),
+            Error::Journaled { .. } => Some(
+                "look at it with `tidemill journal inspect`; a copy of the state folder from before can be run instead"
+                    .to_string(),
+            ),
+            Error::Keep(_) => Some("see that the state folder can be written to, and start again".to_string()),
+            Error::Resume { help, .. } => Some(help.clone()),
             Error::RecordWrite { .. } | Error::RecordRead { .. } => None,
             Error::Differs { .. } => Some(
                 "the same input and version give the same output: replay with the version that recorded it, or report \

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidemill_circuit::decode::Block;
 use tidemill_circuit::step::SourceInput;
-use tidemill_connect::{Origin, SourceEvent};
+use tidemill_connect::{Origin, Position, SourceEvent};
 
 /// One source, seen from the driver.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ impl Feed {
             news: news_of(name),
             idle_timeout,
             heard: BTreeMap::new(),
+        }
+    }
+
+    /// Goes on with partitions that an earlier run has opened.
+    pub(crate) fn resume(&mut self, positions: &[Position]) {
+        for (position, partition) in positions.iter().zip(0..) {
+            self.origins.push(position.origin.clone());
+            if !position.ended {
+                self.heard.insert(partition, Heard { at: Duration::ZERO, idle: false });
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! [`mod@replay`] write a run down and run it again.
 
 pub mod driver;
+pub mod journal;
 pub mod record;
 pub mod replay;
 
@@ -17,16 +18,19 @@ mod assembly;
 mod doors;
 mod error;
 mod feed;
+mod keep;
 mod outputs;
 mod pace;
 mod progress;
 mod side;
 mod tables;
 mod values;
+pub mod versions;
 
 pub use answer::answer;
 pub use assembly::{Options, Runner};
 pub use error::Error;
+pub use keep::dry::{DryRun, dry_run};
 pub use outputs::{Report, Written};
 pub use progress::{Progress, Standing};
 pub use tables::check;

@@ -1,24 +1,45 @@
 //! Where the rows of a step go: to sinks, into views, to side outputs; and what was written in the end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidemill_circuit::Delta;
+use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::step::StepOutput;
 use tidemill_circuit::view::ViewWriter;
-use tidemill_connect::{Sink, SinkSummary};
+use tidemill_connect::{Sink, SinkSummary, Staged};
 use tidemill_stage::{Halt, Receiver, Sender, Stopped};
 
 use crate::error::Error;
 use crate::progress::Standing;
 use crate::side::Sides;
 
-/// Rows of one step for one sink.
+/// What a sink is to do.
 #[derive(Debug)]
-pub(crate) struct SinkRows {
-    pub(crate) step: u64,
-    pub(crate) rows: Vec<Delta>,
+pub(crate) enum Work {
+    /// Take the rows of a step.
+    Rows {
+        /// The step.
+        step: u64,
+        /// Its rows.
+        rows: Vec<Delta>,
+    },
+    /// Make durable what came so far, for a version, and tell what is staged.
+    Prepare(crossbeam_channel::Sender<(String, Staged)>),
+    /// Show what was staged, and say so.
+    Publish(Staged, crossbeam_channel::Sender<()>),
+    /// Take back what was staged for a version that did not become durable: it belongs to the next one.
+    Restage(Staged),
+}
+
+/// A sink, and how far it has delivered.
+pub(crate) struct Opened {
+    pub(crate) table: String,
+    pub(crate) sink: Box<dyn Sink>,
+    /// The last step whose rows have left.
+    pub(crate) delivered: Arc<AtomicU64>,
 }
 
 /// Where an output's rows go.
@@ -31,16 +52,43 @@ pub(crate) enum Route {
 }
 
 /// Where the rows of all outputs go.
+#[derive(Default)]
 pub(crate) struct Outputs {
     /// By the output's name in the plan.
     pub(crate) routes: BTreeMap<String, Route>,
     pub(crate) views: Vec<ViewWriter>,
+    /// The output node of each view.
+    pub(crate) view_nodes: Vec<NodeId>,
+    /// For each sink whether it shows rows only with their version.
+    pub(crate) staged: Vec<bool>,
+    /// The sink of each table.
+    pub(crate) tables: BTreeMap<String, usize>,
     pub(crate) sides: Sides,
 }
 
 impl Outputs {
     /// Hands the rows of a step on. Views change first, then sinks are told.
-    pub(crate) fn take(&mut self, output: StepOutput, sinks: &mut [Sender<SinkRows>]) -> Result<(), Halt> {
+    pub(crate) fn take(&mut self, output: StepOutput, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+        self.hand_on(output, sinks, |_| true)
+    }
+
+    /// Hands the rows of a step on that has run before. Sinks that have `shown` its rows are not given them again.
+    pub(crate) fn take_again(
+        &mut self,
+        output: StepOutput,
+        shown: bool,
+        sinks: &mut [Sender<Work>],
+    ) -> Result<(), Halt> {
+        let staged = self.staged.clone();
+        self.hand_on(output, sinks, |sink| !shown || staged.get(sink).copied().unwrap_or_default())
+    }
+
+    fn hand_on(
+        &mut self,
+        output: StepOutput,
+        sinks: &mut [Sender<Work>],
+        wants: impl Fn(usize) -> bool,
+    ) -> Result<(), Halt> {
         let step = output.header.step;
         let mut changed = vec![false; self.views.len()];
         let mut parcels = Vec::new();
@@ -58,8 +106,8 @@ impl Outputs {
             view.pass(step);
         }
         parcels.extend(self.sides.rows(&output.side)?);
-        for (index, rows) in parcels {
-            sinks[index].send(SinkRows { step, rows })?;
+        for (index, rows) in parcels.into_iter().filter(|(index, _)| wants(*index)) {
+            sinks[index].send(Work::Rows { step, rows })?;
         }
         Ok(())
     }
@@ -91,23 +139,19 @@ pub struct Report {
 pub(crate) type Writings = Arc<Mutex<Vec<Written>>>;
 
 /// Writes rows until none come any more, and commits; this is the work of a sink's stage.
-pub(crate) fn write(
-    table: &str,
-    mut sink: Box<dyn Sink>,
-    rows: &mut Receiver<SinkRows>,
-    writings: &Writings,
-) -> Result<(), Halt> {
+pub(crate) fn write(opened: Opened, work: &mut Receiver<Work>, writings: &Writings) -> Result<(), Halt> {
+    let Opened { table, mut sink, delivered } = opened;
     loop {
-        match rows.recv() {
-            Ok(Some(SinkRows { step, rows })) => {
-                if let Err(error) = sink.write(step, &rows) {
+        match work.recv() {
+            Ok(Some(work)) => {
+                if let Err(error) = do_work(&table, sink.as_mut(), work, &delivered) {
                     sink.abort();
                     return Err(error.into());
                 }
             }
             Ok(None) => {
                 let summary = sink.finish()?;
-                let written = Written { table: table.to_string(), summary };
+                let written = Written { table, summary };
                 writings.lock().unwrap_or_else(PoisonError::into_inner).push(written);
                 return Ok(());
             }
@@ -117,4 +161,23 @@ pub(crate) fn write(
             }
         }
     }
+}
+
+fn do_work(table: &str, sink: &mut dyn Sink, work: Work, delivered: &AtomicU64) -> Result<(), tidemill_connect::Error> {
+    match work {
+        Work::Rows { step, rows } => {
+            sink.write(step, &rows)?;
+            delivered.store(step, Ordering::Release);
+        }
+        Work::Prepare(reply) => {
+            // Who asked may be gone, when the run is being aborted.
+            let _ = reply.send((table.to_string(), sink.prepare()?));
+        }
+        Work::Publish(staged, reply) => {
+            sink.publish(&staged)?;
+            let _ = reply.send(());
+        }
+        Work::Restage(staged) => sink.restage(staged),
+    }
+    Ok(())
 }

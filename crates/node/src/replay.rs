@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tidemill_circuit::decode::{Block, Decoders};
 use tidemill_circuit::step::{BlockRange, SourceInput, SourceRange, StepHeader, StepInput, StepOutput, StepTrailer};
 use tidemill_circuit::{Circuit, circuit};
-use tidemill_connect::{Origin, Replay};
+use tidemill_connect::{Origin, Position, Replay};
 use tidemill_sql::Pipeline;
 
 use crate::error::Error;
@@ -114,8 +114,9 @@ impl Replayer {
         for table in Tables::of(pipeline)?.sources {
             decoders.extend(table.source.decoder().map(|decoder| (table.name.clone(), decoder)));
             // A source that never came to open a partition gave nothing.
-            let Some(origins) = origins.get(&table.name).filter(|_| !table.is_fleeting) else { continue };
-            sources.readable.insert(table.name, table.source.replay(origins)?);
+            let Some(origins) = origins.remove(&table.name).filter(|_| !table.is_fleeting) else { continue };
+            let positions: Vec<Position> = origins.into_iter().map(Position::start).collect();
+            sources.readable.insert(table.name, table.source.replay(&positions)?);
         }
         Ok((sources, decoders))
     }
@@ -166,7 +167,7 @@ impl Sources {
 }
 
 /// Compares what decides a step: it was given, but for the watermark, which the circuit finds itself.
-fn compare_headers(recorded: &StepHeader, found: &StepHeader) -> Result<(), Error> {
+pub(crate) fn compare_headers(recorded: &StepHeader, found: &StepHeader) -> Result<(), Error> {
     for (recorded_range, found_range) in recorded.sources.iter().zip(&found.sources) {
         if recorded_range != found_range {
             let difference = format!(
@@ -184,7 +185,7 @@ fn compare_headers(recorded: &StepHeader, found: &StepHeader) -> Result<(), Erro
 }
 
 /// Compares what came out of a step.
-fn compare(recorded: &StepTrailer, found: &StepTrailer) -> Result<(), Error> {
+pub(crate) fn compare(recorded: &StepTrailer, found: &StepTrailer) -> Result<(), Error> {
     let differs = |difference: String| Err(Error::Differs { step: recorded.step, difference });
     for (then, now) in recorded.outputs.iter().zip(&found.outputs) {
         if then != now {

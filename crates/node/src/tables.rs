@@ -47,6 +47,25 @@ impl Tables {
         let sources = sources(pipeline, &connectors)?;
         Ok(Tables { sources, connectors })
     }
+
+    /// The sources that come in through a door.
+    pub(crate) fn inboxes(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter(|table| table.source.inbox().is_some()).map(|table| table.name.as_str())
+    }
+
+    /// Checks that every source can go on where an earlier run stopped.
+    pub(crate) fn check_resumable(&self, pipeline: &Pipeline) -> Result<(), Error> {
+        for table in &self.sources {
+            let (Some(connector), Some(def)) = (self.connectors.get(&table.name), pipeline.table(&table.name)) else {
+                continue;
+            };
+            if let Err(what) = connector.check_resumable() {
+                let error = tidemill_connect::Error::NotResumable { table: table.name.clone(), what };
+                return Err(placed(error, def));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Checks the options of every table, and that every sink can take the rows that go there, without opening anything.

@@ -60,7 +60,7 @@ impl Source for Values {
         Ok(())
     }
 
-    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
+    fn replay(self: Box<Self>, _positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
         Ok(self)
     }
 }

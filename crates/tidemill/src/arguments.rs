@@ -19,8 +19,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Run a pipeline file: to its end when every source has one, else until Ctrl-C
     Run(Run),
-    /// Run a recorded run again, and check that every step gives what it gave
+    /// Run recorded steps again, and check that every step gives what it gave
     Replay(Replay),
+    /// List, compare, name and roll back the versions of a pipeline's state
+    Versions(Versions),
+    /// Look at a pipeline's journal, check it, and mend it
+    Journal(Journal),
     /// Say whether a pipeline file can be run, without running it
     Check(Check),
     /// Show what a pipeline file becomes: operators, what each keeps, and what bounds that
@@ -55,6 +59,12 @@ pub(crate) struct Run {
     /// How the rows of bare SELECTs are printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
+    /// The folder that keeps the pipeline's state, or `none` [default: NAME.state when a table comes in over HTTP]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state: Option<String>,
+    /// Say what is kept of the state there is, and what starts anew, and do not run
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Write down what every step takes in and gives, for `tidemill replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
@@ -72,11 +82,138 @@ pub(crate) struct Run {
     pub(crate) usage: Option<PathBuf>,
 }
 
-/// Run a recorded run again.
+/// Run recorded steps again.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Replay {
-    /// The record, as `tidemill run --record FILE` wrote it
+    /// A record, as `tidemill run --record FILE` wrote it, or a state folder
     pub(crate) file: PathBuf,
+    /// The version of a state folder to begin with [default: the oldest]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) from: Option<String>,
+    /// The version to end at [default: the newest]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<String>,
+    /// Check the state at each version on the way too, not the steps alone
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+/// The journal of a pipeline.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Journal {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: JournalAction,
+}
+
+/// What can be done with a journal.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum JournalAction {
+    /// List its segments
+    Ls(InJournal),
+    /// Show the records of a segment
+    Inspect {
+        /// Where it is
+        #[command(flatten)]
+        journal: InJournal,
+        /// The segment [default: the newest]
+        segment: Option<u64>,
+    },
+    /// Check every record
+    Verify(InJournal),
+    /// Cut a damaged journal off before the damage, and keep what is cut
+    Repair(InJournal),
+}
+
+/// Where a journal is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InJournal {
+    /// The state folder, or the journal's own
+    pub(crate) folder: PathBuf,
+    /// How it is printed
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// The versions of a pipeline's state.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Versions {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: VersionsAction,
+}
+
+/// What can be done with versions. A VERSION is a number, a version like 17-0-3, a savepoint or `newest`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum VersionsAction {
+    /// List them
+    Ls(InState),
+    /// Show one: what ran, how far the sources were taken, what is kept
+    Show(OneVersion),
+    /// Print the SQL that ran when one was made
+    Sql(OneVersion),
+    /// Read every byte of one
+    Verify(OneVersion),
+    /// Say how two differ
+    Diff {
+        /// Where the state is
+        #[command(flatten)]
+        state: InState,
+        /// The first
+        from: String,
+        /// The second
+        to: String,
+    },
+    /// Take the state back to one, by a new version; the pipeline must be started again
+    Rollback {
+        /// Where the state is, and the version
+        #[command(flatten)]
+        version: OneVersion,
+        /// Only say what would happen, and which outputs have been seen already
+        #[arg(long)]
+        dry_run: bool,
+        /// Pass over a newest version that is damaged
+        #[arg(long)]
+        past_damage: bool,
+    },
+    /// Keep one under a name
+    Savepoint {
+        /// Where the state is
+        #[command(flatten)]
+        state: InState,
+        /// The name
+        name: String,
+        /// The version
+        #[arg(id = "which", value_name = "VERSION", default_value = "newest")]
+        version: String,
+        /// Forget the name instead
+        #[arg(long, conflicts_with = "which")]
+        drop: bool,
+    },
+}
+
+/// Where a pipeline's state is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InState {
+    /// The state folder
+    pub(crate) folder: PathBuf,
+    /// Where snapshots are when not in the folder, such as s3://bucket/folder
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) store: Option<String>,
+    /// How it is printed
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// A version in a state folder.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneVersion {
+    /// Where the state is
+    #[command(flatten)]
+    pub(crate) state: InState,
+    /// The version
+    #[arg(id = "which", value_name = "VERSION", default_value = "newest")]
+    pub(crate) version: String,
 }
 
 /// Check a pipeline file.

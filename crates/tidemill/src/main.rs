@@ -10,6 +10,7 @@ mod failure;
 mod interrupt;
 mod pipeline;
 mod progress;
+mod sheet;
 mod shell;
 mod usage;
 mod verb;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Run(run) => verb::run::run(&run),
         Verb::Replay(replay) => verb::replay::run(&replay),
+        Verb::Journal(journal) => verb::journal::run(&journal),
+        Verb::Versions(versions) => verb::versions::run(&versions),
         Verb::Check(check) => verb::check::run(&check),
         Verb::Explain(explain) => verb::explain::run(&explain),
         Verb::Sql(sql) => verb::sql::run(&sql),

@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod explain;
+pub(crate) mod journal;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sql;
+pub(crate) mod versions;

@@ -71,7 +71,8 @@ impl Part {
     ) -> Result<Part, Error> {
         let name = format!("{name}.{}", extension(format));
         let (target, temporary) = (folder.join(&name), folder.join(format!(".{name}.tmp")));
-        let file = File::create(&temporary).map_err(|error| Error::io(table, Role::Sink, "create", &temporary, error))?;
+        let file =
+            File::create(&temporary).map_err(|error| Error::io(table, Role::Sink, "create", &temporary, error))?;
         Part::new(table, file, temporary, target, format, schema)
     }
 

@@ -24,7 +24,7 @@ use crate::catalogue::Table;
 use crate::decode;
 use crate::error::Error;
 use crate::pool::{FILE_BYTES, Pool};
-use crate::source::{Origin, Position, Replay, Source, SourceEvent};
+use crate::source::{Position, Replay, Source, SourceEvent};
 
 /// The most files that are being read at a time.
 const OPEN_MAX: usize = 256;
@@ -74,7 +74,13 @@ impl Files {
         };
         let (table, format) = (table.name.clone(), options.format.clone());
         let reading = Reading { table, format, decoded, header, pool: Pool::new(FILE_BYTES) };
-        Ok(Files { reading, path: options.path.clone(), monitor_interval: options.monitor_interval, decoder, resumed: Vec::new() })
+        Ok(Files {
+            reading,
+            path: options.path.clone(),
+            monitor_interval: options.monitor_interval,
+            decoder,
+            resumed: Vec::new(),
+        })
     }
 
     /// The files that are new since the last look and have come to rest.
@@ -118,7 +124,12 @@ impl Source for Files {
     fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
         for position in positions.iter().filter(|position| !position.ended) {
             let path = Path::new(&position.origin.name);
-            super::replay::check(&self.reading.table, path, &position.origin, &find::origin(&self.reading.table, path)?)?;
+            super::replay::check(
+                &self.reading.table,
+                path,
+                &position.origin,
+                &find::origin(&self.reading.table, path)?,
+            )?;
         }
         self.resumed = positions.to_vec();
         Ok(())
@@ -151,8 +162,8 @@ impl Source for Files {
         }
     }
 
-    fn replay(self: Box<Self>, origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
-        Ok(Box::new(FilesReplay::new(self.reading, origins.to_vec())))
+    fn replay(self: Box<Self>, positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
+        Ok(Box::new(FilesReplay::new(self.reading, positions.to_vec())))
     }
 }
 

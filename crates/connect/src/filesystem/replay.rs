@@ -10,11 +10,11 @@ use tidemill_circuit::step::BlockRange;
 use super::find;
 use super::read::{Pieces, Reading};
 use crate::error::Error;
-use crate::source::{Origin, Replay};
+use crate::source::{Origin, Position, Replay};
 
 pub(super) struct FilesReplay {
     reading: Reading,
-    origins: Vec<Origin>,
+    positions: Vec<Position>,
     open: BTreeMap<u32, Again>,
 }
 
@@ -32,18 +32,18 @@ enum Input {
 }
 
 impl FilesReplay {
-    pub(super) fn new(reading: Reading, origins: Vec<Origin>) -> Self {
-        FilesReplay { reading, origins, open: BTreeMap::new() }
+    pub(super) fn new(reading: Reading, positions: Vec<Position>) -> Self {
+        FilesReplay { reading, positions, open: BTreeMap::new() }
     }
 
     fn open(&mut self, partition: u32) -> Result<Again, Error> {
         let table = &self.reading.table;
-        let Some(recorded) = self.origins.get(partition as usize) else {
+        let Some(position) = self.positions.get(partition as usize) else {
             return Err(changed(table, Path::new("the record"), format!("it names no partition {partition}")));
         };
-        let path = PathBuf::from(&recorded.name);
+        let path = PathBuf::from(&position.origin.name);
         let found = find::origin(table, &path)?;
-        check(table, &path, recorded, &found)?;
+        check(table, &path, &position.origin, &found)?;
         let input = match self.reading.format.cutter() {
             Err(_) => Input::Rows(Box::new(self.reading.open(partition, &path)?)),
             Ok(_) => {
@@ -54,7 +54,7 @@ impl FilesReplay {
                 Input::Bytes(self.reading.bytes(&path)?)
             }
         };
-        Ok(Again { path, records: 0, at: 0, input })
+        Ok(Again { path, records: position.records, at: 0, input })
     }
 }
 
@@ -74,10 +74,15 @@ impl Again {
     fn block(&mut self, table: &str, range: &BlockRange) -> Result<Block, Error> {
         let elsewhere = || changed(table, &self.path, format!("it has no block {}..{} now", range.from, range.to));
         let data = match &mut self.input {
-            Input::Rows(pieces) => {
-                let block = pieces.next()?.filter(|block| (block.from, block.to) == (range.from, range.to));
-                block.ok_or_else(elsewhere)?.data
-            }
+            Input::Rows(pieces) => loop {
+                let block = pieces.next()?.ok_or_else(elsewhere)?;
+                if (block.from, block.to) == (range.from, range.to) {
+                    break block.data;
+                }
+                if block.to > range.from {
+                    return Err(elsewhere());
+                }
+            },
             Input::Bytes(input) => {
                 let (Some(skip), Some(length)) = (range.from.checked_sub(self.at), range.to.checked_sub(range.from))
                 else {

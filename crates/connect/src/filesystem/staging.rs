@@ -1,7 +1,7 @@
 //! [`Staging`]: files that are whole but wait for their names until a version is durable.
 //!
-//! A name says whose file it is, which version it belongs to and its number there, so nothing is ever written twice under
-//! two names: after a crash the files of versions that never became durable are removed and written again.
+//! A name says whose file it is, which run wrote it, for which of its versions, and the file's number there, so no name is
+//! ever given twice. After a crash the files of versions that never became durable are removed and written again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,6 +15,9 @@ use crate::sink::{Staged, StagedFile};
 /// Files of the version that is being written.
 pub(super) struct Staging {
     owner: String,
+    /// The run.
+    start: u64,
+    /// The version, counted within the run from 1.
     version: u64,
     files: Vec<StagedFile>,
 }
@@ -27,17 +30,17 @@ pub(super) struct Shown {
 }
 
 impl Staging {
-    /// Begins with `version`; removes what `owner` has left of versions that did not become durable.
-    pub(super) fn begin(table: &str, folder: &Path, owner: &str, version: u64, kept: &Staged) -> Result<Self, Error> {
+    /// Begins with the first version of a run; removes what `owner` has left of versions that did not become durable.
+    pub(super) fn begin(table: &str, folder: &Path, owner: &str, start: u64, kept: &Staged) -> Result<Self, Error> {
         let kept: BTreeSet<&Path> = kept.files.iter().map(|file| file.temporary.as_path()).collect();
         sweep(folder, &format!(".part-{owner}-"), &kept)
             .map_err(|error| Error::io(table, Role::Sink, "clean up", folder, error))?;
-        Ok(Staging { owner: owner.to_string(), version, files: Vec::new() })
+        Ok(Staging { owner: owner.to_string(), start, version: 1, files: Vec::new() })
     }
 
     /// The name of the next file in a folder, without its extension.
     pub(super) fn name(&self, number: &mut u32) -> String {
-        let name = format!("part-{}-{:08}-{:05}", self.owner, self.version, *number);
+        let name = format!("part-{}-{:04}-{:06}-{:05}", self.owner, self.start, self.version, *number);
         *number += 1;
         name
     }
@@ -45,6 +48,11 @@ impl Staging {
     /// Takes a sealed file.
     pub(super) fn add(&mut self, part: Part) {
         self.files.push(part.keep_staged());
+    }
+
+    /// Takes back files of a version that did not become durable.
+    pub(super) fn restage(&mut self, staged: Staged) {
+        self.files.extend(staged.files);
     }
 
     /// Makes the names of the staged files durable, and goes on with the next version.

@@ -16,9 +16,9 @@ use tidemill_circuit::Delta;
 use tidemill_format::Format;
 
 use super::part::{self, Part};
+use super::staging::Staging;
 use crate::catalogue::Table;
 use crate::error::{Error, Role};
-use super::staging::Staging;
 use crate::sink::{self, Delivery, Sink, SinkSummary, Staged};
 
 /// The most files that are being written at a time; beyond, the one longest unused is completed.
@@ -200,8 +200,8 @@ impl Sink for FileSink {
         self.roll_by_age()
     }
 
-    fn stage(&mut self, owner: &str, version: u64, kept: &Staged) -> Result<Delivery, Error> {
-        self.staging = Some(Staging::begin(&self.table, &self.options.path, owner, version, kept)?);
+    fn stage(&mut self, owner: &str, start: u64, kept: &Staged) -> Result<Delivery, Error> {
+        self.staging = Some(Staging::begin(&self.table, &self.options.path, owner, start, kept)?);
         Ok(Delivery::ExactlyOnce)
     }
 
@@ -212,6 +212,12 @@ impl Sink for FileSink {
         match &mut self.staging {
             Some(staging) => staging.prepare(&self.table, &self.options.path),
             None => Ok(Staged::default()),
+        }
+    }
+
+    fn restage(&mut self, staged: Staged) {
+        if let Some(staging) = &mut self.staging {
+            staging.restage(staged);
         }
     }
 

@@ -165,6 +165,9 @@ impl InboxHandle {
         if count > self.shared.records_max || bytes > self.shared.bytes_max {
             return Err(Full::TooLarge { records: count, bytes });
         }
+        if records == 0 {
+            return Ok(Accepted { offset: queue.accepted, kept: None });
+        }
         let room = queue.waiting_records + count <= self.shared.records_max
             && queue.waiting_bytes + bytes <= self.shared.bytes_max;
         if !room {
@@ -176,8 +179,8 @@ impl InboxHandle {
         queue.accepted += count;
         queue.waiting_records += count;
         queue.waiting_bytes += bytes;
-        let (from, to) = kept.map_or((offset, queue.accepted), |kept| (kept, kept + 1));
-        queue.blocks.push_back(Block { partition: 0, from, to, first_record: offset, records, data });
+        let to = queue.accepted;
+        queue.blocks.push_back(Block { partition: 0, from: offset, to, first_record: offset, records, data });
         drop(queue);
         // A bell that rings already needs no second ring.
         let _ = self.shared.bell.try_send(());
@@ -296,7 +299,7 @@ impl Source for Inbox {
         }
     }
 
-    fn replay(self: Box<Self>, _origins: &[Origin]) -> Result<Box<dyn Replay>, Error> {
+    fn replay(self: Box<Self>, _positions: &[Position]) -> Result<Box<dyn Replay>, Error> {
         Err(Error::NotReplayable { table: self.table.clone(), what: "'http' without a journal".to_string() })
     }
 }

@@ -251,7 +251,7 @@ fn replay(path: &Path, format: &str) -> Result<(), tidemill_connect::Error> {
     }
     let text = serde_json::to_string(&origins).expect("plain values");
     let origins: Vec<Origin> = serde_json::from_str(&text).expect("the same");
-    let mut replay = source(&pairs)?.replay(&origins)?;
+    let mut replay = source(&pairs)?.replay(&positions(&origins))?;
     for block in blocks {
         let (partition, from, to, records) = (block.partition, block.from, block.to, block.records);
         let again = replay.block(&BlockRange { partition, from, to, records })?;
@@ -295,7 +295,7 @@ fn a_changed_file_refuses_replay() {
         .collect();
     let check = |part: &str| {
         let source = source(&options(&path, "json")).expect("it is there");
-        let mut replay = source.replay(&origins).expect("files can be read again");
+        let mut replay = source.replay(&positions(&origins)).expect("files can be read again");
         let range = BlockRange { partition: 0, from: 0, to: 10, records: 1 };
         let error = replay.block(&range).expect_err(part);
         assert_eq!((error.code(), error.kind()), ("TM3012", tidemill_base::Kind::Restore));
@@ -323,6 +323,10 @@ proptest! {
         // One block a file: in rotation they come one after another.
         prop_assert_eq!(read, expected(files.into_iter().flatten()));
     }
+}
+
+fn positions(origins: &[Origin]) -> Vec<Position> {
+    origins.iter().cloned().map(Position::start).collect()
 }
 
 /// Reads a source in two runs: the first stops after `taken` blocks, the second goes on from there.

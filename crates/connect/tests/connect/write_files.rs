@@ -250,13 +250,13 @@ fn staged_files_are_shown_with_their_version() {
     for _ in 0..2 {
         sink.publish(&first).expect("it is there");
         let shown: Vec<String> = files(folder.path()).into_iter().filter(|name| !name.ends_with(".tmp")).collect();
-        assert_eq!(shown, ["part-p1-00000001-00000.json"]);
+        assert_eq!(shown, ["part-p1-0001-000001-00000.json"]);
     }
     let second = sink.prepare().expect("room");
     sink.publish(&second).expect("it is there");
     let summary = sink.finish().expect("room");
     assert_eq!((summary.rows, summary.pieces), (2, 2));
-    assert_eq!(files(folder.path()), ["part-p1-00000001-00000.json", "part-p1-00000002-00000.json"]);
+    assert_eq!(files(folder.path()), ["part-p1-0001-000001-00000.json", "part-p1-0001-000002-00000.json"]);
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn what_a_killed_run_staged_is_shown_or_removed_as_its_version_says() {
         let staged = sink.prepare().expect("room");
         sink.write(2, &[delta(&[(2, "b")])]).expect("room");
         kill(sink);
-        let (version, kept) = if durable { (2, staged) } else { (1, Staged::default()) };
+        let kept = if durable { staged } else { Staged::default() };
         let mut sink = open_sink(&options(folder.path(), "csv")).expect("a folder");
-        sink.stage("p1", version, &kept).expect("a folder");
+        sink.stage("p1", 2, &kept).expect("a folder");
         sink.publish(&kept).expect("it is there");
         let rest: &[(i64, &str)] = if durable { &[(2, "b")] } else { &[(1, "a"), (2, "b")] };
         sink.write(2, &[delta(rest)]).expect("room");

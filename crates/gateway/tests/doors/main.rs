@@ -13,7 +13,9 @@ use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::Delta;
 use tidemill_format::{JsonDecoder, JsonOptions};
-use tidemill_gateway::{Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Refusal, Rows, Server, Taken, View};
+use tidemill_gateway::{
+    Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Refusal, Rows, Server, Taken, View,
+};
 
 /// An inbox of rows (a BIGINT, b STRING) that holds a few of them.
 struct Box7 {

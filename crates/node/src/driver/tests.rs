@@ -138,6 +138,9 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         outputs: Outputs {
             routes: [("out".to_string(), Route::View(0))].into(),
             views: vec![writer],
+            view_nodes: vec![3],
+            staged: Vec::new(),
+            tables: Default::default(),
             sides: Sides::default(),
         },
         announce: Box::new(|_, _| {}),
@@ -145,6 +148,7 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         clock: Arc::new(SystemClock::new()),
         progress: progress.clone(),
         recorder: None,
+        keep: None,
         bounded,
         turn: 0,
         pace: Pace::new(),

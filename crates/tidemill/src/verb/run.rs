@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::pipeline::Text;
 use crate::progress::Line;
+use crate::sheet::Sheet;
 use crate::usage::{RunCost, Usage};
 
 /// Runs the file.
@@ -34,10 +35,14 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         seed: run.seed,
         listen: run.listen.clone(),
         insecure: run.insecure,
+        state: run.state.clone(),
         record: run.record.clone(),
         name: text.name.clone(),
         sql: text.sql.clone(),
     };
+    if run.dry_run {
+        return dry_run(&text, &pipeline, &options);
+    }
     let interrupts = Interrupts::listen()?;
     let finished = execute(&text, &pipeline, &options, &interrupts)?;
     tell(&finished.report);
@@ -55,6 +60,17 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         return Err(Failure::Interrupted);
     }
     print(&text, &pipeline, &finished.views, run.output)
+}
+
+/// Says what a run would keep of the state there is.
+fn dry_run(text: &Text, pipeline: &Pipeline, options: &Options) -> Result<(), Failure> {
+    let found = tidemill_node::dry_run(pipeline, options).map_err(|error| text.failure(&error))?;
+    let mut sheet = Sheet::new(["operator", "state"]);
+    for (operator, fate) in &found.operators {
+        sheet.row([operator.as_str(), fate.as_str()]);
+    }
+    console::put(sheet.print(&found.title, Output::Text)?.as_slice())?;
+    Ok(())
 }
 
 /// A run that has ended.
@@ -76,6 +92,7 @@ pub(crate) fn execute(
     if !runner.is_bounded() {
         text.warn(&pipeline.warnings);
     }
+    runner.notes().iter().for_each(|note| console::say(note));
     if let Some(address) = runner.address() {
         console::say(&format!("listening on http://{address}"));
     }

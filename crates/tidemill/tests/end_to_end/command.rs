@@ -107,7 +107,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn of(output: Output) -> Self {
+    /// How it ended, from what it gave.
+    pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
         Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

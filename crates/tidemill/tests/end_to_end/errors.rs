@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{Folder, can_deny};
+use crate::command::{Ended, Folder, can_deny};
 use crate::run::{ORDERS, ORDERS_JSON};
 
 #[test]
@@ -122,4 +122,27 @@ fn a_port_that_is_taken_is_named() {
     folder.run(&["run", "pipeline.sql", "--listen", &address]).failed(1, &["cannot listen", &address, "--listen"]);
     folder.run(&["run", "pipeline.sql", "--listen", "0.0.0.0:0"]).failed(3, &["refusing", "--insecure"]);
     folder.run(&["run", "pipeline.sql", "--listen", "here"]).failed(3, &["'here'", "HOST:PORT"]);
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_behind() {
+    let folder = Folder::with(
+        "CREATE TABLE made (id BIGINT, text STRING)
+         WITH ('connector' = 'datagen', 'number-of-rows' = '1000000', 'rows-per-second' = '0', 'fields.text.length' = '100');
+         CREATE TABLE out (id BIGINT, text STRING) WITH ('connector' = 'filesystem', 'path' = 'small', 'format' = 'json');
+         INSERT INTO out SELECT id, text FROM made;",
+    );
+    fs::create_dir(folder.path("small")).expect("the folder is ours");
+    // A disk of 2 MiB in a name space of its own: it goes away with the command.
+    let script = "mount -t tmpfs -o size=2m small small || exit 77
+                  \"$0\" run pipeline.sql --state none; code=$?; ls -A small; exit $code";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_tidemill")]).current_dir(folder.path("."));
+    let Ok(output) = command.output() else { return eprintln!("skipped: there is no unshare command here") };
+    if output.status.code() == Some(77) || String::from_utf8_lossy(&output.stderr).starts_with("unshare:") {
+        return eprintln!("skipped: this user may not mount: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let ended = Ended::of(output);
+    ended.failed(1, &["no space left", "small", "df -h"]);
+    assert_eq!(ended.stdout, "", "nothing is left on the disk");
 }

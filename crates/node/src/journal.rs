@@ -1,0 +1,42 @@
+//! What stands in a pipeline's journal, in words.
+
+use bytes::Bytes;
+
+use crate::keep::line::{INPUT, Input, LINE, Line};
+
+/// The characters of a body that are shown.
+const SHOWN: usize = 80;
+
+/// A record of a pipeline's journal, in a line.
+pub fn describe(kind: u8, payload: &Bytes) -> String {
+    match kind {
+        INPUT => match Input::decode(payload) {
+            Ok(input) => {
+                let body = String::from_utf8_lossy(&input.body);
+                let shown: String = body.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let (records, first) = (input.records, input.first_record);
+                format!("input: {records} records from {first} on: {shown}")
+            }
+            Err(problem) => format!("input that cannot be read: {problem}"),
+        },
+        LINE => match Line::decode(payload) {
+            Ok(Line::Run(run)) => format!("start: {} on {} lanes, build {}", run.name, run.lanes, run.build),
+            Ok(Line::Opened { source, partition, origin }) => {
+                format!("opened: partition {partition} of '{source}' is {}", origin.name)
+            }
+            Ok(Line::Step { header, .. }) => {
+                let blocks = header.sources.iter().flat_map(|range| &range.blocks);
+                let records: u64 = blocks.map(|block| u64::from(block.records)).sum();
+                format!("step {}: takes {records} records", header.step)
+            }
+            Ok(Line::Done(trailer)) => {
+                let rows: u64 = trailer.outputs.iter().map(|output| output.rows).sum();
+                format!("step {}: gave {rows} rows", trailer.step)
+            }
+            Ok(Line::Snapshot { sequence, step }) => format!("snapshot {sequence} of step {step} is durable"),
+            Ok(Line::Shown { sequence }) => format!("what was staged for snapshot {sequence} is shown"),
+            Err(problem) => format!("a line that cannot be read: {problem}"),
+        },
+        other => format!("kind {other}, which this version does not know"),
+    }
+}

@@ -1,0 +1,71 @@
+//! What a run would keep of the state there is, said before it runs.
+
+use tidemill_circuit::Circuit;
+use tidemill_circuit::circuit;
+use tidemill_sql::Pipeline;
+
+use super::folder;
+use super::start::{keepers, path_of, read_meta};
+use crate::assembly::Options;
+use crate::error::Error;
+use crate::tables::Tables;
+
+/// What becomes of the state of each operator and view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// Where the state is, and which version of it.
+    pub title: String,
+    /// The operators and views that keep state, and what becomes of it.
+    pub operators: Vec<(String, String)>,
+}
+
+/// Says what a run of `pipeline` would keep, without running it.
+///
+/// # Errors
+/// What would keep it from running, as far as that is seen without it.
+pub fn dry_run(pipeline: &Pipeline, options: &Options) -> Result<DryRun, Error> {
+    let tables = Tables::of(pipeline)?;
+    let has_inbox = tables.inboxes().next().is_some();
+    let Some(path) = path_of(pipeline, options, has_inbox) else {
+        let title = "the pipeline keeps no state: name a folder with --state".to_string();
+        return Ok(DryRun { title, operators: Vec::new() });
+    };
+    tables.check_resumable(pipeline)?;
+    let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
+    let circuit_options = circuit::Options { keep: true, ..Default::default() };
+    let mut circuit = Circuit::new(&pipeline.plan, &decoders.collect(), circuit_options)?;
+    let now = keepers(&mut circuit, &pipeline.plan, &views(pipeline));
+    let newest = match path.join("store").is_dir() || pipeline.settings.state.store.is_some() {
+        true => folder::instance(&path, pipeline.settings.state.store.as_deref())?.newest()?,
+        false => None,
+    };
+    let Some(newest) = newest else {
+        let title = format!("{} has no version yet", path.display());
+        let operators = now.into_iter().map(|keeper| (keeper.title, "starts empty".to_string())).collect();
+        return Ok(DryRun { title, operators });
+    };
+    let before = read_meta(&path, &newest)?;
+    let has = |keepers: &[super::meta::Keeper], fingerprint| keepers.iter().any(|one| one.fingerprint == fingerprint);
+    let mut operators = Vec::new();
+    for keeper in &now {
+        let fate = match has(&before.keepers, keeper.fingerprint) {
+            true => "kept",
+            false => "rebuilt from the journal, as far as it reaches back",
+        };
+        operators.push((keeper.title.clone(), fate.to_string()));
+    }
+    for keeper in before.keepers.iter().filter(|keeper| !has(&now, keeper.fingerprint)) {
+        operators.push((keeper.title.clone(), "dropped: the SQL does not ask for it any more".to_string()));
+    }
+    let title = format!("state in {}, version {} of step {}", path.display(), newest.sequence, newest.meta.step);
+    Ok(DryRun { title, operators })
+}
+
+/// The output nodes that are kept as views, in the order of the outputs.
+pub(crate) fn views(pipeline: &Pipeline) -> Vec<usize> {
+    let kept = pipeline
+        .outputs
+        .iter()
+        .filter(|output| !matches!(output.kind, tidemill_sql::pipeline::OutputKind::Sink { .. }));
+    kept.map(|output| output.node).collect()
+}

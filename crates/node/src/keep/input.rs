@@ -1,0 +1,99 @@
+//! Input on its way through the journal: [`InboxKeep`] keeps what an inbox takes, [`Outstanding`] knows what no step has
+//! taken yet.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidemill_connect::{Full, Keep};
+use tidemill_gateway::Durable;
+use tidemill_journal::{Journal, Level, Sequence};
+
+use super::line::{INPUT, Input, stream};
+
+/// Input that is in the journal and in no step yet: by source and first record the journal's number.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    sources: Mutex<BTreeMap<String, BTreeMap<u64, u64>>>,
+}
+
+impl Outstanding {
+    /// Adds input of a source.
+    pub(crate) fn add(&self, source: &str, first_record: u64, sequence: u64) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        match sources.get_mut(source) {
+            Some(waiting) => waiting.insert(first_record, sequence),
+            None => sources.entry(source.to_string()).or_default().insert(first_record, sequence),
+        };
+    }
+
+    /// Takes away input of a source that a step has taken.
+    pub(crate) fn remove(&self, source: &str, taken: impl Iterator<Item = u64>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(waiting) = sources.get_mut(source) else { return };
+        taken.for_each(|first_record| {
+            waiting.remove(&first_record);
+        });
+    }
+
+    /// The journal's number of the oldest.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.values().filter_map(|waiting| waiting.values().next().copied()).min()
+    }
+}
+
+/// Keeps what an inbox takes.
+pub(crate) struct InboxKeep {
+    journal: Arc<Journal>,
+    outstanding: Arc<Outstanding>,
+    source: String,
+    stream: u32,
+}
+
+impl InboxKeep {
+    pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Arc<Outstanding>) -> Self {
+        InboxKeep { journal, outstanding, source: source.to_string(), stream: stream(source) }
+    }
+}
+
+impl Keep for InboxKeep {
+    fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full> {
+        let head = Input::head(first_record, records);
+        let appended = self.journal.reserve(INPUT, self.stream, head.len() + body.len()).and_then(|place| {
+            // Known before it can be seen, so that no snapshot is taken as covering it.
+            self.outstanding.add(&self.source, first_record, place.sequence().0);
+            place.commit(&[&head, body])
+        });
+        match appended {
+            Ok(Sequence(sequence)) => Ok(sequence),
+            Err(error) if error.is_full() => {
+                tracing::warn!(source = %self.source, %error, "Input is turned away.");
+                Err(Full::Waiting { records: 0 })
+            }
+            Err(tidemill_journal::Error::TooLarge { bytes, .. }) => {
+                Err(Full::TooLarge { records: records.into(), bytes })
+            }
+            Err(error) => {
+                tracing::error!(source = %self.source, %error, "Input cannot be kept any more.");
+                Err(Full::Lost)
+            }
+        }
+    }
+}
+
+/// Comes to its end when a record has reached a level; none when it has already.
+pub(crate) fn durable(journal: &Journal, sequence: u64, level: Level) -> Option<Durable> {
+    let sequence = Sequence(sequence);
+    if journal.durable(level) >= sequence {
+        return None;
+    }
+    let (told, answer) = tokio::sync::oneshot::channel();
+    // Who asked may have hung up.
+    journal.notify(sequence, level, Box::new(move |result| drop(told.send(result))));
+    Some(Box::pin(async move {
+        match answer.await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("the journal was closed".to_string()),
+        }
+    }))
+}

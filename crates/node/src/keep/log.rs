@@ -1,0 +1,71 @@
+//! [`Log`]: writes each step into the journal, its header before it runs and its trailer after.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidemill_circuit::step::{StepHeader, StepInput, StepLog, StepTrailer};
+use tidemill_journal::{Journal, Level, Sequence};
+
+use super::line::{LINE, Line};
+
+/// How far sinks that show rows at once have shown them, one counter a sink.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Delivered {
+    sinks: Vec<Arc<AtomicU64>>,
+}
+
+impl Delivered {
+    /// Counts a sink in, which had delivered up to `step`.
+    pub(crate) fn add(&mut self, counter: Arc<AtomicU64>, step: u64) {
+        counter.store(step, Ordering::Release);
+        self.sinks.push(counter);
+    }
+
+    /// The step up to which all have; `last` when there are none.
+    pub(crate) fn step(&self, last: u64) -> u64 {
+        self.sinks.iter().map(|sink| sink.load(Ordering::Acquire)).min().unwrap_or(last)
+    }
+}
+
+/// Writes lines into a journal; clones write into the same one.
+#[derive(Clone)]
+pub(crate) struct Log {
+    journal: Arc<Journal>,
+    delivered: Delivered,
+    level: Level,
+    /// The newest header.
+    header: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// A log whose headers are on their way to `level` while their steps run.
+    pub(crate) fn new(journal: Arc<Journal>, delivered: Delivered, level: Level) -> Self {
+        Log { journal, delivered, level, header: Arc::default() }
+    }
+
+    /// The newest header: when it is durable, so is all the input that it names.
+    pub(crate) fn header(&self) -> Sequence {
+        Sequence(self.header.load(Ordering::Acquire))
+    }
+
+    /// Writes a line.
+    pub(crate) fn write(&self, line: &Line) -> Result<Sequence, String> {
+        let bytes = line.encode()?;
+        self.journal.append(LINE, 0, &[&bytes]).map_err(|error| error.to_string())
+    }
+}
+
+impl StepLog for Log {
+    fn header(&mut self, header: &StepHeader, _input: &StepInput) -> Result<(), String> {
+        let delivered = self.delivered.step(header.step.saturating_sub(1));
+        let sequence = self.write(&Line::Step { header: header.clone(), delivered })?;
+        self.header.store(sequence.0, Ordering::Release);
+        // The flush begins while the step runs; who waits for it asks again.
+        self.journal.notify(sequence, self.level, Box::new(|_| {}));
+        Ok(())
+    }
+
+    fn trailer(&mut self, trailer: &StepTrailer) -> Result<(), String> {
+        self.write(&Line::Done(trailer.clone())).map(|_| ())
+    }
+}
