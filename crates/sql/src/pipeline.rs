@@ -4,6 +4,7 @@
 //! of the SQL library shows here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, SchemaRef};
@@ -236,8 +237,33 @@ pub struct Settings {
     pub idle_timeout_ms: Option<u64>,
     /// `'table.local-time-zone'`, as written.
     pub time_zone: Option<String>,
+    /// What SET statements said of the pipeline's state.
+    pub state: StateSettings,
     /// Settings of Flink's that change nothing here.
     pub ignored: Vec<String>,
+}
+
+/// What SET statements said of the pipeline's state; what was not said is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StateSettings {
+    /// `'state.path'`: the folder that state is kept in, or `none`.
+    pub path: Option<String>,
+    /// `'state.store'`: where snapshots are kept when not in that folder, such as `s3://bucket/folder`.
+    pub store: Option<String>,
+    /// `'state.durability'`: what events survive once they are acknowledged, `process` or `flushed`.
+    pub durability: Option<String>,
+    /// `'state.snapshot-interval'`: the longest time between snapshots while anything changes.
+    pub snapshot_interval: Option<Duration>,
+    /// `'state.snapshot-size'`: the most bytes of input between snapshots.
+    pub snapshot_bytes: Option<u64>,
+    /// `'journal.retain-time'`: how long input stays though a snapshot covers it.
+    pub journal_retain_time: Option<Duration>,
+    /// `'journal.retain-size'`: how much input stays at most though a snapshot covers it.
+    pub journal_retain_bytes: Option<u64>,
+    /// `'journal.quota'`: the most bytes that the journal takes on the disk.
+    pub journal_quota: Option<u64>,
+    /// `'journal.segment-size'`: the bytes of a file of the journal.
+    pub journal_segment_bytes: Option<u64>,
 }
 
 impl Pipeline {

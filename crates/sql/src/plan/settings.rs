@@ -4,7 +4,7 @@ use tidemill_base::options::{self, Options};
 use tidemill_circuit::expr::OnError;
 
 use crate::error::Error;
-use crate::pipeline::Settings;
+use crate::pipeline::{Settings, StateSettings};
 use crate::statement::Setting;
 
 /// Settings of Flink's that tune how it runs and change no answer.
@@ -19,7 +19,10 @@ const IGNORED: &[&str] = &[
     "rest.",
     "restart-strategy",
     "sql-client.",
-    "state.",
+    "state.backend",
+    "state.changelog",
+    "state.checkpoint",
+    "state.savepoints.",
     "table.exec.async-lookup.",
     "table.exec.disabled-operators",
     "table.exec.mini-batch.",
@@ -71,6 +74,7 @@ fn take(settings: &mut Settings, options: &mut Options) -> Result<(), options::E
     ] {
         *slot = options.take(key).or(slot.take());
     }
+    take_state(&mut settings.state, options)?;
     let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     set(&mut settings.allowed_lateness_ms, options.duration("allowed-lateness")?.map(millis));
     let idle = options.duration("table.exec.source.idle-timeout")?;
@@ -89,6 +93,31 @@ fn take(settings: &mut Settings, options: &mut Options) -> Result<(), options::E
             expected: "'0': state that is dropped after a time makes wrong answers and is not supported yet"
                 .to_string(),
         });
+    }
+    Ok(())
+}
+
+fn take_state(state: &mut StateSettings, options: &mut Options) -> Result<(), options::Error> {
+    for (key, slot) in [("state.path", &mut state.path), ("state.store", &mut state.store)] {
+        *slot = options.take(key).or(slot.take());
+    }
+    let level = options.parse("state.durability", "'process' or 'flushed'", |value| {
+        ["process", "flushed"].contains(&value).then(|| value.to_string())
+    })?;
+    state.durability = level.or(state.durability.take());
+    for (key, slot) in [
+        ("state.snapshot-interval", &mut state.snapshot_interval),
+        ("journal.retain-time", &mut state.journal_retain_time),
+    ] {
+        *slot = options.duration(key)?.or(*slot);
+    }
+    for (key, slot) in [
+        ("state.snapshot-size", &mut state.snapshot_bytes),
+        ("journal.retain-size", &mut state.journal_retain_bytes),
+        ("journal.quota", &mut state.journal_quota),
+        ("journal.segment-size", &mut state.journal_segment_bytes),
+    ] {
+        *slot = options.size(key)?.or(*slot);
     }
     Ok(())
 }
