@@ -220,6 +220,7 @@ impl<'a> Builder<'a> {
     fn filter(&mut self, predicate: &Expr, input: &LogicalPlan, origin: bool) -> Result<Lowered> {
         let lowered = self.lower(input, origin || is_random(predicate))?;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
+        self.check_condition(predicate, input.schema(), &lowered)?;
         let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
         let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
         let mut facts = self.facts.of(lowered.node).clone();
@@ -227,6 +228,19 @@ impl<'a> Builder<'a> {
         let node =
             self.at(predicate, |builder| builder.add(Spec::Filter(condition), vec![lowered.node], schema, facts));
         Ok(Lowered { node, ..lowered })
+    }
+
+    /// A condition on rows of sessions that are still to be made would make others of them.
+    fn check_condition(&self, predicate: &Expr, schema: &DFSchema, lowered: &Lowered) -> Result<()> {
+        let Some(pending) = lowered.pending.as_ref().filter(|pending| pending.is_session()) else { return Ok(()) };
+        let whole = |index: usize| matches!(lowered.slots[index], Slot::At(place) if pending.partition.contains(&place));
+        match columns_of(predicate, schema)?.into_iter().all(whole) {
+            true => Ok(()),
+            false => Err(self.refused(
+                "WHERE over the rows of SESSION in this place",
+                "put the condition into FILTER (WHERE ..) of the aggregates, or into a view that SESSION reads",
+            )),
+        }
     }
 
     /// Runs `add` with the place of `expr` in the text, as far as it is known.

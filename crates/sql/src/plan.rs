@@ -10,6 +10,7 @@ mod naming;
 mod optimize;
 pub(crate) mod random;
 pub(crate) mod relation;
+mod sessions;
 mod settings;
 mod table;
 pub mod tail;
@@ -480,7 +481,8 @@ impl Planner {
         let mut needs = BTreeMap::new();
         let mut optimised = Vec::with_capacity(queries.len());
         for query in queries {
-            let plan = optimise(query.plan.clone(), self.catalog.options(), self.options.rules)
+            let plan = sessions::filtered(query.plan.clone(), &self.catalog)
+                .and_then(|plan| optimise(plan, self.catalog.options(), self.options.rules))
                 .map_err(|error| translated(error, query.position))?;
             Needs::gather(&plan, &mut needs).map_err(|error| translated(error, query.position))?;
             optimised.push(plan);

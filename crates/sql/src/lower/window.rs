@@ -44,6 +44,13 @@ pub(crate) struct Pending {
     pub(crate) position: Option<Position>,
 }
 
+impl Pending {
+    /// Whether the windows depend on all the rows.
+    pub(super) fn is_session(&self) -> bool {
+        matches!(self.window, Window::Session { .. })
+    }
+}
+
 impl Builder<'_> {
     pub(super) fn assign(&mut self, assign: &WindowAssign, origin: bool) -> Result<Lowered> {
         let WindowAssign { input, time, partition, window, wall, position: _, schema: _ } = assign;

@@ -72,6 +72,12 @@ impl WindowAssign {
         })
     }
 
+    /// Whether a condition on a column of the input leaves whole windows: sessions depend on each of their rows.
+    pub(crate) fn keeps_whole(&self, column: &str) -> bool {
+        let partition = || self.partition.iter().any(|expr| matches!(expr, Expr::Column(key) if key.name == column));
+        !WINDOW_COLUMNS.contains(&column) && (!matches!(self.window.0, Window::Session { .. }) || partition())
+    }
+
     pub(crate) fn place(&self) -> Option<Position> {
         self.position.map(|(line, column)| Position { line, column })
     }
@@ -117,7 +123,8 @@ impl UserDefinedLogicalNodeCore for WindowAssign {
     }
 
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        WINDOW_COLUMNS.into_iter().map(str::to_string).collect()
+        let fields = self.schema.fields().iter().map(|field| field.name());
+        fields.filter(|name| !self.keeps_whole(name)).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

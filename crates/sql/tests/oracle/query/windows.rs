@@ -115,8 +115,11 @@ impl Draw<'_> {
                 ));
                 query
             }
-            // A condition over the sessions' rows leaves the sessions as they are; this one leaves out whole keys.
-            3 if partitioned => self.query(format!("SELECT {by}, {calls} FROM {window} WHERE k > 0 GROUP BY {by}")),
+            // A condition over the sessions' rows leaves the sessions as they are.
+            3 => {
+                let filter = format!(" WHERE {}", self.predicate());
+                self.query(format!("SELECT {by}, {calls} FROM {window}{filter} GROUP BY {by}"))
+            }
             _ => self.query(format!("SELECT {by}, {calls} FROM {window} GROUP BY {by}")),
         };
         query.set_emit(emit);
