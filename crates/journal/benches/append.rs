@@ -1,7 +1,8 @@
 //! What a record costs: appended to the journal at each level, and by the usual means, in one run.
 //!
-//! `cargo bench -p tidemill-journal --bench append -- [SECONDS] [FOLDER]` prints a table. Each row runs for the same time
-//! with records of the same size; percentiles are of single calls, timed one by one.
+//! `cargo bench -p tidemill-journal --bench append -- [SECONDS] [FOLDER] [WORDS]` prints a table, of the rows whose name
+//! has those words. Each row runs for the same time with records of the same size; percentiles are of single calls,
+//! timed one by one.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -18,19 +19,20 @@ const GROUP: usize = 1_000;
 /// Threads that wait for flushes at once.
 const THREADS: usize = 64;
 
-type Error = Box<dyn std::error::Error>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let seconds = args.next().map_or(Ok(2.0), |text| text.parse())?;
     let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let words = args.next().unwrap_or_default();
     let folder = folder.join(format!("tidemill-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let time = Duration::from_secs_f64(seconds);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} bytes a record, {seconds} s a row, in {}\n", RECORD.len(), folder.display())?;
     writeln!(out, "{:44} {:>9} {:>9} {:>9} {:>12}", "way", "p50 us", "p99 us", "p99.9 us", "records/s")?;
-    for (name, run) in ROWS {
+    for (name, run) in ROWS.into_iter().filter(|(name, _)| name.contains(&words)) {
         let measured = run(&folder, time)?;
         writeln!(out, "{name:44} {measured}")?;
     }

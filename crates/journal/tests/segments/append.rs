@@ -8,7 +8,7 @@ use tidemill_base::storage::Storage;
 use tidemill_base::time::SystemClock;
 use tidemill_journal::{Error, Journal, Level, Options, Sequence};
 
-use crate::memory::{Memory, append, open, payload, read_all, small, try_open};
+use crate::memory::{Memory, append, append_all, open, payload, read_all, small, try_open};
 
 #[test]
 fn records_are_numbered_and_read_back() {
@@ -41,7 +41,7 @@ fn a_reader_goes_on_where_it_stopped() {
 #[test]
 fn a_flush_acknowledges_everything_before_it() {
     let (journal, _) = open(&Memory::new());
-    let last = (0..100).map(|_| append(&journal, 200)).last().unwrap();
+    let last = append_all(&journal, [200; 100]);
     assert_eq!(journal.durable(Level::Process), last);
     assert_eq!(journal.durable(Level::Flushed), Sequence::NONE);
     journal.wait(last, Level::Flushed).unwrap();
@@ -54,7 +54,7 @@ fn nothing_is_acknowledged_behind_a_record_that_is_not_whole() {
     append(&journal, 10);
     let gap = journal.reserve(1, 2, 12).unwrap();
     // Enough to go on in later segments.
-    let last = (0..100).map(|_| append(&journal, 200)).last().unwrap();
+    let last = append_all(&journal, [200; 100]);
     journal.flush_once().unwrap();
     for level in Level::ALL {
         assert_eq!(journal.durable(level), Sequence(1), "{level}");

@@ -12,7 +12,7 @@ use crate::memory::{Memory, append, append_all, open, read_all, small, try_open}
 fn closed() -> Arc<Memory> {
     let memory = Memory::new();
     let (journal, _) = open(&memory);
-    append_all(&journal, (0..40).map(|_| 500));
+    append_all(&journal, [500; 40]);
     journal.close().unwrap();
     memory
 }

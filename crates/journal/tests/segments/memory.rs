@@ -242,11 +242,9 @@ pub fn append(journal: &Journal, bytes: usize) -> Sequence {
     reservation.commit(&[&payload]).expect("the length is right")
 }
 
-/// Appends a record of each size.
-pub fn append_all(journal: &Journal, bytes: impl IntoIterator<Item = usize>) {
-    for bytes in bytes {
-        append(journal, bytes);
-    }
+/// Appends a record of each size; returns the last.
+pub fn append_all(journal: &Journal, bytes: impl IntoIterator<Item = usize>) -> Sequence {
+    bytes.into_iter().fold(Sequence::NONE, |_, bytes| append(journal, bytes))
 }
 
 pub fn payload(sequence: Sequence, bytes: usize) -> Vec<u8> {

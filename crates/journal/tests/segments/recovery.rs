@@ -53,7 +53,7 @@ fn starts_without_records_leave_nothing_behind() {
 fn damage_before_the_flush_mark_halts_and_is_named() {
     let memory = Memory::new();
     let (journal, _) = open(&memory);
-    append_all(&journal, (0..3).map(|_| 100));
+    append_all(&journal, [100; 3]);
     journal.close().unwrap();
     let second = 1024 + 24 + 112;
     memory.flip("00000000000000000001.segment", (second + 30) * 8);
@@ -69,7 +69,7 @@ fn damage_before_the_flush_mark_halts_and_is_named() {
 fn damage_behind_the_flush_mark_is_cut_off_and_counted() {
     let memory = Memory::new();
     let (journal, _) = open(&memory);
-    append_all(&journal, (0..3).map(|_| 100));
+    append_all(&journal, [100; 3]);
     drop(journal);
     memory.flip("00000000000000000001.segment", (1024 + 24 + 112 + 30) * 8);
     let (_, found) = open(&memory);

@@ -9,7 +9,7 @@ use tidemill_base::storage::Storage;
 use tidemill_base::time::ManualClock;
 use tidemill_journal::{Error, Fullness, Journal, Level, Options, Sequence};
 
-use crate::memory::{Memory, append, open, read_all, small, try_open};
+use crate::memory::{Memory, append, append_all, open, read_all, small, try_open};
 
 /// Four segments of three records each.
 fn tight() -> Options {
@@ -63,7 +63,7 @@ fn a_blocked_append_goes_on_when_there_is_room() {
 #[test]
 fn nothing_is_removed_that_is_not_flushed_or_not_covered() {
     let (journal, _) = open(&Memory::new());
-    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    let last = append_all(&journal, [900; 30]);
     assert_eq!(journal.retire(Sequence(8)).unwrap(), 0, "nothing is flushed");
     journal.flush_once().unwrap();
     assert_eq!(journal.retire(Sequence(8)).unwrap(), 2, "record 8 is in the third segment, which has more");
@@ -76,7 +76,7 @@ fn nothing_is_removed_that_is_not_flushed_or_not_covered() {
 fn a_reader_whose_records_are_removed_says_so() {
     let memory = Memory::new();
     let (journal, _) = open(&memory);
-    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    let last = append_all(&journal, [900; 30]);
     journal.flush_once().unwrap();
     let mut reader = journal.reader(Sequence::FIRST, Level::Flushed).unwrap();
     journal.retire(last).unwrap();
@@ -90,7 +90,7 @@ fn covered_segments_stay_for_their_time_and_within_their_bytes() {
         let options = Options { retain_age, retain_bytes, ..small() };
         let storage: Arc<dyn Storage> = Memory::new();
         let (journal, _) = Journal::open(storage, options, Arc::clone(&clock) as _).unwrap();
-        let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+        let last = append_all(&journal, [900; 30]);
         journal.flush_once().unwrap();
         (journal, clock, last)
     };
@@ -133,7 +133,7 @@ fn a_full_disk_is_told_apart_and_overcome() {
 fn numbers_go_on_although_everything_was_removed() {
     let memory = Memory::new();
     let (journal, _) = open(&memory);
-    let last = (0..30).map(|_| append(&journal, 900)).last().unwrap();
+    let last = append_all(&journal, [900; 30]);
     journal.close().unwrap();
     for _ in 0..3 {
         let (journal, found) = open(&memory);
