@@ -4,6 +4,7 @@
 //! the hash of its trace. A panic in a part of tidemill is a verdict too.
 
 mod journal;
+mod tables;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,8 @@ pub type Violation = String;
 pub enum Scenario {
     /// A journal alone: appends at both levels, flushes, rolls, retirement, crashes.
     Journal,
+    /// A versioned table in a store: several writers, merges, rollbacks, fences.
+    Tables,
 }
 
 /// How a run went.
@@ -35,13 +38,14 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 1] = [Scenario::Journal];
+    pub const ALL: [Scenario; 2] = [Scenario::Journal, Scenario::Tables];
 
     /// Runs the scenario with a seed; the outcome has the trace as text when `readable`.
     pub fn run(self, seed: u64, readable: bool) -> Outcome {
         let world = World::seeded(seed, readable);
         let run = || match self {
             Scenario::Journal => journal::run(&world),
+            Scenario::Tables => tables::run(&world),
         };
         let verdict = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(told(panic.as_ref())));
         Outcome { trace: world.trace(), events: world.events(), verdict, lines: world.lines() }

@@ -51,3 +51,8 @@ fn every_seed(scenario: Scenario) {
 fn a_journal_keeps_what_it_acknowledged() {
     every_seed(Scenario::Journal);
 }
+
+#[test]
+fn a_table_keeps_what_it_accepted() {
+    every_seed(Scenario::Tables);
+}
