@@ -372,7 +372,7 @@ fn count(checkpoint: &mut Checkpoint, before: u64, edits: &[Edit]) {
         of(|edit| edit.before.is_none() && edit.after.is_some()),
         of(|edit| edit.before.is_some() && edit.after.is_none()),
     );
-    checkpoint.rows = before + came - went;
+    checkpoint.rows = (before + came).saturating_sub(went);
 }
 
 fn rooted(trie: &mut Trie, edits: &[Edit]) -> Sum {

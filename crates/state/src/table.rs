@@ -26,11 +26,11 @@ use std::sync::Arc;
 use tidemill_base::hash;
 
 pub use checkpoint::{Change, Checkpoint, Edit, Edits, Kind, Past};
-pub use durable::{Answer, TableStore, tables};
+pub use durable::{Answer, Answered, TableStore, tables};
 pub use error::{Conflict, Overlap, TableError};
 pub use history::{History, Standing};
 pub use parking::{PARKED_MAX, Parking, Ticket, WAIT};
-pub use record::{Record, Written};
+pub use record::{Record, Written, decode_base};
 pub use rows::Rows;
 pub use schema::{Column, Key, Merge, Row, Schema};
 pub use snapshot::{Reader, Snapshot};
@@ -233,6 +233,9 @@ impl Table {
             edit_trie(&mut trie, &edit.key, edit.before.as_ref(), edit.after.as_ref());
         }
         self.check_root(trie.root(), next.checkpoint.root, next.checkpoint.version)?;
+        if next.checkpoint.rows != rows.count() {
+            return Err(self.damaged(sequence, "it does not have as many rows as it says"));
+        }
         let (version, root) = (next.checkpoint.version, next.checkpoint.root);
         self.head = Arc::new(Snapshot::new(version, root, Arc::clone(self.schema()), rows));
         self.trie = trie;

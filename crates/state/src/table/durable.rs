@@ -73,6 +73,9 @@ pub enum Answer {
     },
 }
 
+/// A submit that waited, and what it is answered with.
+pub type Answered = (Ticket, Result<Accepted, Error>);
+
 /// The names of the tables in a store, sorted.
 ///
 /// # Errors
@@ -207,7 +210,7 @@ impl TableStore {
     ///
     /// # Errors
     /// What the store says; those that wait go on waiting.
-    pub fn poll(&mut self, now: Timestamp) -> Result<Vec<(Ticket, Result<Accepted, Error>)>, Error> {
+    pub fn poll(&mut self, now: Timestamp) -> Result<Vec<Answered>, Error> {
         let mut answers = Vec::new();
         if self.parking.deadline().is_none() {
             return Ok(answers);
@@ -407,10 +410,9 @@ impl TableStore {
             return self.confirm(&record, sequence);
         }
         self.take(record, bytes.len() as u64)?;
-        if self.since.0 >= RECORDS_MAX || (self.since.0 >= RECORDS_MIN && self.since.1 >= self.base_bytes) {
-            if let Err(error) = self.compact() {
-                tracing::warn!(table = self.table.name(), %error, "A base could not be written; the log is whole.");
-            }
+        let due = self.since.0 >= RECORDS_MAX || (self.since.0 >= RECORDS_MIN && self.since.1 >= self.base_bytes);
+        if let Some(error) = due.then(|| self.compact()).and_then(Result::err) {
+            tracing::warn!(table = self.table.name(), %error, "A base could not be written; the log is whole.");
         }
         Ok(true)
     }

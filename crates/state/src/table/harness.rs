@@ -23,7 +23,10 @@ pub(crate) struct Memory(RefCell<HashMap<Version, Edits>>);
 
 impl Past for Memory {
     fn edits(&self, checkpoint: &Checkpoint) -> Result<Edits, Error> {
-        Ok(self.0.borrow().get(&checkpoint.version).cloned().expect("every checkpoint was remembered"))
+        self.0.borrow().get(&checkpoint.version).cloned().ok_or_else(|| Error::Damaged {
+            name: format!("version {}", checkpoint.version),
+            reason: "it was not remembered".to_string(),
+        })
     }
 }
 

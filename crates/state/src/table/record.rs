@@ -146,11 +146,11 @@ pub(crate) fn encode_base(table: &Table) -> Vec<u8> {
     pack(BASE, &body)
 }
 
-/// The table that an object of [`encode_base`] is.
+/// The table that a compacted object is; `name` is the object's, for errors.
 ///
 /// # Errors
 /// [`Error::Damaged`] or [`Error::Newer`].
-pub(crate) fn decode_base(name: &str, table: &str, bytes: &[u8]) -> Result<Table, Error> {
+pub fn decode_base(name: &str, table: &str, bytes: &[u8]) -> Result<Table, Error> {
     let body = unpack(name, BASE, bytes)?;
     let mut rest = body.as_slice();
     let head: BaseHead = read_head(name, &mut rest)?;

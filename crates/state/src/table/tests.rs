@@ -158,13 +158,18 @@ impl Model {
         if !deps.is_subset(&live) {
             return Expected::Refused("Unreachable");
         }
-        let top: BTreeSet<Version> = deps.iter().copied()
-            .filter(|dep| !deps.iter().any(|other| other != dep && self.past(*other).contains(dep))).collect();
+        let top: BTreeSet<Version> = deps
+            .iter()
+            .copied()
+            .filter(|dep| !deps.iter().any(|other| other != dep && self.past(*other).contains(dep)))
+            .collect();
         if top == BTreeSet::from([self.head]) {
             return Expected::Appended;
         }
         let sibling = top == self.versions[&self.head].deps;
-        if top.len() > 1 && !live.iter().any(|version| self.versions[version].deps == top && self.versions[version].keys.is_empty()) {
+        if top.len() > 1
+            && !live.iter().any(|version| self.versions[version].deps == top && self.versions[version].keys.is_empty())
+        {
             return Expected::Refused("Stale");
         }
         if !sibling && !merge {
@@ -187,8 +192,12 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let deps = prop::collection::vec(any::<prop::sample::Index>(), 1..3);
     let edits = prop::collection::btree_map(0..12_i64, prop::option::weighted(0.7, 0..5_i64), 1..4);
-    let submit = (deps, any::<bool>(), edits, any::<bool>())
-        .prop_map(|(deps, recent, edits, merge)| Act::Submit { deps, recent, edits, merge });
+    let submit = (deps, any::<bool>(), edits, any::<bool>()).prop_map(|(deps, recent, edits, merge)| Act::Submit {
+        deps,
+        recent,
+        edits,
+        merge,
+    });
     let roll_back = any::<prop::sample::Index>().prop_map(Act::RollBack);
     prop::collection::vec(prop_oneof![9 => submit, 1 => roll_back], 1..40)
 }
@@ -271,6 +280,37 @@ proptest! {
         for version in model.versions.keys() {
             prop_assert_eq!(base.history().standing(*version), desk.table.history().standing(*version));
             prop_assert_eq!(again.history().standing(*version), desk.table.history().standing(*version));
+        }
+    }
+
+    #[test]
+    fn bodies_that_were_made_up_are_read_or_refused(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>(),
+    ) {
+        let s = plain();
+        let mut desk = Desk::new(plain());
+        let first = desk.submit(&[], &[put(&s, 1, 1), delete(&s, 2)]).head;
+        desk.submit(&[], &[put(&s, 3, 3)]);
+        desk.submit(&[desk.head()], &[put(&s, 1, 2)]);
+        let objects = [(*b"TMTL", desk.records[1].encode()), (*b"TMTB", record::encode_base(&desk.table))];
+        for (magic, object) in objects {
+            let mut body = codec::unpack("it", magic, &object).expect("it is whole");
+            for (at, byte) in &flips {
+                let at = at.index(body.len());
+                body[at] = *byte;
+            }
+            let shorter = &body[..cut.index(body.len())];
+            for body in [&body, shorter] {
+                let object = codec::pack(magic, body);
+                if let Ok(record) = Record::decode("it", &object) {
+                    let _ = Table::new("t", Arc::new(plain())).apply(record);
+                }
+                if let Ok(table) = decode_base("it", "t", &object) {
+                    let _ = table.at(first, &desk.past);
+                    let by = desk.by();
+                    let _ = table.judge(&request(&[first], &[put(&s, 9, 9)]), by, &desk.past);
+                }
+            }
         }
     }
 

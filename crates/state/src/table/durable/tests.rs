@@ -48,7 +48,8 @@ fn a_table_is_there_when_it_is_opened_again() {
     let first = submit(&mut table, &[put(&s, 1, 1), put(&s, 2, 2)]).head;
     let second = submit(&mut table, &[delete(&s, 1)]).head;
     let side = accepted(table.submit(request(&[first], &[put(&s, 3, 3)]), Timestamp(2)));
-    let rolled = table.roll_back(&Rollback { target: first, ..Rollback::default() }, Timestamp(3)).expect("it is kept").head;
+    let rolled =
+        table.roll_back(&Rollback { target: first, ..Rollback::default() }, Timestamp(3)).expect("it is kept").head;
     let (log, graph) = (table.log(100), table.graph());
     drop(table);
 
@@ -75,7 +76,10 @@ fn a_table_has_one_declaration() {
     let shared: Arc<dyn Store> = Arc::new(store.clone());
     let refused = TableStore::create(Arc::clone(&shared), "t", &other, replica(3), "me", Timestamp(0)).map(|_| ());
     let error = refused.expect_err("it is another table");
-    assert_eq!(error.to_string(), "table 't' is there already and is another one: it has column 'v' INT, not 'v' STRING");
+    assert_eq!(
+        error.to_string(),
+        "table 't' is there already and is another one: it has column 'v' INT, not 'v' STRING"
+    );
     for name in ["näme", "a.b", "A=b/c"] {
         TableStore::create(Arc::clone(&shared), name, &other, replica(4), "me", Timestamp(0)).expect("there is none");
     }
