@@ -3,15 +3,51 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p tidemill-journal --release --test loom_ring`, or `make loom`.
 
 #![cfg(loom)]
+#![allow(unsafe_code)]
 
 use std::sync::Arc;
 
+use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use tidemill_journal::ring::protocol::{Reader, Writer, in_memory};
+use tidemill_journal::ring::protocol::{Memory, Reader, Writer, in_memory};
 use tidemill_journal::ring::{Refused, Shape};
 
-type Words = Arc<[AtomicU64]>;
+/// The ring's words, and a cell for each slot, by which loom sees whether a use of the slot comes after the one before.
+///
+/// The words of a slot are atomic, and loom never has an atomic load see a store that comes later in its order of
+/// execution: without the cells a release that orders nothing would pass.
+#[derive(Clone)]
+struct Words {
+    words: Arc<[AtomicU64]>,
+    slots: Arc<[Cell]>,
+}
+
+struct Cell(UnsafeCell<()>);
+
+// SAFETY: there is nothing in the cell; loom fails the test when two threads use it at once.
+unsafe impl Sync for Cell {}
+// SAFETY: as above.
+unsafe impl Send for Cell {}
+
+impl Memory for Words {
+    fn words(&self) -> &[AtomicU64] {
+        &self.words
+    }
+
+    fn writes(&self, slot: usize) {
+        self.slots[slot].0.with_mut(|_| ());
+    }
+
+    fn reads(&self, slot: usize) {
+        self.slots[slot].0.with(|_| ());
+    }
+}
+
+fn ring(shape: Shape) -> Words {
+    let slots = (0..shape.producers * shape.slots).map(|_| Cell(UnsafeCell::new(()))).collect();
+    Words { words: in_memory(shape), slots }
+}
 
 /// Runs `body` in all orders with up to `preemptions` switches that nobody waits for.
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
@@ -62,7 +98,7 @@ fn of(producer: usize, found: &[(usize, u64)]) -> Vec<u64> {
 #[test]
 fn a_slot_is_used_again_after_its_release_alone() {
     model(4, || {
-        let (words, shape) = (in_memory(shape(1, 1)), shape(1, 1));
+        let (words, shape) = (ring(shape(1, 1)), shape(1, 1));
         let shared = words.clone();
         let producer = thread::spawn(move || {
             let mut writer = Writer::attach(shared, shape, 0);
@@ -77,7 +113,7 @@ fn a_slot_is_used_again_after_its_release_alone() {
 #[test]
 fn two_producers_never_take_one_position() {
     model(2, || {
-        let (words, shape) = (in_memory(shape(2, 1)), shape(2, 1));
+        let (words, shape) = (ring(shape(2, 1)), shape(2, 1));
         let producers: Vec<_> = (0..2)
             .map(|producer| {
                 let shared = words.clone();
@@ -99,7 +135,7 @@ fn two_producers_never_take_one_position() {
 #[test]
 fn what_a_dead_producer_staged_is_not_there_and_holds_nobody_up() {
     model(2, || {
-        let (words, shape) = (in_memory(shape(2, 1)), shape(2, 1));
+        let (words, shape) = (ring(shape(2, 1)), shape(2, 1));
         let shared = words.clone();
         let dying = thread::spawn(move || {
             let mut writer = Writer::attach(shared.clone(), shape, 0);
@@ -125,7 +161,7 @@ fn what_a_dead_producer_staged_is_not_there_and_holds_nobody_up() {
 #[test]
 fn an_heir_finds_which_slots_are_taken_while_others_go_on() {
     model(2, || {
-        let (words, shape) = (in_memory(shape(2, 1)), shape(2, 1));
+        let (words, shape) = (ring(shape(2, 1)), shape(2, 1));
         append(&mut Writer::attach(words.clone(), shape, 0), 0);
         let shared = words.clone();
         let heir = thread::spawn(move || append(&mut Writer::attach(shared, shape, 0), 1));
@@ -142,7 +178,7 @@ fn an_heir_finds_which_slots_are_taken_while_others_go_on() {
 #[test]
 fn the_next_reader_goes_on_where_the_last_released() {
     model(3, || {
-        let (words, shape) = (in_memory(shape(1, 2)), shape(1, 2));
+        let (words, shape) = (ring(shape(1, 2)), shape(1, 2));
         let shared = words.clone();
         let producer = thread::spawn(move || {
             let mut writer = Writer::attach(shared, shape, 0);

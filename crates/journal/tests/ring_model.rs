@@ -172,7 +172,7 @@ proptest! {
         before.iter().for_each(|step| world.take(step));
         let old: Vec<u64> = world.words.iter().map(|word| word.load(Ordering::Relaxed)).collect();
         after.iter().for_each(|step| world.take(step));
-        let words = torn(&old, &world.words, |sector| tidemill_base::hash::words(seed, sector as u64) % 2 == 0);
+        let words = torn(&old, &world.words, |sector| tidemill_base::hash::words(seed, sector as u64) & 1 == 0);
 
         mend(&words, shape);
         let mended: Vec<u64> = words.iter().map(|word| word.load(Ordering::Relaxed)).collect();

@@ -25,6 +25,14 @@ use super::shape::{Layout, ORDER, RELEASED, SLOT_HEAD_WORDS, Shape, TAIL};
 pub trait Memory {
     /// The words, the same each time.
     fn words(&self) -> &[AtomicU64];
+
+    /// Told when a slot is written, for a model checker to see that it is nobody else's then.
+    #[inline]
+    fn writes(&self, _slot: usize) {}
+
+    /// Told when a slot is read, for the same reason.
+    #[inline]
+    fn reads(&self, _slot: usize) {}
 }
 
 impl Memory for Arc<[AtomicU64]> {
@@ -93,6 +101,7 @@ impl<M: Memory> Writer<M> {
             }
         }
         let slot = self.layout.slots_of(self.producer).start + self.next;
+        self.memory.writes(slot);
         let words = &self.memory.words()[self.layout.slot_words(slot)];
         // Whatever still names this slot after a power cut does not find its position here.
         words[0].store(0, Ordering::Relaxed);
@@ -201,6 +210,7 @@ impl<M: Memory> Reader<M> {
         let position = self.next;
         self.next += 1;
         let slot = self.layout.slot(word);
+        self.memory.reads(slot);
         let words = &self.memory.words()[self.layout.slot_words(slot)];
         let in_place = self.layout.after(word, self.layout.index(position)) == position + 1;
         let stamped = words[0].load(Ordering::Relaxed) == position + 1;
