@@ -16,7 +16,7 @@
 //!
 //! A merge makes two checkpoints: the commit, beside the line of heads, and the head that rests on it and on the old head.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 use tidemill_base::Timestamp;
@@ -24,7 +24,6 @@ use tidemill_base::planted::{self, Bug};
 
 use crate::digest::{self, Sum};
 use crate::merge::{self, Refused};
-use crate::table::history::Change as Theirs;
 use crate::table::{
     Change, Checkpoint, Conflict, Edit, Key, Kind, Overlap, Past, Record, Row, Standing, Table, TableError, Written,
     edit_trie,
@@ -251,7 +250,7 @@ impl Draft<'_> {
         let at_head = |key: &Key| self.table.head().get(key).cloned();
         let at_base = |key: &Key| theirs.get(key).map_or_else(|| at_head(key), |change| change.before.clone());
         let ours = self.edits(at_base);
-        let merged = self.resolve(&ours, &theirs, base.version)?;
+        let merged = self.resolve(&ours, base.version, past)?;
 
         let mut trie = self.table.trie().clone();
         for (key, change) in &theirs {
@@ -280,23 +279,20 @@ impl Draft<'_> {
     }
 
     /// What becomes of each changed key at the head.
-    fn resolve(
-        &self,
-        ours: &[Edit],
-        theirs: &HashMap<Key, Theirs>,
-        base: Version,
-    ) -> Result<Vec<(Key, Option<Row>)>, Error> {
-        let schema = self.table.schema();
+    fn resolve(&self, ours: &[Edit], base: Version, past: &dyn Past) -> Result<Vec<(Key, Option<Row>)>, Error> {
+        let (schema, head) = (self.table.schema(), self.table.head());
+        let written = self.table.history().written_since(base, past)?;
         let (mut merged, mut refused) = (Vec::with_capacity(ours.len()), Vec::new());
         for edit in ours {
-            let other = theirs.get(&edit.key).filter(|other| other.written || other.before != other.after);
-            let Some(other) = other.filter(|_| !planted::is(Bug::MergeOverlap)) else {
+            let theirs = head.get(&edit.key);
+            let both = written.contains(&edit.key) || theirs != edit.before.as_ref();
+            if !both || planted::is(Bug::MergeOverlap) {
                 merged.push((edit.key.clone(), edit.after.clone()));
                 continue;
-            };
-            match merge::rows(schema, edit.before.as_ref(), edit.after.as_ref(), other.after.as_ref())? {
+            }
+            match merge::rows(schema, edit.before.as_ref(), edit.after.as_ref(), theirs)? {
                 Ok(row) => merged.push((edit.key.clone(), row)),
-                Err(Refused::Overlap) => refused.push((edit, other)),
+                Err(Refused::Overlap) => refused.push(edit),
                 Err(Refused::Overflow { column, merge }) => {
                     return Err(TableError::MergeOverflow {
                         key: text(schema.key_to_json(&edit.key)?),
@@ -311,22 +307,21 @@ impl Draft<'_> {
         if refused.is_empty() { Ok(merged) } else { Err(self.overlap(refused, base)?) }
     }
 
-    fn overlap(&self, mut refused: Vec<(&Edit, &Theirs)>, base: Version) -> Result<Error, TableError> {
-        let schema = self.table.schema();
-        let json = |row: &Option<Row>| row.as_ref().map(|row| schema.row_to_json(row)).transpose();
-        refused.sort_unstable_by(|a, b| a.0.key.cmp(&b.0.key));
+    fn overlap(&self, mut refused: Vec<&Edit>, base: Version) -> Result<Error, TableError> {
+        let (schema, head) = (self.table.schema(), self.table.head());
+        let json = |row: Option<&Row>| row.map(|row| schema.row_to_json(row)).transpose();
+        refused.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let count = refused.len();
-        let named = refused.into_iter().take(Conflict::KEYS_MAX).map(|(ours, theirs)| {
+        let named = refused.into_iter().take(Conflict::KEYS_MAX).map(|edit| {
             Ok(Overlap {
-                key: schema.key_to_json(&ours.key)?,
-                base: json(&ours.before)?,
-                head: json(&theirs.after)?,
-                submitted: json(&ours.after)?,
+                key: schema.key_to_json(&edit.key)?,
+                base: json(edit.before.as_ref())?,
+                head: json(head.get(&edit.key))?,
+                submitted: json(edit.after.as_ref())?,
             })
         });
         let keys = named.collect::<Result<_, TableError>>()?;
-        let head = self.table.head().version();
-        Ok(conflict(Conflict::Overlap { keys, count, base, head, version: self.version }))
+        Ok(conflict(Conflict::Overlap { keys, count, base, head: head.version(), version: self.version }))
     }
 
     fn edits(&self, before: impl Fn(&Key) -> Option<Row>) -> Vec<Edit> {

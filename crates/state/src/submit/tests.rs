@@ -342,3 +342,15 @@ fn a_rollback_can_name_the_head_it_means() {
     let refused = desk.table.roll_back(&unknown, by, &desk.past).expect_err("nobody knows it");
     assert!(matches!(refused, Error::Table(TableError::NoVersion { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_commit_beside_counts_when_it_was_rolled_back_to() {
+    let (mut desk, first, _) = desk();
+    let s = plain();
+    let side = desk.submit(&[first], &[delete(&s, 77)]);
+    desk.roll_back(side.version);
+    assert_eq!(desk.refused(&merging(&[first], &[put(&s, 77, 7)])).reason(), "Overlap");
+    assert_eq!(desk.refused(&merging(&[side.head], &[])).reason(), "Unreachable");
+    // What only the side that was left behind wrote does not.
+    assert!(desk.try_submit(&merging(&[first], &[put(&s, 4, 40)])).is_ok());
+}

@@ -7,7 +7,7 @@
 //! *Live* is what the head's content came from: the head, and what its live checkpoints rest on. What is known and not
 //! live was rolled back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::checkpoint::{Checkpoint, Edit, Kind, Past};
 use super::schema::{Key, Row};
@@ -53,8 +53,6 @@ pub struct Change {
     pub before: Option<Row>,
     /// The row at the second one.
     pub after: Option<Row>,
-    /// Whether a live checkpoint of the way that the first version does not rest on changed it, if only to what it was.
-    pub written: bool,
 }
 
 impl History {
@@ -200,26 +198,57 @@ impl History {
         let (start, down) = self.to_line(from).ok_or_else(|| broken(from))?;
         let (end, mut up) = self.to_line(to).ok_or_else(|| broken(to))?;
         for checkpoint in &down {
-            follow(&mut changes, &past.edits(checkpoint)?, true, false);
+            follow(&mut changes, &past.edits(checkpoint)?, true);
         }
-        let seen = |checkpoint: &Checkpoint| down.iter().any(|below| checkpoint.deps.contains(&below.version));
         if start <= end {
             for version in &self.line[start + 1..=end] {
-                let checkpoint = &self.nodes[version].checkpoint;
-                let taken_back = matches!(checkpoint.kind, Kind::Rollback { .. }) || !self.live.contains(version);
-                let merged_before = checkpoint.kind == Kind::Merge && seen(checkpoint);
-                follow(&mut changes, &past.edits(checkpoint)?, false, !taken_back && !merged_before);
+                follow(&mut changes, &past.edits(&self.nodes[version].checkpoint)?, false);
             }
         } else {
             for version in self.line[end + 1..=start].iter().rev() {
-                follow(&mut changes, &past.edits(&self.nodes[version].checkpoint)?, true, false);
+                follow(&mut changes, &past.edits(&self.nodes[version].checkpoint)?, true);
             }
         }
         up.reverse();
         for checkpoint in up {
-            follow(&mut changes, &past.edits(checkpoint)?, false, true);
+            follow(&mut changes, &past.edits(checkpoint)?, false);
         }
         Ok(changes)
+    }
+
+    /// The keys that live commits wrote on which `base` does not rest, if only to what they were.
+    ///
+    /// # Errors
+    /// What [`Past`] says.
+    pub fn written_since(&self, base: Version, past: &dyn Past) -> Result<HashSet<Key>, Error> {
+        let mut keys = HashSet::new();
+        for checkpoint in self.since(base) {
+            // What was merged of a commit that is no longer kept is known by its merge.
+            let known = checkpoint.deps.iter().all(|dep| self.nodes.contains_key(dep));
+            if checkpoint.kind == Kind::Commit || (checkpoint.kind == Kind::Merge && !known) {
+                keys.extend(past.edits(checkpoint)?.iter().map(|edit| edit.key.clone()));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The live checkpoints that `base` does not rest on. Looks from the latest down, for what a checkpoint rests on is
+    /// earlier, until all that is left is what `base` rests on too.
+    fn since(&self, base: Version) -> Vec<&Checkpoint> {
+        let mut found = Vec::new();
+        let mut open = BTreeMap::from([(self.head().version, false)]);
+        open.insert(base, true);
+        while open.values().any(|&seen| !seen) {
+            let Some((version, seen)) = open.pop_last() else { break };
+            let Some(node) = self.nodes.get(&version) else { continue };
+            for dep in node.checkpoint.content_deps() {
+                *open.entry(*dep).or_insert(seen) |= seen;
+            }
+            if !seen {
+                found.push(&node.checkpoint);
+            }
+        }
+        found
     }
 
     /// Where the way from a version down its parents comes to the line, and the checkpoints beside it on that way.
@@ -296,17 +325,13 @@ pub(crate) struct Parts {
     lamport: u64,
 }
 
-fn follow(changes: &mut HashMap<Key, Change>, edits: &[Edit], back: bool, written: bool) {
+fn follow(changes: &mut HashMap<Key, Change>, edits: &[Edit], back: bool) {
     for edit in edits {
         let (before, after) = if back { (&edit.after, &edit.before) } else { (&edit.before, &edit.after) };
         match changes.get_mut(&edit.key) {
-            Some(change) => {
-                change.after.clone_from(after);
-                change.written |= written;
-            }
+            Some(change) => change.after.clone_from(after),
             None => {
-                let change = Change { before: before.clone(), after: after.clone(), written };
-                changes.insert(edit.key.clone(), change);
+                changes.insert(edit.key.clone(), Change { before: before.clone(), after: after.clone() });
             }
         }
     }
