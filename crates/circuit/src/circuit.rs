@@ -16,6 +16,7 @@ use crate::keep::{CHUNK_SLOTS, PartitionPosition, SourcePosition};
 use crate::lane::{Intake, Job, Lane, Layout, Piece};
 use crate::operator::{Context, Operator, Output, Sides, StateSize};
 use crate::operators;
+use crate::lookup::LookupTable;
 use crate::plan::{Node, NodeId, Plan, SourceSpec, Spec};
 use crate::pool::Pool;
 use crate::row;
@@ -63,6 +64,8 @@ pub struct Circuit {
     lanes: Vec<Lane>,
     pool: Pool,
     trackers: Vec<Tracker>,
+    /// The versioned tables that rows are looked up in, each once.
+    tables: Vec<Arc<LookupTable>>,
     options: Options,
     step: u64,
     next_lane: usize,
@@ -100,6 +103,7 @@ impl Circuit {
             lanes,
             pool,
             trackers,
+            tables: tables(plan),
             options,
             step: 0,
             next_lane: 0,
@@ -192,7 +196,8 @@ impl Circuit {
         }
         let last = self.trackers.iter().all(Tracker::is_complete);
         let (step, seed, lanes) = (self.step, self.options.seed, self.lanes.len());
-        (befores, StepHeader { step, now: input.now, last, seed, lanes, sources: ranges })
+        let tables = self.tables.iter().filter_map(|table| table.turn()).collect();
+        (befores, StepHeader { step, now: input.now, last, seed, lanes, sources: ranges, tables })
     }
 
     /// How far each block of `source` moves its partition's watermark, by the block's ordinal.
@@ -324,6 +329,20 @@ impl Circuit {
     pub fn steps(&self) -> u64 {
         self.step
     }
+}
+
+/// The tables that rows are looked up in, in the order of their names.
+fn tables(plan: &Plan) -> Vec<Arc<LookupTable>> {
+    let mut tables: Vec<Arc<LookupTable>> = Vec::new();
+    for node in &plan.nodes {
+        if let Spec::Lookup(spec) = &node.spec
+            && !tables.iter().any(|known| Arc::ptr_eq(known, &spec.table))
+        {
+            tables.push(spec.table.clone());
+        }
+    }
+    tables.sort_by(|one, other| one.name().cmp(other.name()));
+    tables
 }
 
 fn empty_range(source: &str) -> SourceRange {

@@ -61,6 +61,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// The rows of a versioned table cannot be looked up in.
+    #[error("the versioned table '{table}' cannot be read: {message}")]
+    Lookup {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The circuit failed in an earlier step and takes no further one.
     #[error("the circuit has stopped after an error")]
     Stopped,
@@ -83,6 +91,7 @@ impl Explain for Error {
             Error::Unsupported { .. } => "TM2005",
             Error::Stopped => "TM2006",
             Error::Saved { .. } => "TM2007",
+            Error::Lookup { .. } => "TM2008",
         }
     }
 
@@ -91,7 +100,7 @@ impl Explain for Error {
             Error::Row { .. } | Error::Record { .. } => Kind::Input,
             Error::Panic { .. } | Error::Broken { .. } => Kind::Bug,
             Error::Unsupported { .. } => Kind::Config,
-            Error::Stopped => Kind::Environment,
+            Error::Stopped | Error::Lookup { .. } => Kind::Environment,
             Error::Saved { .. } => Kind::Restore,
         }
     }
@@ -110,6 +119,9 @@ impl Explain for Error {
                 Some("this is a bug in tidemill: please report it with the SQL and the row".to_string())
             }
             Error::Saved { .. } => Some("go back to an earlier snapshot, or rebuild from the journal".to_string()),
+            Error::Lookup { table, .. } => {
+                Some(format!("see what the table holds: tidemill table show {table}, and its changes: tidemill table log {table}"))
+            }
             Error::Unsupported { .. } | Error::Stopped => None,
         }
     }
@@ -119,7 +131,11 @@ impl Explain for Error {
             Error::Row { position, .. } | Error::Panic { position, .. } | Error::Unsupported { position, .. } => {
                 *position
             }
-            Error::Record { .. } | Error::Broken { .. } | Error::Saved { .. } | Error::Stopped => None,
+            Error::Record { .. }
+            | Error::Broken { .. }
+            | Error::Saved { .. }
+            | Error::Lookup { .. }
+            | Error::Stopped => None,
         }
     }
 }

@@ -12,7 +12,7 @@
 use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
-use crate::plan::{AggregateSpec, Node, Plan, Spec, WindowKey};
+use crate::plan::{AggregateSpec, LookupSpec, Node, Plan, Spec, WindowKey};
 
 /// The version of what operators mean and keep.
 pub const VERSION: u16 = 1;
@@ -122,6 +122,7 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
             let elements = (0..more as u64).map(|element| of("element", &[rows, element]));
             Lineage { rows, columns: input.columns.iter().copied().chain(elements).collect() }
         }
+        Spec::Lookup(spec) => lookup(node, spec, input),
         Spec::Union => {
             let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
             let column =
@@ -140,6 +141,24 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
             let key = text(&format!("{:?}", output.key));
             Lineage { rows: of("rows", &[text(&output.name), key, input.rows]), columns: input.columns.clone() }
         }
+    }
+}
+
+fn lookup(node: &Node, spec: &LookupSpec, input: &Lineage) -> Lineage {
+    let keys: Vec<u64> = spec.keys.iter().map(|key| input.columns[*key]).collect();
+    let table = of("table", &[text(spec.table.name()), all(&keys)]);
+    let columns = spec.columns.iter().map(|column| {
+        let field = spec.table.schema().field(*column);
+        of("table column", &[table, text(field.name()), text(&field.data_type().to_string())])
+    });
+    let version = spec.version.then(|| of("table version", &[table]));
+    let plain: Vec<u64> = input.columns.iter().copied().chain(columns).chain(version).collect();
+    let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &plain));
+    let looked = of("lookup", &[table, residual, u64::from(spec.outer)]);
+    let found = plain.iter().skip(input.columns.len()).map(|column| of("found", &[looked, *column]));
+    Lineage {
+        rows: of("looked up", &[input.rows, looked, left_out(node, &[residual])]),
+        columns: input.columns.iter().copied().chain(found).collect(),
     }
 }
 
@@ -167,4 +186,90 @@ fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: b
     let more = node.schema.fields().len().saturating_sub(keys.len());
     let results = (0..more as u64).map(|result| of("result", &[rows, result]));
     Lineage { rows, columns: keys.iter().copied().chain(results).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_schema::{DataType, Field, Schema, SchemaRef};
+
+    use super::*;
+    use crate::expr::Column;
+    use crate::plan::{AggregateCall, AggregateFunction, Emit, OutputSpec, SourceSpec};
+
+    fn schema(names: &[&str]) -> SchemaRef {
+        Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>()))
+    }
+
+    /// `SELECT key, SUM(value) FROM table WHERE flag GROUP BY key`, over a table that is decoded to `columns`.
+    fn plan(table: &str, columns: &[&str], function: AggregateFunction) -> Plan {
+        let at = |name: &str| columns.iter().position(|column| *column == name).unwrap_or_default();
+        let node = |spec, inputs, names: &[&str]| Node {
+            spec,
+            inputs,
+            schema: schema(names),
+            position: None,
+            on_error: OnError::Stop,
+        };
+        let source = SourceSpec {
+            name: table.to_string(),
+            decoded: schema(columns),
+            origin: false,
+            computed: None,
+            watermark: None,
+            append_only: true,
+        };
+        let mut plan = Plan::default();
+        let source = plan.add(node(Spec::Source(source), vec![], columns));
+        let flag = Column::new(at("flag"), "flag", DataType::Int64);
+        let filter = plan.add(node(Spec::Filter(flag), vec![source], columns));
+        let (args, result) = (vec![at("value")], DataType::Int64);
+        let call = AggregateCall { function, args, filter: None, distinct: false, result };
+        let (keys, calls) = (vec![at("key")], vec![call]);
+        let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 };
+        let group = plan.add(node(Spec::Aggregate(spec), vec![filter], &["key", "sum"]));
+        plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![group], &["key", "sum"]));
+        plan
+    }
+
+    fn sums(columns: &[&str]) -> Vec<u64> {
+        fingerprints(&plan("t", columns, AggregateFunction::Sum))
+    }
+
+    #[test]
+    fn columns_that_others_read_or_that_move_change_nothing() {
+        let prints = sums(&["key", "value", "flag"]);
+        assert_eq!(sums(&["key", "value", "flag"]), prints);
+        assert_eq!(sums(&["flag", "other", "key", "value"]), prints);
+    }
+
+    #[test]
+    fn another_meaning_is_another_fingerprint() {
+        let prints = sums(&["key", "value", "flag"]);
+        let table = fingerprints(&plan("u", &["key", "value", "flag"], AggregateFunction::Sum));
+        assert!(prints.iter().zip(&table).all(|(one, other)| one != other), "everything is of another table");
+        let function = fingerprints(&plan("t", &["key", "value", "flag"], AggregateFunction::Max));
+        assert_eq!(function[..2], prints[..2]);
+        assert!(prints[2] != function[2] && prints[3] != function[3]);
+    }
+
+    #[test]
+    fn twins_are_told_apart_by_their_order() {
+        let mut twins = plan("t", &["key", "value", "flag"], AggregateFunction::Sum);
+        let prints = fingerprints(&twins);
+        let twin = twins.nodes[2].clone();
+        twins.add(twin);
+        let both = fingerprints(&twins);
+        assert_eq!(both[..4], prints);
+        assert!(!prints.contains(&both[4]));
+    }
+
+    #[test]
+    fn never_changes() {
+        assert_eq!(sums(&["key", "value", "flag"]), GOLDEN, "saved state would be lost: see VERSION");
+    }
+
+    const GOLDEN: [u64; 4] =
+        [15_473_236_843_553_980_699, 7_212_620_451_828_267_311, 9_216_128_085_516_353_676, 6_087_703_536_250_321_232];
 }

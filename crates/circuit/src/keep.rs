@@ -29,30 +29,19 @@
 //! for (id, rows) in stored { circuit.restore_chunk(id, &rows)?; }  // in any order
 //! ```
 //!
-//! A node whose fingerprint (`Circuit::fingerprints`) is not among the blobs starts empty, and [`Restored::fresh`] names
+//! A node whose fingerprint ([`crate::fingerprint`]) is not among the blobs starts empty, and [`Restored::fresh`] names
 //! it; chunks that belong to no node of the plan are passed over.
 //!
-//! # In signatures
+//! # Views
 //!
-//! ```text
-//! impl Circuit {
-//!     fn begin_save(&mut self, full: bool) -> Result<Start, Error>;       // Options::keep must be on
-//!     fn save_slice(&mut self, bytes_max: usize) -> Result<Slice, Error>; // about so many bytes, at least a chunk
-//!     fn end_save(&mut self, stored: bool);
-//!     fn restore(&mut self, blobs: &[Blob]) -> Result<Restored, Error>;   // before the first step
-//!     fn restore_chunk(&mut self, id: ChunkId, rows: &[u8]) -> Result<bool, Error>; // false: no node of the plan's
-//!     fn roots(&mut self) -> Result<Roots, Error>;
-//!     fn fingerprints(&self) -> &[u64];                                   // by node
-//! }
-//! impl ViewWriter {
-//!     fn begin_save(&mut self, full: bool, fingerprint: u64) -> view::Save; // save.next() -> Result<Option<Chunk>, Error>
-//!     fn end_save(&mut self, stored: bool);
-//!     fn restore_chunk(&mut self, step: u64, rows: &[u8]) -> Result<(), Error>;
-//! }
-//! ```
+//! Views are kept outside the circuit: [`crate::view::ViewWriter::begin_save`] gives chunks of the same kind, under the
+//! output's fingerprint, so they are stored in the same way and at the same step:
+//! [`crate::Circuit::restore_chunk`] is false for them, and [`crate::view::ViewWriter::restore_chunk`] takes them.
 //!
-//! Views are kept outside the circuit: `ViewWriter::begin_save` gives chunks of the same kind, under the
-//! output's fingerprint, so they are stored in the same way and at the same step.
+//! # Digests
+//!
+//! [`crate::Circuit::roots`] digests what has changed since it was last asked. The digest of a row is of its canonical
+//! bytes, and digests are summed in a hash trie, so neither the order of rows nor the lane they lie on matters.
 
 use serde::{Deserialize, Serialize};
 use tidemill_state::digest::Sum;

@@ -21,6 +21,7 @@ pub mod graph;
 pub mod keep;
 pub mod key;
 mod lane;
+pub mod lookup;
 pub mod operator;
 pub mod operators;
 pub mod plan;

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod assign_window;
 pub mod filter;
 pub(crate) mod guard;
+pub mod lookup;
 pub mod project;
 pub(crate) mod time;
 pub mod union;
@@ -24,6 +25,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Filter(predicate) => Ok(filter::lower(graph, lowering, predicate)),
         Spec::Project(exprs) => Ok(project::lower(graph, lowering, exprs)),
         Spec::Unnest(spec) => Ok(unnest::lower(graph, lowering, spec)),
+        Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

@@ -3,10 +3,13 @@
 //! The SQL crate writes plans and [`crate::graph`] turns them into operators. A plan names columns by index and carries
 //! expressions as [`Expr`], so it knows nothing of SQL; `explain` and fingerprints read nothing else.
 
+use std::sync::Arc;
+
 use arrow_schema::{DataType, SchemaRef};
 use tidemill_base::Position;
 
 use crate::expr::{Expr, OnError};
+use crate::lookup::LookupTable;
 
 /// The index of a node in its plan.
 pub type NodeId = usize;
@@ -44,6 +47,8 @@ pub enum Spec {
     Project(Vec<Expr>),
     /// Makes one row of each element of a list or map column.
     Unnest(UnnestSpec),
+    /// Looks rows up in a versioned table by its key.
+    Lookup(LookupSpec),
     /// All rows of all inputs.
     Union,
     /// Adds `window_start`, `window_end`, `window_time` to each row, once for each window the row is in.
@@ -91,6 +96,25 @@ pub struct UnnestSpec {
     pub outer: bool,
     /// Whether the element's number (from 1) follows as a last column.
     pub ordinality: bool,
+}
+
+/// `JOIN table FOR SYSTEM_TIME AS OF proctime ON ..`, with a versioned table.
+///
+/// The node's schema is the input's columns, then `columns` of the table, then the version.
+#[derive(Debug, Clone)]
+pub struct LookupSpec {
+    /// The table.
+    pub table: Arc<LookupTable>,
+    /// The columns of the input that equal the table's key, in the key's order and with its types.
+    pub keys: Vec<usize>,
+    /// The columns of the table that follow those of the input.
+    pub columns: Vec<usize>,
+    /// Whether the version that was read follows as a last column.
+    pub version: bool,
+    /// What has to be true besides, over the node's own columns.
+    pub residual: Option<Expr>,
+    /// Whether a row for which nothing is found stays, with nulls.
+    pub outer: bool,
 }
 
 /// How event time is cut into windows; all in milliseconds.
@@ -292,6 +316,7 @@ impl Node {
             Spec::Filter(_) => "Filter",
             Spec::Project(_) => "Project",
             Spec::Unnest(_) => "Unnest",
+            Spec::Lookup(_) => "Lookup",
             Spec::Union => "Union",
             Spec::AssignWindow(_) => "AssignWindow",
             Spec::Aggregate(spec) if spec.calls.is_empty() => "Distinct",

@@ -24,6 +24,18 @@ pub struct StepHeader {
     pub lanes: usize,
     /// What is taken from each source.
     pub sources: Vec<SourceRange>,
+    /// The version of each versioned table that rows are looked up in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableVersion>,
+}
+
+/// The version of a table that a step reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableVersion {
+    /// The table.
+    pub table: String,
+    /// The version, as [`crate::lookup::LookupRows::new`] was told.
+    pub version: String,
 }
 
 /// What a step takes from one source.

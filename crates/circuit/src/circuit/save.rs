@@ -383,3 +383,6 @@ fn read_progress(bytes: &[u8]) -> Result<Progress, Damage> {
     reader.end()?;
     Ok(progress)
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,8 +83,11 @@ pub(crate) fn name_of(row: &[u8]) -> Result<(&[u8], Reader<'_>), Damage> {
     Ok((name, reader))
 }
 
-/// The next chunk of the save that is under way in a table: its number and its rows, none when there are none.
-pub(crate) fn next_chunk(keeper: &mut dyn Keeper, table: u16) -> Result<Option<(u32, Option<Vec<u8>>)>, ArrowError> {
+/// The number of a chunk and its rows, none when there are none.
+pub(crate) type Numbered = (u32, Option<Vec<u8>>);
+
+/// The next chunk of the save that is under way in a table.
+pub(crate) fn next_chunk(keeper: &mut dyn Keeper, table: u16) -> Result<Option<Numbered>, ArrowError> {
     let Some(marks) = keeper.marks(table) else { return Ok(None) };
     let chunk_slots = marks.chunk_slots();
     let Some(chunk) = marks.next_chunk() else { return Ok(None) };

@@ -142,11 +142,17 @@ impl Marks {
         })
     }
 
-    /// Notes that a slot got a row which was not there before.
+    /// Notes that a slot got a row which was not there before; it counts as touched.
     pub(crate) fn born(&mut self, slot: u32) {
+        if !self.is_on() {
+            return;
+        }
         if self.wants(slot) {
             self.log(slot, &[]);
         }
+        let mut wanted = Vec::new();
+        self.touch(&[slot], &mut wanted);
+        debug_assert!(wanted.is_empty(), "what was not there has its image");
     }
 
     /// Keeps the image that [`Marks::touch`] wanted; an empty one means that there was no row.

@@ -5,7 +5,7 @@ use tidemill_base::Position;
 
 use crate::delta::Delta;
 use crate::error::Error;
-use crate::expr::{self, Expr, OnError};
+use crate::expr::{self, Evaluated, Expr, OnError};
 use crate::graph::Lowering;
 use crate::operator::{Context, Output, SideKind, SideRow};
 use crate::row;
@@ -32,26 +32,39 @@ impl Guard {
         context: &Context,
         out: &mut Output,
     ) -> Result<(Delta, Vec<ArrayRef>), Error> {
-        let evaluated = expr::evaluate(exprs, delta.batch(), self.on_error).map_err(|(row, message)| Error::Row {
+        let evaluated = self.attempt(exprs, &delta, context, out)?;
+        let Some(failed) = evaluated.failed else { return Ok((delta, evaluated.columns)) };
+        let kept = BooleanArray::new(!failed.values(), None);
+        let keep = |column: &ArrayRef| arrow_select::filter::filter(column, &kept).map_err(|error| self.broken(error));
+        let columns = evaluated.columns.iter().map(keep).collect::<Result<_, _>>()?;
+        Ok((delta.filter(&kept).map_err(|error| self.broken(error))?, columns))
+    }
+
+    /// Evaluates `exprs` over `delta`, one value a row; rows that have to be left out are told of, and named in the answer.
+    pub fn attempt(
+        &self,
+        exprs: &[Expr],
+        delta: &Delta,
+        context: &Context,
+        out: &mut Output,
+    ) -> Result<Evaluated, Error> {
+        let mut evaluated = expr::evaluate(exprs, delta.batch(), self.on_error).map_err(|(row, message)| Error::Row {
             operator: self.name.clone(),
             position: self.position,
             row: row::to_json(delta.batch(), row),
             message,
         })?;
-        let Some(failed) = evaluated.failed else { return Ok((delta, evaluated.columns)) };
-        out.dead_rows += evaluated.messages.len() as u64;
+        let messages = std::mem::take(&mut evaluated.messages);
+        out.dead_rows += messages.len() as u64;
         if context.sides.dead_letter {
-            out.side.extend(evaluated.messages.into_iter().map(|(row, reason)| SideRow {
+            out.side.extend(messages.into_iter().map(|(row, reason)| SideRow {
                 kind: SideKind::DeadLetter,
                 operator: self.name.clone(),
                 reason,
                 row: row::to_json(delta.batch(), row),
             }));
         }
-        let kept = BooleanArray::new(!failed.values(), None);
-        let keep = |column: &ArrayRef| arrow_select::filter::filter(column, &kept).map_err(|error| self.broken(error));
-        let columns = evaluated.columns.iter().map(keep).collect::<Result<_, _>>()?;
-        Ok((delta.filter(&kept).map_err(|error| self.broken(error))?, columns))
+        Ok(evaluated)
     }
 
     /// Leaves out the rows that `bad` names, as failing with `message`; with [`OnError::Stop`] the first is the error.

@@ -45,6 +45,8 @@ struct Stored {
 /// A save that is under way.
 struct Saving {
     stored: Stored,
+    /// The roots of what is saved, when it is to be tried out at once.
+    roots: Option<Roots>,
 }
 
 impl Running {
@@ -113,7 +115,8 @@ impl Running {
     }
 
     /// Begins a save on top of what is stored.
-    fn begin_save(&mut self, full: bool, steps: usize, before: &Stored) -> Saving {
+    fn begin_save(&mut self, full: bool, steps: usize, before: &Stored, tried: bool) -> Saving {
+        let roots = tried.then(|| self.circuit.roots().expect("state is kept"));
         let start = self.circuit.begin_save(full).expect("state is kept");
         let mut stored = Stored { steps, blobs: start.blobs, integrals: self.integrals.clone(), ..before.clone() };
         if start.full {
@@ -128,7 +131,7 @@ impl Running {
                 put(&mut stored, chunk);
             }
         }
-        Saving { stored }
+        Saving { stored, roots }
     }
 
     fn end_save(&mut self, stored: bool) {
@@ -166,6 +169,14 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
             let slice = running.circuit.save_slice(1 + rng.below(400) as usize).expect("a save is under way");
             slice.chunks.into_iter().for_each(|chunk| put(&mut under_way.stored, chunk));
             if slice.done {
+                if let Some(roots) = under_way.roots {
+                    let mut other = Running::restored(case, lanes(rng), chunk_slots(rng), &under_way.stored);
+                    assert_eq!(
+                        other.circuit.roots().expect("state is kept"),
+                        roots,
+                        "what was saved is what was there\n{}", case.describe()
+                    );
+                }
                 let kept = rng.chance(4, 5);
                 running.end_save(kept);
                 if kept {
@@ -175,7 +186,7 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
                 saving = Some(under_way);
             }
         } else if rng.chance(1, 3) {
-            saving = Some(running.begin_save(rng.chance(1, 6), done, &stored));
+            saving = Some(running.begin_save(rng.chance(1, 6), done, &stored, rng.chance(1, 3)));
         }
         if crashes > 0 && rng.chance(1, 6) {
             crashes -= 1;

@@ -95,3 +95,27 @@ fn restore(case: &Case, saved: &Saved, lanes: usize, path: &str) {
     }
     assert_eq!(circuit.roots().expect("state is kept"), saved.roots, "{path} on {lanes} lanes");
 }
+
+/// Restores chunks with a byte changed: whatever comes of it, it is no panic.
+pub(crate) fn check_damaged() {
+    let mut rng = Rng::seeded(7);
+    for (_, make) in PIPELINES {
+        let case = make(false);
+        let saved = save(&case);
+        let blobs: Vec<Blob> =
+            saved.blobs.iter().map(|(name, hex)| Blob { name: name.clone(), bytes: bytes(hex) }).collect();
+        for (id, rows) in &saved.chunks {
+            for _ in 0..20 {
+                let mut rows = bytes(rows);
+                let at = rng.below(rows.len() as u64) as usize;
+                rows[at] ^= 1 << rng.below(8);
+                rows.truncate(rows.len() - if rng.chance(1, 4) { rng.below(rows.len() as u64) as usize } else { 0 });
+                let mut circuit = circuit(&case, 1 + rng.below(2) as usize);
+                circuit.restore(&blobs).expect("the blobs are whole");
+                if let Err(error) = circuit.restore_chunk(*id, &rows) {
+                    assert!(error.to_string().starts_with("the saved state of "), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -39,9 +39,10 @@ impl Script {
         Self::rows(rng, case, partitions, count)
     }
 
-    /// So many rows of two partitions.
+    /// So many rows of one to three partitions.
     pub(crate) fn of(rng: &mut Rng, case: &Case, count: usize) -> Self {
-        Self::rows(rng, case, 2, count)
+        let partitions = 1 + rng.below(3) as u32;
+        Self::rows(rng, case, partitions, count)
     }
 
     fn rows(rng: &mut Rng, case: &Case, partitions: u32, count: usize) -> Self {

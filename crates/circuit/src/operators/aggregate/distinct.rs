@@ -177,7 +177,7 @@ impl Distinct {
     }
 
     /// The group of an entry.
-    fn group(&self, entry: u32) -> u32 {
+    pub fn group(&self, entry: u32) -> u32 {
         self.encoder.leading_u32(&self.index, entry)
     }
 
@@ -203,6 +203,11 @@ impl Distinct {
         &mut self.marks
     }
 
+    /// Whether a save of the entries is under way.
+    pub fn is_saving(&self) -> bool {
+        self.marks.is_saving()
+    }
+
     /// Notes changes of entries from now on.
     pub fn keep(&mut self, chunk_slots: usize) {
         // What is saved with its group is marked with its group.
@@ -222,10 +227,16 @@ impl Distinct {
         let start = begin_block(out);
         self.write_value(entry, out);
         end_block(out, start);
+        self.write_tallies(entry, out);
+    }
+
+    /// Appends how often an entry is there.
+    pub fn write_tallies(&self, entry: u32, out: &mut Vec<u8>) {
         self.tallies.write(entry, self.filters.len(), out);
     }
 
-    fn write_value(&self, entry: u32, out: &mut Vec<u8>) {
+    /// Appends the value of an entry.
+    pub fn write_value(&self, entry: u32, out: &mut Vec<u8>) {
         let start = out.len();
         self.encoder.pack(&self.index, entry, out);
         // The null bits say nothing, for no value is null, and the group is named otherwise.

@@ -13,6 +13,7 @@ use arrow_array::{ArrayRef, UInt32Array};
 use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::Rows;
+use super::distinct::Distinct;
 use super::feed::Taken;
 use super::groups::{Groups, Recipe};
 use super::windows::{Frames, Span};
@@ -187,18 +188,12 @@ impl Kept {
     }
 
     /// Whether a save of different values is under way, to which departed groups lend their names.
-    fn is_naming(&mut self) -> bool {
-        self.parts()
-            .into_iter()
-            .any(|(_, part)| self.groups.distinct_mut(part).is_some_and(|distinct| distinct.marks().is_saving()))
-    }
-
-    /// The tables of different values: number and part.
-    fn parts(&self) -> Vec<(u16, usize)> {
+    fn is_naming(&self) -> bool {
+        let saving = |part: &usize| self.groups.distinct(*part).is_some_and(Distinct::is_saving);
         match &self.tables {
-            Tables::All(parts) => parts.iter().map(|part| (1 + *part as u16, *part)).collect(),
-            Tables::Groups => Vec::new(),
-            Tables::Values(part) => vec![(1 + *part as u16, 0)],
+            Tables::All(parts) => parts.iter().any(saving),
+            Tables::Groups => false,
+            Tables::Values(_) => saving(&0),
         }
     }
 
@@ -208,7 +203,12 @@ impl Kept {
 
     /// The part whose different values are a table.
     fn part(&self, table: u16) -> Option<usize> {
-        self.parts().into_iter().find(|(number, _)| *number == table).map(|(_, part)| part)
+        let part = usize::from(table.checked_sub(1)?);
+        match &self.tables {
+            Tables::All(parts) => parts.contains(&part).then_some(part),
+            Tables::Groups => None,
+            Tables::Values(only) => (part == *only).then_some(0),
+        }
     }
 
     /// A group's key, and its span where there are windows: frames have other numbers elsewhere.
@@ -231,12 +231,23 @@ impl Kept {
         self.groups.write_state(slot, out)
     }
 
-    /// Writes a value from the form that [`super::distinct::Distinct::write_entry`] gives.
-    fn write_value(&self, entry: &[u8], departed: bool, out: &mut Vec<u8>) -> Result<(), Damage> {
-        let mut reader = Reader::new(entry);
+    /// Writes a value as it is.
+    fn write_value(&self, distinct: &Distinct, entry: u32, out: &mut Vec<u8>) {
+        let start = begin_block(out);
+        let inner = begin_block(out);
+        self.write_name(distinct.group(entry), out);
+        end_block(out, inner);
+        distinct.write_value(entry, out);
+        end_block(out, start);
+        distinct.write_tallies(entry, out);
+    }
+
+    /// Writes a value from the form that [`Distinct::write_entry`] gave when the save had begun.
+    fn write_value_image(&self, image: &[u8], out: &mut Vec<u8>) -> Result<(), Damage> {
+        let mut reader = Reader::new(image);
         let (slot, value) = (reader.u32()?, reader.block()?);
         let start = begin_block(out);
-        match self.departed.get(&slot).filter(|_| departed) {
+        match self.departed.get(&slot) {
             Some(name) => put_block(out, name),
             None => {
                 let inner = begin_block(out);
@@ -250,14 +261,16 @@ impl Kept {
         Ok(())
     }
 
-    /// Keys as this operator's index has them, from names; frames that are not there yet are added.
-    fn keys_of(&mut self, names: &[&[u8]]) -> Result<(Vec<Vec<u8>>, Vec<u32>), Damage> {
-        let (mut keys, mut ids) = (Vec::with_capacity(names.len()), Vec::new());
+    /// The slots of named groups, which are added when they are not there.
+    fn slots_of(&mut self, names: &[&[u8]]) -> Result<Vec<u32>, Damage> {
+        if !self.framed {
+            let slots = self.groups.intern_packed(names)?;
+            self.note_births();
+            return Ok(slots);
+        }
+        // Frames have other numbers here than where the rows were saved.
+        let (mut keys, mut ids) = (Vec::with_capacity(names.len()), Vec::with_capacity(names.len()));
         for name in names {
-            if !self.framed {
-                keys.push(name.to_vec());
-                continue;
-            }
             let at = name.len().checked_sub(SPAN_BYTES).ok_or_else(|| Damage::of("a name without a window"))?;
             let mut reader = Reader::new(&name[at..]);
             let span = (reader.i64()?, reader.i64()?);
@@ -266,18 +279,10 @@ impl Kept {
             keys.push([&name[..at], &id.to_le_bytes()].concat());
             ids.push(id);
         }
-        Ok((keys, ids))
-    }
-
-    /// The slots of named groups, which are added when they are not there.
-    fn slots_of(&mut self, names: &[&[u8]]) -> Result<Vec<u32>, Damage> {
-        let (keys, ids) = self.keys_of(names)?;
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let slots = self.groups.intern_packed(&keys)?;
         self.note_births();
-        if self.framed {
-            self.hang(&slots, &ids);
-        }
+        self.hang(&slots, &ids);
         Ok(slots)
     }
 
@@ -316,8 +321,12 @@ fn split_value(row: &[u8]) -> Result<(&[u8], &[u8], Reader<'_>), Damage> {
 
 impl Keeper for Kept {
     fn tables(&self) -> Vec<u16> {
-        let groups = self.has_groups().then_some(0);
-        groups.into_iter().chain(self.parts().into_iter().map(|(table, _)| table)).collect()
+        let number = |part: &usize| 1 + *part as u16;
+        match &self.tables {
+            Tables::All(parts) => std::iter::once(0).chain(parts.iter().map(number)).collect(),
+            Tables::Groups => vec![0],
+            Tables::Values(part) => vec![number(part)],
+        }
     }
 
     fn slots(&self, table: u16) -> usize {
@@ -342,20 +351,18 @@ impl Keeper for Kept {
             }
             return Ok(there);
         };
-        let Some(distinct) = self.groups.distinct(part).filter(|distinct| distinct.contains(slot)) else {
-            return Ok(false);
-        };
-        let mut entry = Vec::new();
-        distinct.write_entry(slot, &mut entry);
-        self.write_value(&entry, false, out).map_err(|damage| ArrowError::ComputeError(damage.0))?;
-        Ok(true)
+        let distinct = self.groups.distinct(part).filter(|distinct| distinct.contains(slot));
+        if let Some(distinct) = distinct {
+            self.write_value(distinct, slot, out);
+        }
+        Ok(distinct.is_some())
     }
 
     fn write_image(&self, table: u16, image: &[u8], out: &mut Vec<u8>) {
         match self.part(table) {
             None => out.extend_from_slice(image),
             // An image has the form that was just written.
-            Some(_) => self.write_value(image, true, out).unwrap_or_default(),
+            Some(_) => self.write_value_image(image, out).unwrap_or_default(),
         }
     }
 

@@ -37,12 +37,28 @@ fn split(name: &[u8], times: usize) -> Result<(&[u8], Reader<'_>), Damage> {
     Ok((&name[..at], Reader::new(&name[at..])))
 }
 
-/// The slot of a key that was saved.
-fn intern(encoder: &KeyEncoder, index: &mut KeyIndex, key: &[u8]) -> Result<u32, Damage> {
-    let keys = encoder.unpack(&[key]).ok_or_else(|| Damage::of("a key has other types"))?;
+/// Rows as their keys, their `times` bytes of times, and their states.
+type Split<'a> = (Vec<&'a [u8]>, Vec<Reader<'a>>, Vec<Reader<'a>>);
+
+/// Splits rows into these parts.
+fn parts<'a>(rows: &[&'a [u8]], times: usize) -> Result<Split<'a>, Damage> {
+    let mut parts: Split<'a> = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let (name, state) = name_of(row)?;
+        let (key, times) = split(name, times)?;
+        parts.0.push(key);
+        parts.1.push(times);
+        parts.2.push(state);
+    }
+    Ok(parts)
+}
+
+/// The slots of keys that were saved.
+fn intern(encoder: &KeyEncoder, index: &mut KeyIndex, keys: &[&[u8]]) -> Result<Vec<u32>, Damage> {
+    let keys = encoder.unpack(keys).ok_or_else(|| Damage::of("a key has other types"))?;
     let mut slots = Vec::new();
     index.intern(&keys, &keys.hashes(), &mut slots);
-    Ok(slots[0])
+    Ok(slots)
 }
 
 /// Rows belong on the lane of their key, which stands before the last `times` bytes of their names.

@@ -16,7 +16,7 @@ use arrow_schema::{ArrowError, DataType};
 use super::accumulator::{Family, Rows};
 use super::value::{finish, fixed};
 use crate::exact::ExactSum;
-use crate::keep::wire::{Damage, Reader, put_block};
+use crate::keep::wire::{Damage, Reader, begin_block, end_block};
 
 /// What a call makes of sum and count.
 #[derive(Debug, Clone)]
@@ -75,9 +75,9 @@ impl Amount for i256 {
 
 impl Amount for ExactSum {
     fn write(&self, out: &mut Vec<u8>) {
-        let mut bytes = Vec::new();
-        self.canonical().write(&mut bytes);
-        put_block(out, &bytes);
+        let start = begin_block(out);
+        self.canonical().write(out);
+        end_block(out, start);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Damage> {

@@ -8,10 +8,10 @@ use arrow_array::{ArrayRef, UInt64Array};
 use arrow_schema::{ArrowError, DataType};
 use tidemill_base::Timestamp;
 
-use super::{admit, intern, passed, route, split};
+use super::{admit, intern, parts, passed, route};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::keeper::{Keeper, Progress, Route};
 use crate::keep::marks::Marks;
 use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex};
@@ -35,6 +35,14 @@ struct Session {
 }
 
 const NO_SLOT: u32 = u32::MAX;
+
+/// Sessions that have closed: the key, the window and the state of each.
+#[derive(Default)]
+struct Closed {
+    keys: Vec<u32>,
+    spans: Vec<Span>,
+    slots: Vec<u32>,
+}
 
 /// Sessions by key.
 pub(super) struct Merged {
@@ -88,7 +96,8 @@ impl Merged {
         // Sessions do not overlap, so those that the row touches lie side by side.
         let from = list.partition_point(|session| session.last.saturating_add(gap) < time);
         let count = list[from..].iter().take_while(|session| touches(session)).count();
-        if self.marks.is_on() {
+        // The image of a session tells its rows' times; what else is noted can wait for the whole chunk.
+        if self.marks.is_saving() {
             let slots: Vec<u32> = list[from..from + count].iter().map(|session| session.slot).collect();
             self.touch(&slots)?;
         }
@@ -167,6 +176,7 @@ impl Merged {
             self.design.groups(vec![DataType::UInt64]).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
         let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(old.iter().map(|(from, _)| *from)));
         let between = moved.intern(&[numbers], old.len());
+        self.touch(&from)?;
         moved.merge(&self.states, &from, &between)?;
         self.states.merge(&moved, &between, &to)?;
         from.into_iter().for_each(|slot| self.states.retire(slot));
@@ -184,9 +194,10 @@ impl Merged {
         slots
     }
 
-    /// Sessions whose end a watermark has passed, at most a chunk of them: their keys, windows and states.
-    fn close(&mut self, clock: i64) -> Result<(Vec<u32>, Vec<Span>, Vec<u32>), ArrowError> {
-        let (mut keys, mut spans, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+    /// Takes out the sessions whose end a watermark has passed, at most a chunk of them; their states stay.
+    fn close(&mut self, clock: i64) -> Result<Closed, ArrowError> {
+        let mut closed = Closed::default();
+        let Closed { keys, spans, slots } = &mut closed;
         while let Some(Reverse((end, key, id))) = self.due.peek().copied().filter(|_| slots.len() < DELTA_ROWS_MAX) {
             if !passed(end, clock) {
                 break;
@@ -206,11 +217,11 @@ impl Merged {
                 self.due.push(Reverse((end, key, id)));
             }
         }
-        Ok((keys, spans, slots))
+        Ok(closed)
     }
 
     fn step(&mut self, clock: i64, out: &mut Output) -> Result<Flush, ArrowError> {
-        let (keys, spans, slots) = self.close(clock)?;
+        let Closed { keys, spans, slots } = self.close(clock)?;
         if slots.is_empty() {
             self.progress = Progress { closed: self.progress.closed.max(clock), started: true };
             return Ok(Flush::Done);
@@ -307,20 +318,20 @@ impl Keeper for Merged {
     }
 
     fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
-        for row in rows {
-            let (name, mut state) = name_of(row)?;
-            let (key, mut times) = split(name, 16)?;
-            let (first, last, id) = (times.i64()?, times.i64()?, self.next_id);
-            self.next_id += 1;
-            let key = intern(&self.encoder, &mut self.keys, key)?;
-            self.sessions.resize_with(self.keys.slots().max(self.sessions.len()), Vec::new);
-            let slot = self.slots(&[id])[0];
+        let (keys, times, states) = parts(rows, 16)?;
+        let keys = intern(&self.encoder, &mut self.keys, &keys)?;
+        self.sessions.resize_with(self.keys.slots().max(self.sessions.len()), Vec::new);
+        let ids: Vec<u64> = (self.next_id..).take(rows.len()).collect();
+        self.next_id += rows.len() as u64;
+        let slots = self.slots(&ids);
+        self.touch(&slots)?;
+        for ((((key, id), slot), mut times), mut state) in keys.into_iter().zip(ids).zip(slots).zip(times).zip(states) {
+            let (first, last) = (times.i64()?, times.i64()?);
             self.owners[slot as usize] = key;
             let list = &mut self.sessions[key as usize];
             let at = list.partition_point(|session| session.first < first);
             list.insert(at, Session { first, last, id, slot });
             self.due.push(Reverse((last.saturating_add(self.gap), key, id)));
-            self.touch(&[slot])?;
             self.states.read_state(slot, &mut state)?;
         }
         Ok(())

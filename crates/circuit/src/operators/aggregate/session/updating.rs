@@ -12,10 +12,10 @@ use arrow_schema::{ArrowError, DataType};
 use arrow_select::take::take;
 use tidemill_base::Timestamp;
 
-use super::{admit, intern, passed, route, split};
+use super::{admit, intern, parts, passed, route};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::keeper::{Keeper, Progress, Route};
 use crate::keep::marks::Marks;
 use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex};
@@ -342,16 +342,16 @@ impl Keeper for Updating {
     }
 
     fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
-        for row in rows {
-            let (name, mut state) = name_of(row)?;
-            let (key, mut times) = split(name, 8)?;
-            let (key, time) = (intern(&self.encoder, &mut self.keys, key)?, times.i64()?);
-            self.times.resize_with(self.keys.slots().max(self.times.len()), BTreeMap::new);
-            let columns: [ArrayRef; 2] =
-                [Arc::new(UInt32Array::from(vec![key])), Arc::new(Int64Array::from(vec![time]))];
-            let slot = self.states.intern(&columns, 1)[0];
-            self.note_births();
-            self.touch(&[slot])?;
+        let (keys, times, states) = parts(rows, 8)?;
+        let keys = intern(&self.encoder, &mut self.keys, &keys)?;
+        self.times.resize_with(self.keys.slots().max(self.times.len()), BTreeMap::new);
+        let times = times.into_iter().map(|mut times| times.i64()).collect::<Result<Vec<_>, _>>()?;
+        let columns: [ArrayRef; 2] =
+            [Arc::new(UInt32Array::from(keys.clone())), Arc::new(Int64Array::from(times.clone()))];
+        let slots = self.states.intern(&columns, rows.len());
+        self.note_births();
+        self.touch(&slots)?;
+        for (((key, time), slot), mut state) in keys.into_iter().zip(times).zip(slots).zip(states) {
             if self.times[key as usize].insert(time, slot).is_none() {
                 self.due.push(Reverse((time.saturating_add(self.gap), key)));
             }
