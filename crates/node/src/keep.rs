@@ -20,6 +20,7 @@ pub(crate) mod recover;
 pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod survey;
+pub(crate) mod verify;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

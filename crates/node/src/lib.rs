@@ -31,6 +31,7 @@ pub use answer::answer;
 pub use assembly::{Options, Runner};
 pub use error::Error;
 pub use keep::dry::{DryRun, dry_run};
+pub use keep::verify::{Checked, replay as replay_versions};
 pub use outputs::{Report, Written};
 pub use progress::{Progress, Standing};
-pub use tables::check;
+pub use tables::{check, deliveries};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow_schema::{Schema, SchemaRef};
 use tidemill_base::options;
 use tidemill_circuit::plan::Spec;
-use tidemill_connect::{Connector, Source, Table};
+use tidemill_connect::{Connector, Delivery, Source, Table};
 use tidemill_format::Format;
 use tidemill_sql::Pipeline;
 use tidemill_sql::pipeline::{Changelog, ColumnOrigin, OutputKind, TableDef};
@@ -74,6 +74,17 @@ impl Tables {
 /// The first thing that is wrong.
 pub fn check(pipeline: &Pipeline) -> Result<(), Error> {
     check_outputs(pipeline, &connectors(pipeline)?)
+}
+
+/// How often a row arrives at each table that is written, when the pipeline keeps state.
+///
+/// # Errors
+/// When an option of a table is wrong.
+pub fn deliveries(pipeline: &Pipeline) -> Result<BTreeMap<String, Delivery>, Error> {
+    let written = connectors(pipeline)?
+        .into_iter()
+        .filter(|(name, connector)| connector.is_sink() && pipeline.table(name).is_some_and(|table| table.is_sink));
+    Ok(written.map(|(name, connector)| (name, connector.delivery())).collect())
 }
 
 fn connectors(pipeline: &Pipeline) -> Result<BTreeMap<String, Connector>, Error> {

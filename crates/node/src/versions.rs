@@ -1,6 +1,6 @@
 //! The versions of a pipeline: its snapshots, which rest on one another, read and named without running it.
 //!
-//! A version is named by its number (`7`), by itself (`17-0-3`), by a savepoint's name, or `newest`.
+//! A version is named by its number (`7`), by itself (`17-0-3`), by a savepoint's name, or `oldest` or `newest`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,11 @@ impl Versions {
         Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store)? })
     }
 
+    /// The versions of an instance that is open already.
+    pub(crate) fn of(path: &Path, instance: Instance) -> Versions {
+        Versions { path: path.to_path_buf(), instance }
+    }
+
     /// Every version there is, the oldest first; those that cannot be read with the reason.
     ///
     /// # Errors
@@ -175,13 +180,17 @@ impl Versions {
     }
 
     /// The version of a name.
-    fn find(&self, name: &str) -> Result<Manifest, Error> {
+    pub(crate) fn find(&self, name: &str) -> Result<Manifest, Error> {
         if name == "newest" {
             return self.instance.newest()?.ok_or_else(|| Error::Resume {
                 path: self.path.clone(),
                 problem: "it has no version yet".to_string(),
                 help: "a version is made every minute while the pipeline runs, and when it is stopped".to_string(),
             });
+        }
+        if name == "oldest" {
+            let oldest = self.instance.sequences()?.first().copied().unwrap_or(1);
+            return Ok(self.instance.manifest(oldest)?);
         }
         if let Ok(number) = name.parse() {
             return Ok(self.instance.manifest(number)?);

@@ -148,6 +148,10 @@ impl Driver {
                     return Ok(Stand::Idle);
                 }
                 self.begin_snapshot(sinks)?;
+                // Nobody waits for the next step of bounded input, which may be long in coming.
+                while self.bounded && self.is_slicing() {
+                    self.save_on(sinks)?;
+                }
             }
             Phase::Saving(_) => self.save_on(sinks)?,
             Phase::Showing(_) => self.show_on()?,
@@ -190,6 +194,11 @@ impl Driver {
 
     fn is_saving(&self) -> bool {
         self.keep.as_ref().is_some_and(|keep| matches!(keep.snapshots.phase, Phase::Saving(_)))
+    }
+
+    fn is_slicing(&self) -> bool {
+        let Some(keep) = &self.keep else { return false };
+        matches!(&keep.snapshots.phase, Phase::Saving(saving) if !saving.circuit_done)
     }
 
     fn begin_snapshot(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {

@@ -144,21 +144,19 @@ impl Start {
     /// # Errors
     /// [`Error::Resume`] when there are some, but steps have to be run again first.
     pub(crate) fn fresh(&self, circuit: &mut Circuit, view_nodes: &[NodeId]) -> Result<BTreeSet<NodeId>, Error> {
-        let Some(meta) = &self.meta else {
-            return self.check_unchanged(self.survey.run.as_ref().is_some_and(|run| run.sql != self.sql));
-        };
+        self.check_unchanged()?;
+        let Some(meta) = &self.meta else { return Ok(BTreeSet::new()) };
         let known: BTreeSet<u64> = meta.keepers.iter().map(|keeper| keeper.fingerprint).collect();
         let kept = circuit.keepers();
         let fingerprints = circuit.fingerprints();
         let nodes = kept.into_iter().chain(view_nodes.iter().copied());
-        let fresh: BTreeSet<NodeId> = nodes.filter(|node| !known.contains(&fingerprints[*node])).collect();
-        self.check_unchanged(!fresh.is_empty() || known.len() != meta.keepers.len())?;
-        Ok(fresh)
+        Ok(nodes.filter(|node| !known.contains(&fingerprints[*node])).collect())
     }
 
-    fn check_unchanged(&self, changed: bool) -> Result<BTreeSet<NodeId>, Error> {
+    fn check_unchanged(&self) -> Result<(), Error> {
+        let changed = self.survey.run.as_ref().is_some_and(|run| run.sql != self.sql);
         if !changed || self.survey.steps == 0 {
-            return Ok(BTreeSet::new());
+            return Ok(());
         }
         let path = self.folder.path.clone();
         let script = path.join("pipeline.sql");
@@ -178,8 +176,7 @@ impl Start {
 
     /// The small things in the newest snapshot.
     pub(crate) fn blobs(&self) -> Vec<Blob> {
-        let blobs = self.manifest.iter().flat_map(|manifest| &manifest.blobs);
-        blobs.map(|(name, bytes)| Blob { name: name.clone(), bytes: bytes.to_vec() }).collect()
+        self.manifest.as_ref().map(blobs_of).unwrap_or_default()
     }
 
     /// Fills a circuit and views from the newest snapshot.
@@ -226,6 +223,11 @@ impl Start {
         let written = std::fs::write(&staged, sql).and_then(|()| std::fs::rename(&staged, &path));
         written.map_err(|error| Error::Keep(format!("{}: {error}", path.display())))
     }
+}
+
+/// The small things in a snapshot.
+pub(crate) fn blobs_of(manifest: &Manifest) -> Vec<Blob> {
+    manifest.blobs.iter().map(|(name, bytes)| Blob { name: name.clone(), bytes: bytes.to_vec() }).collect()
 }
 
 fn abandoned_before(manifest: &Manifest) -> Option<u64> {

@@ -13,7 +13,7 @@ const CLICKS: &str = "CREATE TABLE clicks (page STRING, ms INT)
 ";
 
 /// Sends a request on a connection of its own: status, head, body.
-fn request(address: &str, method: &str, target: &str, body: &str) -> (u16, String, String) {
+pub fn request(address: &str, method: &str, target: &str, body: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).expect("the door listens");
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -33,7 +33,7 @@ fn post(address: &str, body: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).expect("JSON"))
 }
 
-fn get(address: &str, target: &str) -> Value {
+pub fn get(address: &str, target: &str) -> Value {
     let (status, head, body) = request(address, "GET", target, "");
     assert_eq!(status, 200, "{body}");
     assert!(head.to_lowercase().contains("tidemill-version:"), "{head}");
@@ -52,7 +52,7 @@ fn what_is_posted_can_be_read() {
     let (mut running, address) = start(&folder);
     let (status, answer) =
         post(&address, "{\"page\": \"a\", \"ms\": 3}\n{\"page\": \"b\", \"ms\": 1}\n{\"page\": \"a\"}");
-    assert_eq!((status, answer), (202, json!({"accepted": 3, "offset": 0, "durability": "memory"})));
+    assert_eq!((status, answer), (202, json!({"accepted": 3, "offset": 0, "durability": "flushed"})));
     let row = running.until("the view", |_, _| {
         let rows = get(&address, "/v1/views/pages?key=a");
         rows.get(0).filter(|row| row["n"] == json!(2)).cloned()

@@ -8,3 +8,4 @@ mod interrupt;
 mod replay;
 mod run;
 mod shell;
+mod state;

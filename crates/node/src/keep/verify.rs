@@ -1,0 +1,185 @@
+//! The steps between two versions, run again and compared.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_base::time::{Clock, SystemClock};
+use tidemill_circuit::decode::Decoders;
+use tidemill_circuit::{Circuit, circuit};
+use tidemill_connect::Position;
+use tidemill_sql::Pipeline;
+use tidemill_stage::Halt;
+use tidemill_state::snapshot::{Cause, Manifest};
+
+use super::folder::Folder;
+use super::recover::{Again, MakeCircuit};
+use super::start::{blobs_of, read_meta};
+use crate::doors::InboxDoor;
+use crate::error::Error;
+use crate::replay::Replayed;
+use crate::tables::Tables;
+use crate::versions::Versions;
+
+/// What a replay between versions has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// The steps and records.
+    pub replayed: Replayed,
+    /// The versions whose state was compared too.
+    pub versions: u64,
+}
+
+/// Runs the steps between two versions again; `pipeline` is the SQL of the first, planned. With `verify` the state at
+/// each version on the way is compared too.
+///
+/// # Errors
+/// When a version or a step is not there any more, or a step or a state differs.
+pub fn replay(
+    path: &Path,
+    store: Option<&str>,
+    pipeline: &Pipeline,
+    (from, to): (Option<&str>, Option<&str>),
+    verify: bool,
+) -> Result<Checked, Error> {
+    let mut settings = pipeline.settings.state.clone();
+    settings.store = store.map(str::to_string).or(settings.store);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (folder, _) = Folder::open(path, &settings, clock)?;
+    let versions = Versions::of(path, folder.instance.clone());
+    let (from, to) = (versions.find(from.unwrap_or("oldest"))?, versions.find(to.unwrap_or("newest"))?);
+    let between = between(&folder, &from, &to)?;
+    let meta = read_meta(path, &from)?;
+    let (mut again, mut circuit) = stepper(&folder, path, pipeline, &from, &to)?;
+    circuit.restore(&blobs_of(&from))?;
+    for chunk in folder.instance.reader(&from) {
+        let (id, rows) = chunk?;
+        let tidemill_state::snapshot::ChunkId { operator, table, lane, chunk } = id;
+        // Views are what the outputs add up to, and those are compared.
+        circuit.restore_chunk(tidemill_circuit::keep::ChunkId { operator, table, lane, chunk }, &rows)?;
+    }
+    let session = pipeline.session.clone();
+    let mut checked = Checked { replayed: Replayed { steps: 0, records: 0, complete: true }, versions: 0 };
+    let check = |step: u64, circuit: &mut Circuit, versions: &mut u64| match between.get(&step) {
+        Some(manifest) if verify => {
+            *versions += 1;
+            compare(manifest, circuit)
+        }
+        _ => Ok(()),
+    };
+    check(from.meta.step, &mut circuit, &mut checked.versions)?;
+    let ran =
+        again.run(&folder.journal, &mut circuit, &move |now, seed| session.step.set(now, seed), &mut |out, circuit| {
+            checked.replayed.steps += 1;
+            checked.replayed.records += out.records;
+            Ok(check(out.header.step, circuit, &mut checked.versions)?)
+        });
+    match ran {
+        Ok(()) => {}
+        Err(Halt::Failed(cause)) => return Err(unwrapped(cause)),
+        Err(Halt::Stopped) => return Err(Error::Keep("the replay was stopped".to_string())),
+    }
+    let steps = to.meta.step - meta.step;
+    if checked.replayed.steps != steps {
+        return Err(Error::Resume {
+            path: path.to_path_buf(),
+            problem: format!(
+                "there are {steps} steps between the versions, and the journal has {}",
+                checked.replayed.steps
+            ),
+            help:
+                "begin with a later version: the journal keeps what 'journal.retain-time' and 'journal.retain-size' say"
+                    .to_string(),
+        });
+    }
+    Ok(checked)
+}
+
+/// The versions from one to another, by step; refuses a way over a rollback.
+fn between(folder: &Folder, from: &Manifest, to: &Manifest) -> Result<BTreeMap<u64, Manifest>, Error> {
+    let wrong = |problem: String| Error::Resume {
+        path: folder.path.clone(),
+        problem,
+        help: "name two versions of one branch, the earlier first: tidemill versions ls".to_string(),
+    };
+    if from.sequence > to.sequence || from.meta.step > to.meta.step {
+        return Err(wrong(format!("version {} comes after version {}", from.sequence, to.sequence)));
+    }
+    let mut steps = BTreeMap::new();
+    for (sequence, read) in folder.instance.snapshots()? {
+        if sequence < from.sequence || sequence > to.sequence {
+            continue;
+        }
+        let manifest = read?;
+        if sequence > from.sequence && matches!(manifest.cause, Cause::Rollback { .. }) {
+            return Err(wrong(format!("version {sequence} between them is a rollback")));
+        }
+        steps.insert(manifest.meta.step, manifest);
+    }
+    Ok(steps)
+}
+
+/// What runs the steps, and an empty circuit.
+fn stepper(
+    folder: &Folder,
+    path: &Path,
+    pipeline: &Pipeline,
+    from: &Manifest,
+    to: &Manifest,
+) -> Result<(Again, Circuit), Error> {
+    let (before, after) = (read_meta(path, from)?, read_meta(path, to)?);
+    let tables = Tables::of(pipeline)?;
+    let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
+    let decoders: Decoders = decoders.collect();
+    let (mut replays, mut doors) = (BTreeMap::new(), BTreeMap::new());
+    for table in tables.sources {
+        if let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) {
+            let door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
+            doors.insert(table.name, Arc::new(door));
+            continue;
+        }
+        let known = before.positions.of(&table.name);
+        let later = after.positions.of(&table.name).iter().skip(known.len());
+        let mut positions = known.to_vec();
+        positions.extend(later.map(|position| Position::start(position.origin.clone())));
+        replays.insert(table.name, table.source.replay(&positions)?);
+    }
+    let (plan, seed) = (pipeline.plan.clone(), before.run.seed);
+    let make: MakeCircuit = Arc::new(move |lanes| {
+        Circuit::new(&plan, &decoders, circuit::Options { lanes, seed, keep: true, ..Default::default() })
+    });
+    let circuit = make(before.run.lanes)?;
+    let abandoned_before = matches!(from.cause, Cause::Rollback { .. }).then_some(from.sequence);
+    let again = Again {
+        from: tidemill_journal::Sequence(before.journal).max(folder.journal.usage().first),
+        after: before.step,
+        until: after.step,
+        abandoned_before,
+        strict: true,
+        replays,
+        doors,
+        make,
+        opened: Default::default(),
+    };
+    Ok((again, circuit))
+}
+
+/// Compares the state after a step with that of the version that was made there.
+fn compare(manifest: &Manifest, circuit: &mut Circuit) -> Result<(), Error> {
+    let roots = circuit.roots()?;
+    let (step, meta) = (manifest.meta.step, &manifest.meta);
+    if roots.content != meta.content_root {
+        let difference = format!("its content root is {}, and was {}", roots.content, meta.content_root);
+        return Err(Error::Differs { step, difference });
+    }
+    if meta.build == env!("CARGO_PKG_VERSION") && roots.state != meta.state_hash {
+        let difference = format!("its state hash is {}, and was {}", roots.state, meta.state_hash);
+        return Err(Error::Differs { step, difference });
+    }
+    Ok(())
+}
+
+/// The error of a stage that was none.
+fn unwrapped(cause: tidemill_stage::Cause) -> Error {
+    Error::Stage(tidemill_stage::Error::Failed { stage: "replay".to_string(), cause, others: Vec::new() })
+}
