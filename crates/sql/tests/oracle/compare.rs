@@ -36,7 +36,8 @@ pub(crate) fn difference(expected: &Integral, found: &Integral) -> Option<String
     Some(lines.join("\n"))
 }
 
-type Parted = (Map<String, Value>, Vec<(f64, Option<f64>)>);
+/// Values that are only near, each with how near it has to be.
+type Near = Vec<(f64, Option<f64>)>;
 
 /// Whether rows with the same exact columns are near each other; none when there are no others.
 fn alike(expected: &Integral, found: &Integral) -> Option<bool> {
@@ -44,18 +45,22 @@ fn alike(expected: &Integral, found: &Integral) -> Option<bool> {
     if left.len() != right.len() {
         return Some(false);
     }
-    let near = |(left, right): (&(f64, Option<f64>), &(f64, Option<f64>))| match (left.1, right.1) {
-        (Some(a), Some(b)) => (a - b).abs() <= left.0 * a.abs().max(b.abs()),
-        (a, b) => a == b,
-    };
-    let same = |(key, (count, values)): (&String, &(i64, Vec<_>))| {
-        right.get(key).is_some_and(|(other, others)| other == count && values.iter().zip(others).all(near))
+    let same = |(key, (count, values)): (&String, &(i64, Near))| {
+        right.get(key).is_some_and(|(other, others)| other == count && near(values, others))
     };
     Some(left.iter().all(same))
 }
 
+/// Whether each value is as near the other as it has to be.
+fn near(values: &Near, others: &Near) -> bool {
+    values.iter().zip(others).all(|((tolerance, value), (_, other))| match (value, other) {
+        (Some(a), Some(b)) => (a - b).abs() <= tolerance * a.abs().max(b.abs()),
+        (a, b) => a == b,
+    })
+}
+
 /// Each row's exact columns with its count and its other values.
-fn parted(integral: &Integral) -> Option<BTreeMap<String, (i64, Vec<(f64, Option<f64>)>)>> {
+fn parted(integral: &Integral) -> Option<BTreeMap<String, (i64, Near)>> {
     let mut parted = BTreeMap::new();
     for (row, count) in integral {
         let (exact, near) = columns(row)?;
@@ -64,9 +69,10 @@ fn parted(integral: &Integral) -> Option<BTreeMap<String, (i64, Vec<(f64, Option
     (parted.len() == integral.len()).then_some(parted)
 }
 
-fn columns(row: &str) -> Option<Parted> {
+/// A row's exact columns and its others; none when there are no others.
+fn columns(row: &str) -> Option<(Map<String, Value>, Near)> {
     let Value::Object(row) = serde_json::from_str(row).ok()? else { return None };
-    let mut parted: Parted = (Map::new(), Vec::new());
+    let mut parted = (Map::new(), Near::new());
     for (name, value) in row {
         match tolerance(&name) {
             Some(tolerance) => parted.1.push((tolerance, value.as_f64())),

@@ -94,8 +94,9 @@ impl Run<'_> {
             let values = pipeline.values.iter().find(|values| values.source == source.name);
             let rows = values.filter(|_| first).map(|values| Delta::inserts(values.rows.clone()));
             let blocks = rows.filter(|rows| !rows.is_empty()).map(|rows| block(0, 0, rows));
-            let (opened, ended) = (if first { vec![0] } else { vec![] }, if last { vec![0] } else { vec![] });
-            return SourceInput { opened, ended, blocks: blocks.into_iter().collect(), ..nothing };
+            let all = if first { vec![0] } else { vec![] };
+            let blocks = blocks.into_iter().collect();
+            return SourceInput { opened: all.clone(), ended: all, complete: true, blocks, ..nothing };
         };
         let of = |list: &[Place]| list.iter().filter(|place| place.0 == table).map(|place| place.1).collect();
         let (opened, ended, idle) = (of(&step.opened), of(&step.ended), of(&step.idle));

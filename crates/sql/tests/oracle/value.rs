@@ -45,7 +45,7 @@ fn nulls(values: &[&Value]) -> NullBuffer {
     values.iter().map(|value| !value.is_null()).collect()
 }
 
-fn elements<'v>(value: &'v Value) -> &'v [Value] {
+fn elements(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
