@@ -9,6 +9,7 @@ const MORE_ALLOWED: &str = "Flink refuses or cannot run it; the answer here is t
 const NULL_ROWS: &str = "an element that is NULL is a row of NULLs; Flink leaves out a ROW that is NULL";
 const TRUSTED: &str = "Flink takes the length of a type on trust where no value was cast to it, and cuts nothing then";
 const PADDED: &str = "what is no CHAR is cut and filled for CHAR(n) as CAST does; Flink asks for the CAST";
+const SESSIONS: &str = "WHERE chooses rows of sessions that are there; Flink filters first and makes sessions of what is left";
 const LOST: &str = "Flink loses two rows of one window, which the same query with other windows has";
 
 /// Why our answer to a query of a family differs, when it does.
@@ -43,6 +44,21 @@ pub(crate) const DIFFERENCES: &[(&str, &str)] = &[
     ("INSERT INTO written (id, c) SELECT id, s FROM lengths", PADDED),
     ("INSERT INTO written (id, c) SELECT id, v FROM lengths", PADDED),
     ("INSERT INTO written (id, c) SELECT id, CAST(s AS VARCHAR(2)) FROM lengths", PADDED),
+    (
+        "SELECT k, window_start, window_end, COUNT(*) AS c, SUM(v) AS s FROM TABLE(SESSION(TABLE events PARTITION BY k, \
+         DESCRIPTOR(ts), INTERVAL '5' MINUTES)) WHERE v > 2 GROUP BY k, window_start, window_end",
+        SESSIONS,
+    ),
+    (
+        "SELECT k, window_start, window_end, COUNT(*) AS c FROM TABLE(SESSION(TABLE events PARTITION BY k, \
+         DESCRIPTOR(ts), INTERVAL '10' MINUTES)) WHERE v <> 5 GROUP BY k, window_start, window_end",
+        SESSIONS,
+    ),
+    (
+        "SELECT window_start, window_end, COUNT(*) AS c FROM TABLE(SESSION(TABLE events, DESCRIPTOR(ts), \
+         INTERVAL '6' MINUTES)) WHERE k = 'b' GROUP BY window_start, window_end",
+        SESSIONS,
+    ),
     (
         "zone_kathmandu: SELECT window_start, window_end, window_time, SUM(v) AS s FROM TABLE(TUMBLE(TABLE moments, DESCRIPTOR(lt), \
          INTERVAL '1' DAY)) GROUP BY window_start, window_end, window_time",
