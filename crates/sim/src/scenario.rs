@@ -3,6 +3,7 @@
 //! A run is a scenario and a seed. It ends with a verdict (a sentence when something that was promised is not so) and
 //! the hash of its trace. A panic in a part of tidemill is a verdict too.
 
+mod instance;
 mod journal;
 mod tables;
 
@@ -19,6 +20,8 @@ pub type Violation = String;
 pub enum Scenario {
     /// A journal alone: appends at both levels, flushes, rolls, retirement, crashes.
     Journal,
+    /// A pipeline on a journal and snapshots: steps, rows that leave, recovery.
+    Instance,
     /// A versioned table in a store: several writers, merges, rollbacks, fences.
     Tables,
 }
@@ -38,13 +41,14 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Scenario; 2] = [Scenario::Journal, Scenario::Tables];
+    pub const ALL: [Scenario; 3] = [Scenario::Journal, Scenario::Instance, Scenario::Tables];
 
     /// Runs the scenario with a seed; the outcome has the trace as text when `readable`.
     pub fn run(self, seed: u64, readable: bool) -> Outcome {
         let world = World::seeded(seed, readable);
         let run = || match self {
             Scenario::Journal => journal::run(&world),
+            Scenario::Instance => instance::run(&world),
             Scenario::Tables => tables::run(&world),
         };
         let verdict = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(told(panic.as_ref())));

@@ -2,6 +2,8 @@
 //!
 //! A seed counts only when it is clean without the bug.
 
+use std::io::Write;
+
 use tidemill_base::planted::{self, Bug};
 use tidemill_sim::Scenario;
 
@@ -29,5 +31,7 @@ fn every_planted_bug_is_caught() {
             None => missed.push(bug),
         }
     }
-    assert!(missed.is_empty(), "not caught within {SEEDS} seeds: {missed:?}\ncaught:\n{report}");
+    // A closed pipe misses no bug.
+    let _ = std::io::stderr().write_all(report.as_bytes());
+    assert!(missed.is_empty(), "not caught within {SEEDS} seeds: {missed:?}");
 }

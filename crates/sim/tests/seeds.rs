@@ -53,6 +53,11 @@ fn a_journal_keeps_what_it_acknowledged() {
 }
 
 #[test]
+fn an_instance_counts_every_event_once() {
+    every_seed(Scenario::Instance);
+}
+
+#[test]
 fn a_table_keeps_what_it_accepted() {
     every_seed(Scenario::Tables);
 }
