@@ -190,26 +190,41 @@ pub fn replace_casts(registry: &Registry, expr: Expr) -> Result<Transformed<Expr
             Ok(Transformed::yes(if negated { Expr::Not(Box::new(matched)) } else { matched }))
         }
         Expr::SimilarTo(_) => plan_err!("SIMILAR TO with ESCAPE is not supported: write REGEXP(text, pattern)"),
-        Expr::Like(like) if like.escape_char.is_some_and(|escape| escape != '\\') => {
-            Ok(Transformed::yes(Expr::Like(with_backslash(like)?)))
+        Expr::Like(like) if like.escape_char != Some('\\') => {
+            with_backslash(registry, like)?.map_data(|like| Ok(Expr::Like(like)))
         }
         other => Ok(Transformed::no(other)),
     })
 }
 
-/// A LIKE whose pattern escapes with the backslash, the only character DataFusion knows for it.
-fn with_backslash(like: Like) -> Result<Like> {
-    let (Some(escape), Expr::Literal(ScalarValue::Utf8(Some(pattern)), metadata)) = (like.escape_char, *like.pattern)
-    else {
-        return plan_err!("LIKE with ESCAPE needs a literal as its pattern");
+/// A LIKE whose pattern escapes with the backslash, the only character DataFusion knows for it. Without ESCAPE none does
+/// in SQL, so a backslash in the pattern escapes itself.
+fn with_backslash(registry: &Registry, like: Like) -> Result<Transformed<Like>> {
+    const BACKSLASH: Option<char> = Some('\\');
+    let Like { pattern, escape_char: escape, .. } = &like;
+    let pattern = match (pattern.as_ref(), escape) {
+        (Expr::Literal(ScalarValue::Utf8(Some(pattern)), _), None) if !pattern.contains('\\') => {
+            return Ok(Transformed::no(like));
+        }
+        (Expr::Literal(ScalarValue::Utf8(Some(pattern)), metadata), escape) => {
+            Expr::Literal(ScalarValue::Utf8(Some(escaped(pattern, *escape)?)), metadata.clone())
+        }
+        (Expr::Literal(..), None) => return Ok(Transformed::no(like)),
+        (pattern, None) => call(registry, "replace", vec![pattern.clone(), lit("\\"), lit("\\\\")])?,
+        (_, Some(_)) => return plan_err!("LIKE with ESCAPE needs a literal as its pattern"),
     };
+    Ok(Transformed::yes(Like { pattern: Box::new(pattern), escape_char: BACKSLASH, ..like }))
+}
+
+/// A pattern whose escape character is another one, or none, with the backslash in its place.
+fn escaped(pattern: &str, escape: Option<char>) -> Result<String> {
     let mut out = String::with_capacity(pattern.len() + 4);
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
         match c {
-            _ if c == escape => match chars.next() {
+            _ if Some(c) == escape => match chars.next() {
                 Some(next @ ('%' | '_')) => out.extend(['\\', next]),
-                Some(next) if next == escape => out.push(next),
+                Some(next) if Some(next) == escape => out.push(next),
                 _ => {
                     return plan_err!("the escape character of LIKE '{pattern}' stands before neither %, _ nor itself");
                 }
@@ -218,8 +233,7 @@ fn with_backslash(like: Like) -> Result<Like> {
             _ => out.push(c),
         }
     }
-    let pattern = Box::new(Expr::Literal(ScalarValue::Utf8(Some(out)), metadata));
-    Ok(Like { pattern, escape_char: None, ..like })
+    Ok(out)
 }
 
 fn call(registry: &Registry, name: &str, args: Vec<Expr>) -> Result<Expr> {

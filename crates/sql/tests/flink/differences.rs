@@ -9,7 +9,8 @@ const MORE_ALLOWED: &str = "Flink refuses or cannot run it; the answer here is t
 const NULL_ROWS: &str = "an element that is NULL is a row of NULLs; Flink leaves out a ROW that is NULL";
 const TRUSTED: &str = "Flink takes the length of a type on trust where no value was cast to it, and cuts nothing then";
 const PADDED: &str = "what is no CHAR is cut and filled for CHAR(n) as CAST does; Flink asks for the CAST";
-const SESSIONS: &str = "WHERE chooses rows of sessions that are there; Flink filters first and makes sessions of what is left";
+const SESSIONS: &str =
+    "WHERE chooses rows of sessions that are there; Flink filters first and makes sessions of what is left";
 const LOST: &str = "Flink loses two rows of one window, which the same query with other windows has";
 
 /// Why our answer to a query of a family differs, when it does.
