@@ -322,8 +322,12 @@ impl Builder<'_> {
     fn nothing(&mut self, schema: &DFSchema, origin: bool) -> Lowered {
         let fields = super::nullable(&super::fields_of(schema));
         // Without rows any time will do: the source ends at once, and with it every window over it.
-        let attribute = |field: &Arc<Field>| match field.data_type() {
-            DataType::Timestamp(..) => Attribute::Time(TimeDomain::Event, None),
+        let id = self.plan.nodes.len();
+        let attribute = |field: &Arc<Field>| match (field.data_type(), field.name().as_str()) {
+            (DataType::Timestamp(..), "window_start") => Attribute::Start(TimeDomain::Event, id),
+            (DataType::Timestamp(..), "window_end") => Attribute::End(TimeDomain::Event, id),
+            (DataType::Timestamp(..), "window_time") => Attribute::Time(TimeDomain::Event, Some(id)),
+            (DataType::Timestamp(..), _) => Attribute::Time(TimeDomain::Event, None),
             _ => Attribute::Plain,
         };
         let attributes = fields.fields().iter().map(attribute).collect();
