@@ -5,6 +5,9 @@ NEXMARK_DATA ?= $(TARGET)/nexmark
 EVENTS ?= 10000000
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# How often `make torture` kills the command, and cuts its disk's power.
+KILLS ?= 200
+POWER_CUTS ?= 30
 # More for bench/run.py, such as BENCH_ARGS="--queries q0,q15 --pairs 5".
 BENCH_ARGS ?=
 
@@ -29,6 +32,10 @@ demo: release ## run examples/flights.sql: a year of flights, answered as tables
 .PHONY: test
 test: ## run every test
 	cargo test --workspace --locked
+
+.PHONY: torture
+torture: ## kill the command 200 times under load, cut a disk's power 30 times, break and fill disks
+	TIDEMILL_TORTURE=$(KILLS) TIDEMILL_POWER_CUTS=$(POWER_CUTS) cargo test --locked --workspace --test torture -- --nocapture --test-threads=1
 
 .PHONY: lint
 lint: ## check formatting and lints

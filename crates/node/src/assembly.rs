@@ -334,13 +334,16 @@ fn kept(
     };
     let recovery = Recovery { steps: survey.steps, delivered: survey.delivered, again, lanes };
     let before = meta.as_ref();
+    let mut positions = before.map(|meta| meta.positions.clone()).unwrap_or_default();
+    // What was opened since the snapshot is in the journal, and is not written down again.
+    positions.open_all(&survey.positions);
     let named = sources_of(pipeline).map(|name| survey.positions.of(name).len()).collect();
     let keep = Keep {
         folder: folder.clone(),
         log,
         outstanding: outstanding.clone(),
         delivered,
-        positions: before.map(|meta| meta.positions.clone()).unwrap_or_default(),
+        positions,
         run,
         named,
         snapshots: Snapshots::new(policy, manifest.clone(), keepers, clock.monotonic()),

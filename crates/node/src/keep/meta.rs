@@ -75,6 +75,15 @@ impl Positions {
         }
     }
 
+    /// Opens every partition that `others` knows.
+    pub(crate) fn open_all(&mut self, others: &Positions) {
+        for (source, positions) in others.all() {
+            for (position, partition) in positions.iter().zip(0..) {
+                self.open(source, partition, position.origin.clone());
+            }
+        }
+    }
+
     /// A step takes what its header says; false when it names a partition that was never opened.
     pub(crate) fn take(&mut self, header: &StepHeader) -> bool {
         let mut known = true;

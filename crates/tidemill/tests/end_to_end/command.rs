@@ -86,7 +86,25 @@ impl Folder {
 
     /// Starts the command and lets it run.
     pub fn start(&self, arguments: &[&str]) -> Running {
+        Folder::started(self.command(arguments))
+    }
+
+    /// Starts the command in a folder below.
+    pub fn start_in(&self, folder: &str, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
+        command.current_dir(self.path(folder));
+        Folder::started(command)
+    }
+
+    /// Starts the command under another program, such as a tracer.
+    pub fn start_under(&self, program: &str, before: &[&str], arguments: &[&str]) -> Running {
+        let mut command = Command::new(program);
+        command.args(before).arg(env!("CARGO_BIN_EXE_tidemill")).args(arguments).current_dir(self.folder.path());
+        command.env_remove("TIDEMILL_LOG").stdin(Stdio::null());
+        Folder::started(command)
+    }
+
+    fn started(mut command: Command) -> Running {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
