@@ -120,6 +120,10 @@ fn detail(pipeline: &Pipeline, node: &Node) -> String {
             format!("{}{outer}", input(spec.column))
         }
         Spec::Union => format!("{} inputs", node.inputs.len()),
+        Spec::Lookup(spec) => {
+            let keys: Vec<_> = spec.keys.iter().map(|column| input(*column)).collect();
+            format!("in {} by {}", quoted(spec.table.name()), keys.join(", "))
+        }
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),
         Spec::Output(spec) => {
