@@ -37,6 +37,8 @@ impl Options {
     pub(crate) fn take(options: &mut Pairs) -> Result<Self, options::Error> {
         // 'url' belongs to the other direction; naming it here lets a misspelt one be recognised.
         options.take("url");
+        // What it says is for whoever keeps the inbox.
+        options.choice("durability", &[("process", ()), ("flushed", ())])?;
         let format = match options.take("format") {
             None => Format::named("json", options)?,
             Some(name) if name != "parquet" => Format::named(&name, options)?,
