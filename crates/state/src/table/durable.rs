@@ -363,7 +363,9 @@ impl TableStore {
 
     /// Nothing, to try again, when an error came of not having read what others wrote; else the error.
     fn unless_stale<T>(&mut self, error: Error) -> Result<Option<T>, Error> {
-        let settled = matches!(error, Error::Store(_) | Error::Damaged { .. } | Error::Newer { .. });
+        // A record that is not there was perhaps pruned.
+        let stale = matches!(error, Error::Store(StoreError::NotFound { .. }));
+        let settled = matches!(error, Error::Store(_) | Error::Damaged { .. } | Error::Newer { .. }) && !stale;
         if !settled && self.refresh()? { Ok(None) } else { Err(error) }
     }
 
