@@ -232,6 +232,8 @@ impl Store for SimStore {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_base::storage::Storage;
+
     use super::*;
 
     fn store(seed: u64) -> SimStore {

@@ -41,7 +41,7 @@ pub(super) fn run(world: &World) -> Result<(), Violation> {
         site.outside.ended(site.storage.down(), failed);
         site.storage.restart();
     }
-    Ok(())
+    site.damage()
 }
 
 /// The machine, its disk, the store and the world outside.
@@ -118,6 +118,27 @@ impl Site {
             }
         }
         Err("the pipeline does not start although nothing fails".to_string())
+    }
+
+    /// Turns bits over in the store: a snapshot that is damaged is refused by name, or what is damaged is not needed.
+    fn damage(&mut self) -> Result<(), Violation> {
+        let names = self.store.names();
+        for _ in 0..if names.is_empty() { 0 } else { 3 } {
+            let name = self.world.pick(&names).clone();
+            let bit = self.world.below(8 * 600);
+            if !self.store.flip(&name, bit) {
+                continue;
+            }
+            match self.restore()? {
+                Ok((newest, _)) => self.world.note(format_args!("restored {:?}", newest.map(|newest| newest.sequence))),
+                Err(error) => {
+                    promise!(error.contains(&name), "bit {bit} of {name} is turned over, and told is: {error}");
+                    self.world.note(format_args!("refused: {error}"));
+                }
+            }
+            self.store.flip(&name, bit);
+        }
+        Ok(())
     }
 
     fn open(&mut self) -> Result<(Journal, Recovery), tidemill_journal::Error> {

@@ -12,6 +12,7 @@ use tidemill_state::submit::{Accepted, Rollback, Submit};
 use tidemill_state::table::{Answer, Change, Column, Merge, Schema, TableError, TableStore, Ticket, Type, Value};
 use tidemill_state::{Error, Replica, Version};
 
+use self::judge::Model;
 use super::{Violation, promise};
 use crate::storage::{Crash, SimStorage};
 use crate::store::{SimStore, StoreFaults};
@@ -52,7 +53,7 @@ pub(super) fn run(world: &World) -> Result<(), Violation> {
     for writer in &writers {
         lock(writer).settle()?;
     }
-    judge::judge(&desk, &writers)
+    judge::end(&desk, &writers)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,10 +68,10 @@ struct Desk {
     world: World,
     store: SimStore,
     schema: Schema,
-    /// Whether the value column is merged by adding.
-    sums: bool,
     faults: StoreFaults,
     told: Mutex<Told>,
+    /// What the versions must hold.
+    model: Mutex<Model>,
 }
 
 /// What was asked and answered.
@@ -102,7 +103,8 @@ impl Desk {
         let store = SimStore::new(world.clone(), SimStorage::new(world.clone(), 0));
         // The schema's columns are sound, as any run shows.
         let schema = Schema::new(columns, vec!["k".to_string()]).unwrap_or_else(|error| panic!("{error}"));
-        Desk { world: world.clone(), store, schema, sums, faults, told: Mutex::default() }
+        let model = Mutex::new(Model::new(sums));
+        Desk { world: world.clone(), store, schema, faults, told: Mutex::default(), model }
     }
 
     fn check(&self) -> Result<(), Violation> {
@@ -190,7 +192,8 @@ impl Writer {
                 self.machine.crash(Crash::Kill);
                 Ok(())
             }
-            87..94 => self.with(|table, _| table.refresh().map(drop)),
+            87..92 => self.with(|table, _| table.refresh().map(drop)),
+            92..94 => self.prune(),
             _ => self.poll(),
         }
     }
@@ -355,6 +358,18 @@ impl Writer {
         }
     }
 
+    /// Forgets what is older than some version, once it has been judged.
+    fn prune(&mut self) -> Result<(), Violation> {
+        judge::judge(&self.desk)?;
+        lock(&self.desk.model).pruned = true;
+        self.with(|table, world| {
+            let boundary = world.pick(&table.log(12)).version;
+            let removed = table.prune(boundary, "writer", world.clock().now())?;
+            world.note(format_args!("{removed} records before {boundary} are gone"));
+            Ok(())
+        })
+    }
+
     /// Takes the table over.
     fn fence(&mut self) -> Result<(), Violation> {
         let epoch = self.epoch.max(self.desk.epoch()) + 1;
@@ -380,6 +395,9 @@ impl Writer {
                 promise!(failed, "nothing has failed, but: {error}");
             }
             Error::Table(TableError::Conflict(_) | TableError::Busy { .. } | TableError::NoVersion { .. }) => {}
+            Error::Table(TableError::Pruned { .. } | TableError::VersionTooEarly { .. }) => {
+                promise!(lock(&self.desk.model).pruned, "nobody has pruned, but: {error}");
+            }
             error => return Err(format!("unexpected: {error}")),
         }
         self.desk.world.note(format_args!("writer {}: {error}", self.node));

@@ -63,7 +63,7 @@ impl Site {
     }
 
     /// The newest snapshot and a circuit with its state.
-    fn restore(&mut self) -> Result<Result<(Option<Manifest>, Circuit), Failed>, Violation> {
+    pub(super) fn restore(&mut self) -> Result<Result<(Option<Manifest>, Circuit), Failed>, Violation> {
         let newest = match self.instance.newest() {
             Ok(newest) => newest,
             Err(error) => return Ok(Err(failed(error))),

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tidemill_base::Timestamp;
 use tidemill_state::Version;
-use tidemill_state::submit::Submit;
-use tidemill_state::table::{Answer, Checkpoint, Kind, Snapshot, TableStore, Value};
+use tidemill_state::digest::Sum;
+use tidemill_state::submit::{Accepted, Submit};
+use tidemill_state::table::{Answer, Checkpoint, Kind, Snapshot, Standing, TableStore, Value};
 
 use super::{Desk, TABLE, Told, Writer, lock, replica};
 use crate::scenario::{Violation, promise};
@@ -15,36 +16,45 @@ use crate::storage::SimStorage;
 /// The rows of a version.
 type Content = BTreeMap<i64, i64>;
 
-/// Judges what is in the store at the end, with nothing failing.
-pub(super) fn judge(desk: &Desk, writers: &[Arc<Mutex<Writer>>]) -> Result<(), Violation> {
+/// Judges what the store holds by now, as somebody sees it for whom nothing fails.
+pub(super) fn judge(desk: &Desk) -> Result<TableStore, Violation> {
     let view = desk.store.of(SimStorage::new(desk.world.clone(), 0));
     let opened = TableStore::open(Arc::new(view), TABLE, replica(99, 1));
-    let mut table = opened.map_err(|error| format!("the table cannot be opened: {error}"))?;
-    let told = lock(&desk.told);
-    let mut model = Model { told: &told, sums: desk.sums, ..Model::new(&told) };
+    let table = opened.map_err(|error| format!("the table cannot be opened: {error}"))?;
     let mut checkpoints: Vec<Checkpoint> = table.log(usize::MAX);
     checkpoints.sort_by_key(|checkpoint| (checkpoint.sequence, checkpoint.kind == Kind::Merge));
+    let (told, mut model) = (lock(&desk.told), lock(&desk.model));
     for checkpoint in &checkpoints {
-        model.take(checkpoint)?;
         let (version, kind) = (checkpoint.version, checkpoint.kind);
         let found = table.at(version).map_err(|error| format!("version {version} cannot be read: {error}"))?;
-        let (found, expected) = (content(&found)?, &model.contents[&version]);
+        let found = content(&found)?;
+        if checkpoint.sequence > model.sequence {
+            model.take(checkpoint, &told, &found)?;
+        }
+        let expected = model.contents.get(&version).ok_or_else(|| format!("{version} was not there before"))?;
         promise!(found == *expected, "{kind:?} {version} holds {found:?}, not {expected:?}");
         promise!(checkpoint.rows == expected.len() as u64, "{version} says it has {} rows", checkpoint.rows);
     }
     let head = table.table().head().clone();
     promise!(model.head == head.version(), "the head is {}, not {}", head.version(), model.head);
-    model.check_answers(&table)?;
+    model.sequence = table.table().sequence();
+    desk.world.note(format_args!("{} versions, the head is {} {}", checkpoints.len(), head.version(), head.root()));
+    Ok(table)
+}
+
+/// Judges the end: all answers that were given, and what all writers see.
+pub(super) fn end(desk: &Desk, writers: &[Arc<Mutex<Writer>>]) -> Result<(), Violation> {
+    let mut table = judge(desk)?;
+    let head = table.table().head().clone();
+    lock(&desk.model).check_answers(&table, &lock(&desk.told))?;
     for writer in writers {
         let writer = lock(writer);
         let theirs = writer.table.as_ref().map(|table| (table.table().head().version(), table.table().head().root()));
         promise!(theirs == Some((head.version(), head.root())), "writer {} sees another head", writer.node);
     }
-    desk.world.note(format_args!("{} versions, the head is {} {}", checkpoints.len(), head.version(), head.root()));
     let epoch = table.table().epoch();
-    let (version, last) = (head.version(), model.contents[&head.version()].clone());
-    drop(told);
-    goes_on(desk, &mut table, version, epoch, last)
+    let last = lock(&desk.model).contents[&head.version()].clone();
+    goes_on(desk, &mut table, head.version(), epoch, last)
 }
 
 /// In peace a submit on the head becomes the head.
@@ -79,38 +89,53 @@ fn content(snapshot: &Snapshot) -> Result<Content, Violation> {
 }
 
 /// What the versions must hold, from the first on.
-struct Model<'a> {
-    told: &'a Told,
+pub(super) struct Model {
     sums: bool,
     contents: BTreeMap<Version, Content>,
     /// The versions whose content went into each.
     deps: BTreeMap<Version, Vec<Version>>,
+    /// Which submit a commit was, and the root of each head.
+    commits: BTreeMap<Version, usize>,
+    roots: BTreeMap<Version, Sum>,
     head: Version,
     /// The commit that waits to be merged by the same record.
     beside: Option<(Checkpoint, usize)>,
     seen: BTreeSet<usize>,
+    /// The last record that was judged.
+    sequence: u64,
+    /// Whether somebody has asked for versions to be forgotten.
+    pub(super) pruned: bool,
 }
 
-impl<'a> Model<'a> {
-    fn new(told: &'a Told) -> Self {
+impl Model {
+    pub(super) fn new(sums: bool) -> Self {
         Model {
-            told,
-            sums: false,
+            sums,
             contents: BTreeMap::from([(Version::GENESIS, Content::new())]),
             deps: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            roots: BTreeMap::new(),
             head: Version::GENESIS,
             beside: None,
             seen: BTreeSet::new(),
+            sequence: 0,
+            pruned: false,
         }
     }
 
-    fn take(&mut self, checkpoint: &Checkpoint) -> Result<(), Violation> {
+    fn take(&mut self, checkpoint: &Checkpoint, told: &Told, found: &Content) -> Result<(), Violation> {
         let version = checkpoint.version;
         promise!(self.contents.contains_key(&checkpoint.parent), "{version} leads on from what is not there");
         match checkpoint.kind {
             Kind::Genesis => return Ok(()),
-            Kind::Commit => self.commit(checkpoint)?,
-            Kind::Merge => self.merge(checkpoint)?,
+            Kind::Commit => self.commit(checkpoint, told)?,
+            // Its commit rested on what was forgotten before anybody looked, and was forgotten with it.
+            Kind::Merge if self.beside.is_none() && self.pruned => {
+                promise!(checkpoint.deps.contains(&self.head), "merge {version} does not follow the head");
+                self.contents.insert(version, found.clone());
+                self.head = version;
+            }
+            Kind::Merge => self.merge(checkpoint, told)?,
             Kind::Rollback { target } => {
                 promise!(checkpoint.parent == self.head, "rollback {version} does not follow the head");
                 let content = self.contents.get(&target).cloned();
@@ -119,13 +144,15 @@ impl<'a> Model<'a> {
             }
         }
         self.deps.insert(version, checkpoint.content_deps().to_vec());
+        self.roots.insert(version, checkpoint.root);
         Ok(())
     }
 
-    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), Violation> {
-        let (version, told) = (checkpoint.version, self.told);
+    fn commit(&mut self, checkpoint: &Checkpoint, told: &Told) -> Result<(), Violation> {
+        let version = checkpoint.version;
         let index: usize = checkpoint.message.parse().map_err(|_| format!("nobody asked for {version}"))?;
         promise!(self.seen.insert(index), "submit {index} is there twice");
+        self.commits.insert(version, index);
         let (changes, epoch) = told.asked.get(index).ok_or_else(|| format!("nobody asked for {version}"))?;
         for (begun, sequence) in &told.fences {
             let late = checkpoint.sequence > *sequence && epoch < begun;
@@ -151,8 +178,8 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    fn merge(&mut self, checkpoint: &Checkpoint) -> Result<(), Violation> {
-        let (version, told) = (checkpoint.version, self.told);
+    fn merge(&mut self, checkpoint: &Checkpoint, told: &Told) -> Result<(), Violation> {
+        let version = checkpoint.version;
         let (commit, index) = self.beside.take().ok_or_else(|| format!("{version} merges nothing"))?;
         promise!(commit.sequence == checkpoint.sequence, "{version} merges a commit of another record");
         let rests: BTreeSet<Version> = checkpoint.deps.iter().copied().collect();
@@ -189,17 +216,16 @@ impl<'a> Model<'a> {
         live
     }
 
-    /// Every answer that was given is so.
-    fn check_answers(&self, table: &TableStore) -> Result<(), Violation> {
-        for (index, accepted) in &self.told.accepted {
-            let get = |version| table.table().history().get(version);
-            let (commit, head) = (get(accepted.version), get(accepted.head));
-            let (Some(commit), Some(head)) = (commit, head) else {
-                return Err(format!("submit {index} was accepted as {}, which is not there", accepted.version));
-            };
-            let same = commit.message == index.to_string() && commit.sequence == head.sequence;
-            promise!(same && head.root == accepted.root, "submit {index} was answered {accepted:?}, but is {commit:?}");
-            promise!((accepted.version != accepted.head) == accepted.merged, "submit {index}: {accepted:?}");
+    /// Every answer that was given is so, and is still known or was forgotten on purpose.
+    fn check_answers(&self, table: &TableStore, told: &Told) -> Result<(), Violation> {
+        for (index, accepted) in &told.accepted {
+            let Accepted { version, head, root, merged } = *accepted;
+            let standing = table.table().history().standing(version);
+            promise!(standing != Standing::Unknown, "submit {index} was accepted as {version}, which nobody knows");
+            let forgotten = standing == Standing::Pruned && !self.commits.contains_key(&version);
+            let right = forgotten || self.commits.get(&version) == Some(index);
+            let right = right && self.roots.get(&head) == Some(&root) && (version != head) == merged;
+            promise!(right, "submit {index} was answered {accepted:?}, which is not so");
         }
         Ok(())
     }
