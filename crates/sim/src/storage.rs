@@ -118,6 +118,14 @@ impl SimStorage {
         self.shared.lock().faults = faults;
     }
 
+    /// Does something while nothing goes wrong.
+    pub fn in_peace<T>(&self, work: impl FnOnce() -> T) -> T {
+        let faults = std::mem::take(&mut self.shared.lock().faults);
+        let done = work();
+        self.set_faults(faults);
+        done
+    }
+
     /// From now on there is room for this much.
     pub fn set_capacity(&self, capacity_bytes: u64) {
         self.shared.lock().capacity_bytes = capacity_bytes;
@@ -309,7 +317,7 @@ impl Storage for SimStorage {
                 false => eio(world, state.faults.names, false),
             },
             |state, _| {
-                if bytes == 0 || bytes % PAGE_BYTES != 0 {
+                if bytes == 0 || !bytes.is_multiple_of(PAGE_BYTES) {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidInput,
                         format!("{bytes} bytes are no whole pages"),

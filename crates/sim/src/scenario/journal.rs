@@ -8,7 +8,8 @@ use std::time::Duration;
 use tidemill_base::hash;
 use tidemill_base::storage::Storage;
 use tidemill_base::{Explain, Kind};
-use tidemill_journal::{Error, Journal, Level, Options, Recovery, Reservation, Sequence};
+use tidemill_journal::format::IDENTITY;
+use tidemill_journal::{Error, Journal, Level, Options, Recovery, Reservation, Sequence, inspect};
 
 use super::{Violation, promise};
 use crate::storage::{Crash, Faults, SimStorage, Tally};
@@ -38,7 +39,9 @@ pub(super) fn run(world: &World) -> Result<(), Violation> {
             flip(world, &storage, &options, &mut model)?;
         }
     }
-    open(world, &storage, &options, &mut model).map(drop)
+    drop(open(world, &storage, &options, &mut model)?);
+    storage.restart();
+    mend(world, &storage, &options, &model)
 }
 
 fn options(world: &World) -> Options {
@@ -136,12 +139,15 @@ fn open(world: &World, storage: &SimStorage, options: &Options, model: &mut Mode
         if attempt == OPENINGS {
             storage.set_faults(Faults::default());
         }
+        let last = storage.in_peace(|| verify(storage))?;
         let before = storage.tally();
         let opened = Journal::open(Arc::new(storage.clone()), options.clone(), world.clock());
         let error = match opened {
             Ok((journal, recovery)) => {
                 world.note(format_args!("opened: {recovery}"));
                 model.check(&recovery)?;
+                let same = last.is_none_or(|last| last == recovery.last);
+                promise!(same, "the journal was looked at and ends with {last:?}, and opened with {}", recovery.last);
                 match read(&journal, model, recovery.first, Level::Flushed)? {
                     None => return Ok(journal),
                     Some(error) => error,
@@ -158,6 +164,17 @@ fn open(world: &World, storage: &SimStorage, options: &Options, model: &mut Mode
         storage.restart();
     }
     Err("the journal cannot be opened although nothing fails".to_string())
+}
+
+/// Looks at a journal without opening it: whatever happened, nothing that was flushed is damaged. Returns its last
+/// record.
+fn verify(storage: &SimStorage) -> Result<Option<Sequence>, Violation> {
+    if !storage.paths().iter().any(|path| path == IDENTITY) {
+        return Ok(None);
+    }
+    let found = inspect::verify(storage).map_err(|error| format!("the journal cannot be looked at: {error}"))?;
+    promise!(found.is_whole(), "looked at, the journal is damaged: {:?}", found.damage);
+    Ok(Some(found.last))
 }
 
 /// Closes the journal; true when that succeeded.
@@ -487,5 +504,24 @@ fn flip(world: &World, storage: &SimStorage, options: &Options, model: &mut Mode
         }
         storage.flip(path, bit);
     }
+    Ok(())
+}
+
+/// Turns a bit over and repairs the journal: it can be opened then, and what is left is what was written.
+fn mend(world: &World, storage: &SimStorage, options: &Options, model: &Model) -> Result<(), Violation> {
+    let paths = storage.paths();
+    let path = world.pick(&paths);
+    let bytes = storage.size(path).map_err(|error| error.to_string())?;
+    storage.flip(path, world.below(bytes.min(2_048) * 8));
+    let repaired = match inspect::repair(storage) {
+        // The bit was one of the format's; what a later version wrote is not touched.
+        Err(Error::Format { .. }) => return Ok(()),
+        repaired => repaired.map_err(|error| format!("the journal cannot be repaired: {error}"))?,
+    };
+    world.note(format_args!("repaired: {repaired:?}"));
+    let opened = Journal::open(Arc::new(storage.clone()), options.clone(), world.clock());
+    let (journal, recovery) = opened.map_err(|error| format!("repaired, the journal cannot be opened: {error}"))?;
+    let unread = read(&journal, model, recovery.first, Level::Flushed)?;
+    promise!(unread.is_none(), "repaired, the journal cannot be read: {unread:?}");
     Ok(())
 }
