@@ -156,8 +156,19 @@ enum Keep {
     Digested,
 }
 
-/// Runs a query as a circuit on one lane; CPU nanoseconds a row, bytes saved, and the longest pause of a slice.
-fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) -> (u64, u64, u64) {
+/// What a run costs, in nanoseconds of CPU.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cost {
+    row: u64,
+    /// The longest step while no save is under way, and while one is.
+    steps: [u64; 2],
+    slice: u64,
+    root: u64,
+    saved_bytes: u64,
+}
+
+/// Runs a query as a circuit on one lane.
+fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) -> Cost {
     let node = |spec, inputs, schema: &SchemaRef| Node {
         spec,
         inputs,
@@ -181,7 +192,7 @@ fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) ->
     plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![aggregate], output));
     let options = Options { keep: keep != Keep::Off, ..Options::default() };
     let mut circuit = Circuit::new(&plan, &Decoders::new(), options).expect("the plan is supported");
-    let (mut record, mut since, mut saved, mut longest, mut saving) = (0, 0, 0, 0, false);
+    let (mut record, mut since, mut saving, mut cost) = (0, 0, false, Cost::default());
     if keep == Keep::Digested {
         circuit.roots().expect("state is kept");
     }
@@ -197,14 +208,19 @@ fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) ->
             since += records as usize;
         }
         let news = SourceInput { source: "bids".to_string(), blocks, ..SourceInput::default() };
+        let start = cpu_nanos();
         circuit.step(StepInput { now: 0, sources: vec![news] }).expect("the step runs");
+        let longest = &mut cost.steps[usize::from(saving)];
+        *longest = (*longest).max(cpu_nanos() - start);
         if keep == Keep::Off || keep == Keep::Noted {
             continue;
         }
         if since >= SAVE_ROWS {
             since = 0;
             if keep == Keep::Digested {
+                let start = cpu_nanos();
                 circuit.roots().expect("state is kept");
+                cost.root = cost.root.max(cpu_nanos() - start);
             } else {
                 circuit.begin_save(false).expect("state is kept");
                 saving = true;
@@ -212,36 +228,44 @@ fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) ->
         }
         if saving {
             let start = cpu_nanos();
-            let slice = circuit.save_slice(4 << 20).expect("values can be written");
-            longest = longest.max(cpu_nanos() - start);
-            saved +=
-                slice.chunks.iter().filter_map(|chunk| chunk.rows.as_ref()).map(|rows| rows.len() as u64).sum::<u64>();
+            let slice = circuit.save_slice(1 << 20).expect("values can be written");
+            cost.slice = cost.slice.max(cpu_nanos() - start);
+            let rows = slice.chunks.iter().filter_map(|chunk| chunk.rows.as_ref());
+            cost.saved_bytes += rows.map(|rows| rows.len() as u64).sum::<u64>();
             if slice.done {
                 circuit.end_save(true);
                 saving = false;
             }
         }
     }
-    ((cpu_nanos() - before) / record.max(1), saved, longest)
+    cost.row = (cpu_nanos() - before) / record.max(1);
+    cost
 }
 
 /// What keeping costs: the least of three runs each.
 fn compare(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
     let (spec, output) = query(keys, window, calls);
     let least = |keep| (0..3).map(|_| kept(&spec, &output, bids, keep)).min().unwrap_or_default();
-    let (off, _, _) = least(Keep::Off);
-    let (noted, _, _) = least(Keep::Noted);
-    let (saved, bytes, longest) = least(Keep::Saved);
-    let (digested, _, _) = least(Keep::Digested);
-    let percent = |nanos: u64| 100.0 * (nanos as f64 / off.max(1) as f64 - 1.0);
+    let [off, noted, saved, digested] = [Keep::Off, Keep::Noted, Keep::Saved, Keep::Digested].map(least);
+    let percent = |cost: Cost| 100.0 * (cost.row as f64 / off.row.max(1) as f64 - 1.0);
     println!(
-        "{title:32} off {off:4} ns/row, noted {noted:4} ({:+5.1} %), saved {saved:4} ({:+5.1} %), digested {digested:4} \
-         ({:+5.1} %); {:6.1} MB saved, longest slice {:5.2} ms",
+        "{title:32} off {:4} ns/row, noted {:4} ({:+5.1} %), saved {:4} ({:+5.1} %), digested {:4} ({:+5.1} %)",
+        off.row,
+        noted.row,
         percent(noted),
+        saved.row,
         percent(saved),
+        digested.row,
         percent(digested),
-        bytes as f64 / 1e6,
-        longest as f64 / 1e6
+    );
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    println!(
+        "    {:6.1} MB saved; longest step {:5.2} ms, during a save {:5.2} ms; slice {:5.2} ms; roots {:5.2} ms",
+        saved.saved_bytes as f64 / 1e6,
+        millis(saved.steps[0]),
+        millis(saved.steps[1]),
+        millis(saved.slice),
+        millis(digested.root),
     );
 }
 
