@@ -119,9 +119,9 @@ impl Explain for Error {
                 Some("this is a bug in tidemill: please report it with the SQL and the row".to_string())
             }
             Error::Saved { .. } => Some("go back to an earlier snapshot, or rebuild from the journal".to_string()),
-            Error::Lookup { table, .. } => {
-                Some(format!("see what the table holds: tidemill table show {table}, and its changes: tidemill table log {table}"))
-            }
+            Error::Lookup { table, .. } => Some(format!(
+                "see what the table holds: tidemill table show {table}, and its changes: tidemill table log {table}"
+            )),
             Error::Unsupported { .. } | Error::Stopped => None,
         }
     }

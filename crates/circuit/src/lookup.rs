@@ -53,7 +53,8 @@ impl LookupTable {
         else {
             return Err(wrong("its key names a column that is not there".to_string()));
         };
-        let encoder = KeyEncoder::new(types).ok_or_else(|| wrong("its key has a type that cannot be one".to_string()))?;
+        let encoder =
+            KeyEncoder::new(types).ok_or_else(|| wrong("its key has a type that cannot be one".to_string()))?;
         Ok(LookupTable { name: name.to_string(), schema, key, encoder, cell: RwLock::default() })
     }
 

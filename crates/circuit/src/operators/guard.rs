@@ -48,12 +48,13 @@ impl Guard {
         context: &Context,
         out: &mut Output,
     ) -> Result<Evaluated, Error> {
-        let mut evaluated = expr::evaluate(exprs, delta.batch(), self.on_error).map_err(|(row, message)| Error::Row {
-            operator: self.name.clone(),
-            position: self.position,
-            row: row::to_json(delta.batch(), row),
-            message,
-        })?;
+        let mut evaluated =
+            expr::evaluate(exprs, delta.batch(), self.on_error).map_err(|(row, message)| Error::Row {
+                operator: self.name.clone(),
+                position: self.position,
+                row: row::to_json(delta.batch(), row),
+                message,
+            })?;
         let messages = std::mem::take(&mut evaluated.messages);
         out.dead_rows += messages.len() as u64;
         if context.sides.dead_letter {

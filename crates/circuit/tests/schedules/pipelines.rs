@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{ArrayRef, Decimal128Array, ListArray, RecordBatch};
+use arrow_array::{ArrayRef, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
+use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Node, NodeId, OutputSpec, Plan, SourceSpec,
-    Spec, TimeDomain, UnnestSpec, WatermarkSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, LookupSpec, Node, NodeId, OutputSpec, Plan,
+    SourceSpec, Spec, TimeDomain, UnnestSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -149,6 +150,18 @@ impl Pipeline {
     fn case(self) -> Case {
         Case { plan: self.plan, updating: self.updating, closes: false }
     }
+}
+
+/// A table of names by number, at one version.
+fn names() -> Arc<LookupTable> {
+    let fields = vec![Field::new("number", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
+    let table = LookupTable::new("names", Arc::new(Schema::new(fields)), vec![0]).expect("integers can be keys");
+    let names = ["one", "two", "three"].map(Some).into_iter().chain([None]);
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from_iter_values(0..4)), Arc::new(names.collect::<StringArray>())];
+    let rows = RecordBatch::try_new(table.schema().clone(), columns).expect("the table's columns");
+    table.set(Arc::new(LookupRows::new(&table, "1.1", rows).expect("keys are there once")));
+    Arc::new(table)
 }
 
 fn counts(args: &[usize], distinct: bool) -> Vec<AggregateCall> {
@@ -364,6 +377,23 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("by_decimal", by_decimal);
         p.case()
     }),
+    ("rows looked up in a table", |_| {
+        // What is looked up for a row is not remembered, so rows that are taken back cannot be looked up.
+        let (mut p, rows) = Pipeline::over(false, DELAY);
+        let table = names();
+        let fields = [("name", DataType::Utf8), ("version", DataType::Utf8)];
+        let schema = with(&p.schema(rows), fields.map(|(name, data_type)| Field::new(name, data_type, true)));
+        let (name, keys, columns) = (schema.fields().len() - 2, vec![KEY], vec![1]);
+        let residual: Option<Expr> = Some(Arc::new(Above(0)));
+        let spec = LookupSpec { table, keys, columns, version: true, residual, outer: true };
+        let looked = p.add(Spec::Lookup(spec.clone()), vec![rows], schema.clone());
+        let inner = p.add(Spec::Lookup(LookupSpec { residual: None, outer: false, ..spec }), vec![rows], schema);
+        let by_name = p.group(looked, &[name], numbers());
+        let by_version = p.group(inner, &[name + 1], numbers());
+        p.output("by_name", by_name);
+        p.output("by_version", by_version);
+        p.case()
+    }),
     ("windows by processing time", |updating| {
         let (mut p, rows) = Pipeline::over(updating, DELAY);
         // Windows that the clock of the steps passes at the end alone, so that how steps are cut says nothing.
@@ -384,6 +414,7 @@ fn kind(spec: &Spec) -> &'static str {
         Spec::Filter(_) => "filter",
         Spec::Project(_) => "project",
         Spec::Unnest(_) => "unnest",
+        Spec::Lookup(_) => "lookup",
         Spec::Union => "union",
         Spec::AssignWindow(_) => "assign_window",
         Spec::Aggregate(_) => "aggregate",
