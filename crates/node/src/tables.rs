@@ -88,7 +88,9 @@ pub fn deliveries(pipeline: &Pipeline) -> Result<BTreeMap<String, Delivery>, Err
 }
 
 fn connectors(pipeline: &Pipeline) -> Result<BTreeMap<String, Connector>, Error> {
-    pipeline.tables.iter().map(|table| Ok((table.name.clone(), connector(table)?))).collect()
+    // Versioned tables have no rows that come and go: nothing connects to them.
+    let connected = pipeline.tables.iter().filter(|table| !table.is_versioned());
+    connected.map(|table| Ok((table.name.clone(), connector(table)?))).collect()
 }
 
 /// Checks that rows are taken back only where a sink can do that.

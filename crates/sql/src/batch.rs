@@ -3,6 +3,7 @@
 //! A plan is the same as for the circuit; window table functions become plain relational nodes and aggregates their naive
 //! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
 
+mod lookup;
 mod sessions;
 mod unnest;
 mod windows;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::expr::sentence;
 use crate::functions::{Ambiguous, Session, from_wall_millis, to_wall_millis};
 use crate::plan::assign::WindowAssign;
+use crate::plan::lookup::Lookup;
 use crate::plan::unnest::Unnest;
 use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
 use crate::statement::{self, Body};
@@ -190,6 +192,13 @@ fn relational(
             let input = evaluated(unnest.input.as_ref().clone(), tables, options)?;
             let name = format!("$elements.{}", tables.len());
             let (rows, plan) = unnest::relational(unnest, &input, &name)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
+        if let Some(lookup) = extension.as_any().downcast_ref::<Lookup>() {
+            let input = evaluated(lookup.input.as_ref().clone(), tables, options)?;
+            let name = format!("$found.{}", tables.len());
+            let (rows, plan) = lookup::relational(lookup, &input, tables, &name)?;
             tables.insert(name, rows);
             return Ok(Transformed::yes(plan));
         }

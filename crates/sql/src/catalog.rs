@@ -16,12 +16,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast;
 use tidemill_base::suggest;
+use tidemill_circuit::lookup::LookupTable;
 
 use crate::aggregate::Aggregates;
 use crate::error::Error;
 use crate::functions::{FlinkExprPlanner, Registry, Session, planned_field};
-use crate::plan::random;
 use crate::plan::relation::Relations;
+use crate::plan::{random, table_version};
 use crate::types;
 
 /// The names of one pipeline, and how expressions and relations are planned.
@@ -45,6 +46,18 @@ pub(crate) struct Declared {
 impl TableSource for Declared {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+}
+
+/// A versioned table, to the planner.
+pub(crate) struct VersionedSource {
+    /// Where its rows are.
+    pub(crate) table: Arc<LookupTable>,
+}
+
+impl TableSource for VersionedSource {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.table.schema())
     }
 }
 
@@ -85,6 +98,11 @@ impl Catalog {
     /// Adds a table whose columns a query may name.
     pub(crate) fn add_table(&mut self, name: &str, schema: SchemaRef) {
         self.sources.insert(name.to_string(), Arc::new(Declared { schema }));
+    }
+
+    /// Adds a versioned table, in which rows are looked up.
+    pub(crate) fn add_versioned(&mut self, name: &str, table: Arc<LookupTable>) {
+        self.sources.insert(name.to_string(), Arc::new(VersionedSource { table }));
     }
 
     /// Adds a name for a plan.
@@ -168,6 +186,9 @@ impl ContextProvider for Catalog {
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
         if name == random::ORDINAL {
             return Some(random::ordinal());
+        }
+        if name == table_version::MARKER {
+            return Some(table_version::marker());
         }
         self.named.get(&name.to_ascii_lowercase()).cloned().or_else(|| self.functions.get(name))
     }

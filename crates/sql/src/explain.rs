@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, NodeId, SourceSpec, Spec, TimeDomain, Window,
-    WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, LookupSpec, Node, NodeId, SourceSpec, Spec, TimeDomain,
+    Window, WindowKey,
 };
 
 use crate::expr::duration;
@@ -119,11 +119,8 @@ fn detail(pipeline: &Pipeline, node: &Node) -> String {
             let outer = if spec.outer { ", rows without elements stay" } else { "" };
             format!("{}{outer}", input(spec.column))
         }
+        Spec::Lookup(spec) => lookup_detail(spec, &input),
         Spec::Union => format!("{} inputs", node.inputs.len()),
-        Spec::Lookup(spec) => {
-            let keys: Vec<_> = spec.keys.iter().map(|column| input(*column)).collect();
-            format!("in {} by {}", quoted(spec.table.name()), keys.join(", "))
-        }
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),
         Spec::Output(spec) => {
@@ -171,6 +168,26 @@ fn source_detail(source: &SourceSpec) -> String {
         text += ", rows may be taken back";
     }
     text
+}
+
+fn lookup_detail(spec: &LookupSpec, input: &dyn Fn(usize) -> String) -> String {
+    let schema = spec.table.schema();
+    let equal = spec.table.key().iter().zip(&spec.keys);
+    let equal = equal.map(|(key, column)| format!("{} = {}", quoted(schema.field(*key).name()), input(*column)));
+    let mut text = format!("in table {} by {}", quoted(spec.table.name()), equal.collect::<Vec<_>>().join(", "));
+    if !spec.columns.is_empty() {
+        let _ = write!(text, ", gives {}", names(spec.columns.iter().map(|column| schema.field(*column).name())));
+    }
+    if spec.version {
+        text += ", names the version";
+    }
+    if let Some(residual) = &spec.residual {
+        let _ = write!(text, ", where {}", residual.print());
+    }
+    if spec.outer {
+        text += ", rows without one stay";
+    }
+    text + ", schedule-dependent"
 }
 
 fn aggregate_detail(spec: &AggregateSpec, input: &dyn Fn(usize) -> String) -> String {

@@ -8,6 +8,7 @@
 mod aggregate;
 mod facts;
 mod fields;
+mod lookup;
 mod scan;
 mod window;
 
@@ -36,6 +37,7 @@ use crate::expr::{columns_of, compile_named, print, unaliased};
 use crate::functions::Registry;
 use crate::pipeline::ValuesDef;
 use crate::plan::assign::WindowAssign;
+use crate::plan::lookup::Lookup;
 use crate::plan::random;
 use crate::plan::unnest::Unnest;
 use window::Pending;
@@ -175,6 +177,9 @@ impl<'a> Builder<'a> {
                 if let Some(assign) = node.as_any().downcast_ref::<WindowAssign>() {
                     return self.assign(assign, origin);
                 }
+                if let Some(lookup) = node.as_any().downcast_ref::<Lookup>() {
+                    return self.lookup(lookup, origin);
+                }
                 match node.as_any().downcast_ref::<Unnest>() {
                     Some(unnest) => self.unnest(unnest, origin),
                     None => Err(self.refused("UNNEST alone", "write FROM t CROSS JOIN UNNEST(t.items) AS u (item)")),
@@ -233,7 +238,8 @@ impl<'a> Builder<'a> {
     /// A condition on rows of sessions that are still to be made would make others of them.
     fn check_condition(&self, predicate: &Expr, schema: &DFSchema, lowered: &Lowered) -> Result<()> {
         let Some(pending) = lowered.pending.as_ref().filter(|pending| pending.is_session()) else { return Ok(()) };
-        let whole = |index: usize| matches!(lowered.slots[index], Slot::At(place) if pending.partition.contains(&place));
+        let whole =
+            |index: usize| matches!(lowered.slots[index], Slot::At(place) if pending.partition.contains(&place));
         match columns_of(predicate, schema)?.into_iter().all(whole) {
             true => Ok(()),
             false => Err(self.refused(

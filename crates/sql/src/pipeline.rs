@@ -11,11 +11,15 @@ use arrow_schema::{Field, SchemaRef};
 use tidemill_base::Position;
 use tidemill_circuit::Plan;
 use tidemill_circuit::expr::OnError;
+use tidemill_circuit::lookup::LookupTable;
 use tidemill_circuit::plan::NodeId;
 
 use crate::batch::ViewQuery;
 use crate::functions::Session;
 use crate::plan::tail::Tail;
+
+/// The connector of versioned tables.
+pub const VERSIONED: &str = "versioned";
 
 /// Everything a pipeline file asks for.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Pipeline {
     pub values: Vec<ValuesDef>,
     /// One circuit for every INSERT, materialised view and bare SELECT; sources and equal parts are shared.
     pub plan: Plan,
+    /// The versioned tables that rows are looked up in: whoever runs the pipeline fills them before the first step.
+    pub lookups: Vec<LookupDef>,
     /// What each output node of the circuit is.
     pub outputs: Vec<OutputDef>,
     /// The bare SELECT statements, in the order of the file.
@@ -119,6 +125,15 @@ pub struct ValuesDef {
     pub source: String,
     /// The rows, with the source's decoded columns.
     pub rows: RecordBatch,
+}
+
+/// A versioned table that rows are looked up in.
+#[derive(Debug, Clone)]
+pub struct LookupDef {
+    /// The table's name in [`Pipeline::tables`].
+    pub table: String,
+    /// Where the circuit reads its rows: the table's columns in the order of their declaration.
+    pub cell: Arc<LookupTable>,
 }
 
 /// Rows that leave the circuit.
@@ -297,6 +312,11 @@ impl TableDef {
             .map(|column| column.field.clone())
             .collect();
         Arc::new(arrow_schema::Schema::new(fields))
+    }
+
+    /// Whether it is a versioned table: edited with `tidemill table`, and looked up in by queries.
+    pub fn is_versioned(&self) -> bool {
+        self.option("connector") == Some(VERSIONED)
     }
 
     /// Whether its connector can take rows back.

@@ -6,6 +6,7 @@
 pub(crate) mod assign;
 mod insert;
 mod length;
+pub(crate) mod lookup;
 mod naming;
 mod optimize;
 pub(crate) mod random;
@@ -13,9 +14,11 @@ pub(crate) mod relation;
 mod sessions;
 mod settings;
 mod table;
+pub(crate) mod table_version;
 pub mod tail;
 mod translate;
 pub(crate) mod unnest;
+mod versioned;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -39,7 +42,8 @@ use crate::explain;
 use crate::functions::Session;
 use crate::lower::{Builder, Needs, Source};
 use crate::pipeline::{
-    Changelog, ExplainDef, OutputDef, OutputKind, Pipeline, SelectDef, SelectKind, Settings, TableDef, Warning,
+    Changelog, ExplainDef, LookupDef, OutputDef, OutputKind, Pipeline, SelectDef, SelectKind, Settings, TableDef,
+    Warning,
 };
 use crate::statement::{
     self, Body, CreateFunction, CreateMaterializedView, CreateTable, CreateView, Drop, DropKind, Insert, Name, Query,
@@ -185,7 +189,10 @@ impl Planner {
             create = table::like(create, &base)?;
         }
         let table = Table::new(&create, &self.catalog)?;
-        self.catalog.add_table(&create.name.text, table.def.readable());
+        match table.def.is_versioned() {
+            true => self.catalog.add_versioned(&create.name.text, versioned::table(&create, &table.def)?),
+            false => self.catalog.add_table(&create.name.text, table.def.readable()),
+        }
         self.kinds.insert(create.name.text.clone(), Kind::Table);
         self.tables.push(table);
         self.creates.insert(create.name.text.clone(), create);
@@ -320,6 +327,9 @@ impl Planner {
                 });
             }
         }
+        if self.table(&insert.table.text).is_some_and(TableDef::is_versioned) {
+            return Err(versioned::no_sink(&insert.table));
+        }
         let name = match insert.options.as_slice() {
             [] => insert.table.text.clone(),
             options => self.variant(&insert.table.text, options),
@@ -345,6 +355,10 @@ impl Planner {
             position,
             key: key.filter(|key| !key.is_empty()),
         })
+    }
+
+    fn table(&self, name: &str) -> Option<&TableDef> {
+        self.tables.iter().find(|table| table.def.name == name).map(|table| &table.def)
     }
 
     /// A table under another name, with options of a hint.
@@ -396,7 +410,7 @@ impl Planner {
     /// The plan of a query, its types made to fit.
     fn checked(&mut self, query: &Query) -> Result<LogicalPlan, Error> {
         let mut ast = query.ast.clone();
-        self.take_hints(&mut ast);
+        self.take_hints(&mut ast)?;
         random::mark(&mut ast, &mut self.sites);
         planned(&ast, &self.catalog, query.position)
     }
@@ -415,11 +429,11 @@ impl Planner {
     }
 
     /// Gives tables with a hint a name of their own.
-    fn take_hints(&mut self, query: &mut ast::Query) {
+    fn take_hints(&mut self, query: &mut ast::Query) -> Result<(), Error> {
         struct Hints<'p>(&'p mut Planner);
         impl VisitorMut for Hints<'_> {
-            type Break = ();
-            fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+            type Break = Error;
+            fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
                 let options = table_options(factor);
                 let TableFactor::Table { name, alias, with_hints, .. } = factor else {
                     return ControlFlow::Continue(());
@@ -430,6 +444,9 @@ impl Planner {
                 };
                 if options.is_empty() || self.0.kinds.get(&ident.value) != Some(&Kind::Table) {
                     return ControlFlow::Continue(());
+                }
+                if self.0.table(&ident.value).is_some_and(TableDef::is_versioned) {
+                    return ControlFlow::Break(versioned::no_hint(&ident.value, options[0].key_position));
                 }
                 let variant = self.0.variant(&ident.value, &options);
                 alias.get_or_insert_with(|| ast::TableAlias {
@@ -442,7 +459,10 @@ impl Planner {
                 ControlFlow::Continue(())
             }
         }
-        let _ = query.visit(&mut Hints(self));
+        match query.visit(&mut Hints(self)) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        }
     }
 
     fn finish(mut self) -> Result<Pipeline, Error> {
@@ -460,6 +480,9 @@ impl Planner {
                     help: Some(format!("SET 'side-output.{key}' names a table: declare it with CREATE TABLE")),
                 });
             };
+            if found.def.is_versioned() {
+                return Err(versioned::no_sink(&Name { text: name.clone(), position: found.def.position }));
+            }
             found.def.is_sink = true;
         }
         let queries = std::mem::take(&mut self.queries);
@@ -512,6 +535,7 @@ impl Planner {
         let mut pipeline = Pipeline {
             tables,
             values,
+            lookups: lookups(&plan),
             plan,
             outputs,
             selects: Vec::new(),
@@ -528,6 +552,18 @@ impl Planner {
         );
         Ok(pipeline)
     }
+}
+
+/// The tables that a circuit looks rows up in, each once.
+fn lookups(plan: &tidemill_circuit::Plan) -> Vec<LookupDef> {
+    let mut lookups: Vec<LookupDef> = Vec::new();
+    for node in &plan.nodes {
+        let Spec::Lookup(spec) = &node.spec else { continue };
+        if !lookups.iter().any(|known| Arc::ptr_eq(&known.cell, &spec.table)) {
+            lookups.push(LookupDef { table: spec.table.name().to_string(), cell: Arc::clone(&spec.table) });
+        }
+    }
+    lookups
 }
 
 /// One output for each sink table, view and SELECT.
@@ -651,7 +687,7 @@ pub(crate) fn scanned(plan: &LogicalPlan) -> Vec<String> {
 }
 
 fn reads(plan: &LogicalPlan, name: &str) -> bool {
-    scanned(plan).iter().any(|scanned| scanned == name)
+    scanned(plan).iter().any(|scanned| scanned == name) || lookup::reads(plan, name)
 }
 
 fn reads_any(plan: &LogicalPlan) -> bool {

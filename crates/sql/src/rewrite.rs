@@ -3,12 +3,14 @@
 //! - `GROUP BY TUMBLE(ts, ..)`, `HOP`, `SESSION` becomes the window table function in FROM, with `GROUP BY window_start,
 //!   window_end`; `TUMBLE_START(..)` and its like become `window_start`, `window_end`, `window_time` ([`group_window`]).
 //! - `UNNEST(..)`, joined by CROSS JOIN or by a comma, becomes `TableFactor::UNNEST` under CROSS JOIN ([`unnest`]).
+//! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
 //! Other forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
 
 mod field;
 mod group_window;
+mod table_version;
 #[cfg(test)]
 mod tests;
 mod unnest;
@@ -24,7 +26,8 @@ use crate::error::Error;
 /// Rewrites a query and every query in it; `position` is where it starts.
 ///
 /// # Errors
-/// [`Error::Window`] when a group window cannot be a window table function.
+/// [`Error::Window`] when a group window cannot be a window table function, [`Error::Plan`] when TABLE_VERSION names no
+/// lookup.
 pub fn query(query: &mut ast::Query, position: Position) -> Result<(), Error> {
     match query.visit(&mut Rewriter { position }) {
         ControlFlow::Break(error) => Err(error),
@@ -60,13 +63,13 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
         values::query(query);
-        ControlFlow::Continue(())
+        table_version::query(query, self.position)
     }
 
     fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         unnest::select(select);
         match group_window::select(select, self.position) {
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(()) => table_version::select(select, self.position),
             Err(error) => ControlFlow::Break(error),
         }
     }

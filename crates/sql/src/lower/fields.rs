@@ -14,6 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::expr::unaliased;
 use crate::plan::assign::WindowAssign;
+use crate::plan::lookup::Lookup;
 
 /// What is needed of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,18 @@ fn descend(plan: &LogicalPlan, demanded: &[Demand], found: &mut impl FnMut(&Tabl
                 descend(input, &below, found)?;
             }
             Ok(())
+        }
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<Lookup>() => {
+            let Some(lookup) = extension.node.as_any().downcast_ref::<Lookup>() else { return Ok(()) };
+            let mut all = demanded.to_vec();
+            if let Some(residual) = &lookup.residual {
+                uses(residual, &lookup.schema, &mut all)?;
+            }
+            all.truncate(lookup.input.schema().fields().len());
+            for expr in extension.node.expressions() {
+                uses(&expr, lookup.input.schema(), &mut all)?;
+            }
+            descend(&lookup.input, &all, found)
         }
         other => {
             for input in other.inputs() {

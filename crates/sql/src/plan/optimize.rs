@@ -32,7 +32,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
-use super::unnest;
+use super::{lookup, unnest};
 use crate::catalog::{Catalog, outside};
 use crate::error::Error;
 use crate::expr::print;
@@ -45,7 +45,8 @@ pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan>
     let plan = unnest::attach(plan)?;
     let plan = with_our_casts(plan, catalog.functions())?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
-    analyzer.execute_and_check(plan, catalog.options(), |_, _| {})
+    let plan = analyzer.execute_and_check(plan, catalog.options(), |_, _| {})?;
+    lookup::attach(plan)
 }
 
 /// Replaces casts and types integer literals as Flink does, in every expression of the plan.
@@ -136,7 +137,8 @@ pub(crate) fn optimise(plan: LogicalPlan, config: &ConfigOptions, rules: bool) -
     }
     let context =
         OptimizerContext::new_with_config_options(Arc::new(config.clone())).without_query_execution_start_time();
-    Optimizer::with_rules(trusted()).optimize(plan, &context, |_, _| {})
+    let plan = Optimizer::with_rules(trusted()).optimize(plan, &context, |_, _| {})?;
+    lookup::prune(plan)
 }
 
 fn trusted() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {

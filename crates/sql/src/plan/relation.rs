@@ -1,23 +1,28 @@
-//! What stands in FROM and is no plain table: window table functions and UNNEST.
+//! What stands in FROM and is no plain table: window table functions, UNNEST and lookups.
 
 use arrow_schema::DataType;
 use chrono_tz::Tz;
 use datafusion::common::{Column, DFSchema, ExprSchema, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
-use datafusion::sql::sqlparser::ast::{Ident, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArguments, Ident, ObjectName, Spanned, TableAlias, TableFactor, TableVersion,
+};
 use std::sync::Arc;
 use tidemill_base::{Position, suggest};
+use tidemill_circuit::lookup::LookupTable;
 use tidemill_circuit::plan::Window;
 
 use super::assign::{WINDOW_COLUMNS, WindowAssign};
+use super::lookup::LookupCall;
 use super::unnest::UnnestCall;
-use crate::catalog::outside;
+use super::versioned;
+use crate::catalog::{VersionedSource, outside};
 use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
 use crate::error::Error;
 use crate::types::name_of;
 
-/// Plans window table functions and UNNEST.
+/// Plans window table functions, UNNEST and lookups.
 #[derive(Debug)]
 pub(crate) struct Relations {
     /// The session's time zone, whose wall clock cuts windows over TIMESTAMP_LTZ.
@@ -55,12 +60,91 @@ impl RelationPlanner for Relations {
                 let plan = UnnestCall::plan(list, &data_type, with_ordinality)?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
+            TableFactor::Table { name, alias, args: None, version: Some(version), .. } => {
+                lookup(&name, alias, &version, context)
+            }
+            TableFactor::Table { ref name, args: None, .. } => match versioned_table(name, context)? {
+                Some(_) => {
+                    let (name, position) = called(name);
+                    Err(outside(versioned::no_source(&name, position.unwrap_or(Position { line: 1, column: 1 }))))
+                }
+                None => Ok(RelationPlanning::Original(Box::new(relation))),
+            },
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
 }
 
-fn at(node: &impl datafusion::sql::sqlparser::ast::Spanned) -> Option<Position> {
+/// The versioned table of this name, when it is one; a name that nothing has is left to others.
+fn versioned_table(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<Option<Arc<LookupTable>>> {
+    let reference = context.object_name_to_table_reference(name.clone())?;
+    let Ok(source) = context.context_provider().get_table_source(reference) else { return Ok(None) };
+    Ok(source.downcast_ref::<VersionedSource>().map(|source| Arc::clone(&source.table)))
+}
+
+/// A table's name, and where it stands.
+fn called(name: &ObjectName) -> (String, Option<Position>) {
+    let last = name.0.last().and_then(|part| part.as_ident());
+    last.map_or((name.to_string(), None), |last| (last.value.clone(), named_at(last)))
+}
+
+/// `t FOR SYSTEM_TIME AS OF ..`.
+fn lookup(
+    name: &ObjectName,
+    alias: Option<TableAlias>,
+    version: &TableVersion,
+    context: &dyn RelationPlannerContext,
+) -> Result<RelationPlanning> {
+    let (called, position) = called(name);
+    let Some(table) = versioned_table(name, context)? else {
+        // A name that nothing has is told as such.
+        context.context_provider().get_table_source(context.object_name_to_table_reference(name.clone())?)?;
+        return Err(outside(versioned::no_versions(&called, position.unwrap_or(Position { line: 1, column: 1 }))));
+    };
+    let when = match version {
+        TableVersion::ForSystemTimeAsOf(SqlExpr::Function(function))
+            if function.name.to_string().eq_ignore_ascii_case("PROCTIME")
+                && matches!(&function.args, FunctionArguments::List(list) if list.args.is_empty()) =>
+        {
+            None
+        }
+        TableVersion::ForSystemTimeAsOf(SqlExpr::Identifier(name)) => Some(time_column(None, name)),
+        TableVersion::ForSystemTimeAsOf(SqlExpr::CompoundIdentifier(path)) if path.len() == 2 => {
+            Some(time_column(Some(&path[0]), &path[1]))
+        }
+        other => {
+            let place = match other {
+                TableVersion::ForSystemTimeAsOf(expr) => at(expr),
+                _ => None,
+            };
+            return Err(outside(no_processing_time(place.or(position))));
+        }
+    };
+    let alias =
+        alias.unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new(&called), columns: vec![], at: None });
+    let plan = LookupCall::plan(&table, when, position)?;
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
+}
+
+fn time_column(table: Option<&Ident>, name: &Ident) -> Column {
+    let mut column = Column::new(table.map(|table| table.value.clone()), &name.value);
+    column.spans.0.extend(datafusion::common::Span::try_from_sqlparser_span(name.span));
+    column
+}
+
+/// `AS OF` anything but processing time.
+pub(crate) fn no_processing_time(position: Option<Position>) -> Error {
+    Error::Plan {
+        problem: "a versioned table is read as it is when a row comes".to_string(),
+        position,
+        help: Some(
+            "write FOR SYSTEM_TIME AS OF PROCTIME(), or a column that CREATE TABLE declares as p AS PROCTIME()"
+                .to_string(),
+        ),
+    }
+}
+
+fn at(node: &impl Spanned) -> Option<Position> {
     let start = node.span().start;
     (start.line > 0).then_some(Position { line: start.line, column: start.column })
 }

@@ -1,8 +1,9 @@
-//! What can stand in FROM: one table, view, query or window function, and `CROSS JOIN UNNEST(..)`.
+//! What can stand in FROM: one table, view, query or window function, `CROSS JOIN UNNEST(..)`, and lookups in versioned
+//! tables.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
-    TableFactor, TableFunctionArgs, TableWithJoins, Value,
+    TableFactor, TableFunctionArgs, TableVersion, TableWithJoins, Value,
 };
 
 use super::{Accept, Place};
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::statement::name_start;
 
 const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
+const LOOKUP_HELP: &str = "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table";
 const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
 
 impl Accept<'_, '_> {
@@ -31,8 +33,28 @@ impl Accept<'_, '_> {
         let Join { relation, global, join_operator } = join;
         let near = factor_position(relation, self.start);
         let at = self.cursor.back_to(near, "JOIN");
-        if let TableFactor::Table { version: Some(_), .. } = relation {
-            return Err(self.factor(relation).err().unwrap_or_else(|| self.no_join(at)));
+        if let TableFactor::Table { version: Some(TableVersion::ForSystemTimeAsOf(time)), .. } = relation {
+            let on = match join_operator {
+                JoinOperator::Join(JoinConstraint::On(on))
+                | JoinOperator::Inner(JoinConstraint::On(on))
+                | JoinOperator::Left(JoinConstraint::On(on))
+                | JoinOperator::LeftOuter(JoinConstraint::On(on))
+                    if !global =>
+                {
+                    on
+                }
+                _ => {
+                    let what = "a versioned table is looked up by JOIN .. ON or LEFT JOIN .. ON alone";
+                    return Err(self.unsupported(at, what, LOOKUP_HELP));
+                }
+            };
+            let mut relation = relation.clone();
+            if let TableFactor::Table { version, .. } = &mut relation {
+                *version = None;
+            }
+            self.factor(&relation)?;
+            self.expr(time)?;
+            return self.expr(on);
         }
         if is_unnest(relation) {
             if joins_all(join_operator) && !global {
@@ -64,8 +86,8 @@ impl Accept<'_, '_> {
                 index_hints,
             } => {
                 if version.is_some() {
-                    let what = "FOR SYSTEM_TIME AS OF (temporal and lookup joins) is not supported yet";
-                    return Err(self.refuse("FOR", self.after(at, "FOR"), what, JOIN_HELP));
+                    let what = "FOR SYSTEM_TIME AS OF stands after JOIN with a versioned table only";
+                    return Err(self.refuse("FOR", self.after(at, "FOR"), what, LOOKUP_HELP));
                 }
                 if sample.is_some() {
                     let help = "filter with WHERE MOD(key, 100) = 0";
