@@ -174,7 +174,8 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
                     assert_eq!(
                         other.circuit.roots().expect("state is kept"),
                         roots,
-                        "what was saved is what was there\n{}", case.describe()
+                        "what was saved is what was there\n{}",
+                        case.describe()
                     );
                 }
                 let kept = rng.chance(4, 5);
