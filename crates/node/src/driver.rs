@@ -201,10 +201,19 @@ impl Driver {
     fn step(&mut self, input: StepInput) -> Result<StepOutput, Halt> {
         (self.announce)(input.now, self.seed);
         let stopwatch = Stopwatch::start();
-        let output = self.circuit.step(input).map_err(|error| place(&self.feeds, error))?;
+        let output = self.circuit.step(input).map_err(|error| match self.journal_failure() {
+            Some(failure) => failure,
+            None => place(&self.feeds, error),
+        })?;
         self.pace.measured(output.records, stopwatch.elapsed());
         self.progress.count(&output);
         Ok(output)
+    }
+
+    /// Why the journal takes nothing any more, when it does not: then that is what stopped the step.
+    fn journal_failure(&self) -> Option<Error> {
+        let journal = &self.keep.as_ref()?.folder.journal;
+        journal.reserve(0, 0, 0).err().map(Error::Journal)
     }
 
     /// Writes down partitions that were seen for the first time.

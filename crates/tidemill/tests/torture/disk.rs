@@ -1,5 +1,6 @@
 //! Disks whose power is cut, that fail, and that are full.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -54,7 +55,9 @@ fn what_was_flushed_survives_a_power_cut() {
             Ok(mounted) => mounted,
             Err(reason) => return eprintln!("skipped: this user may not mount an image: {reason}"),
         };
-        std::fs::write(disk.join("pipeline.sql"), PIPELINE).expect("there is room");
+        let script = std::fs::File::create(disk.join("pipeline.sql"));
+        let script = script.and_then(|mut file| file.write_all(PIPELINE.as_bytes()).and_then(|()| file.sync_all()));
+        script.and_then(|()| std::fs::File::open(&disk)?.sync_all()).expect("there is room");
         let sent = Arc::new(Sent::default());
         let run = ["run", "pipeline.sql", "--listen", "127.0.0.1:0", "--state", "kept"];
         let mut running = folder.start_in("disk", &run);
