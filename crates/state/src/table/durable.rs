@@ -173,16 +173,17 @@ impl TableStore {
     pub fn refresh(&mut self) -> Result<bool, Error> {
         let before = self.table.sequence();
         loop {
-            let sequence = self.table.sequence() + 1;
-            match self.archive.record(sequence) {
-                Ok((record, bytes)) => self.take(record, bytes)?,
-                Err(Error::Store(StoreError::NotFound { .. })) => {
-                    if self.archive.bases()?.last().is_none_or(|&base| base < sequence) {
-                        break;
-                    }
-                    self.reload()?;
-                }
-                Err(error) => return Err(error),
+            let news = self.archive.records_from(self.table.sequence() + 1)?;
+            // One who had fallen behind can have written a number that was pruned; then there is a base after it.
+            if self.archive.bases()?.last().is_some_and(|&base| base > self.table.sequence()) {
+                self.reload()?;
+                continue;
+            }
+            if news.is_empty() {
+                break;
+            }
+            for (record, bytes) in news {
+                self.take(record, bytes)?;
             }
         }
         Ok(self.table.sequence() != before)
@@ -363,9 +364,9 @@ impl TableStore {
 
     /// Nothing, to try again, when an error came of not having read what others wrote; else the error.
     fn unless_stale<T>(&mut self, error: Error) -> Result<Option<T>, Error> {
-        // A record that is not there was perhaps pruned.
-        let stale = matches!(error, Error::Store(StoreError::NotFound { .. }));
-        let settled = matches!(error, Error::Store(_) | Error::Damaged { .. } | Error::Newer { .. }) && !stale;
+        // A record that is not there, or is another one, was perhaps pruned.
+        let stale = matches!(error, Error::Store(StoreError::NotFound { .. }) | Error::Damaged { .. });
+        let settled = matches!(error, Error::Store(_) | Error::Newer { .. }) && !stale;
         if !settled && self.refresh()? { Ok(None) } else { Err(error) }
     }
 
@@ -517,6 +518,18 @@ impl Archive {
         let name = self.log_name(sequence);
         let bytes = self.store.get(&name)?;
         Ok((Record::decode(&name, &bytes)?, bytes.len() as u64))
+    }
+
+    /// The records from a number on, as far as they are there.
+    fn records_from(&self, first: u64) -> Result<Vec<(Record, u64)>, Error> {
+        let mut records = Vec::new();
+        loop {
+            match self.record(first + records.len() as u64) {
+                Ok(record) => records.push(record),
+                Err(Error::Store(StoreError::NotFound { .. })) => return Ok(records),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The numbers of the bases, ascending.
