@@ -122,7 +122,8 @@ impl ViewQuery {
 /// What every output of a text holds once `rows` are all its tables ever had: the answers to compare a run with.
 ///
 /// `rows` has the decoded columns of each table that is read. Every plan runs as it was written, in batch, window table
-/// functions as plain relational nodes and aggregates as their naive twins.
+/// functions as plain relational nodes and aggregates as their naive twins. The rows of a versioned table say in their
+/// schema's metadata, under `version`, which version they are.
 ///
 /// # Errors
 /// What is wrong with the text, or a row on which an expression fails.

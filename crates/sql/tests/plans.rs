@@ -200,3 +200,103 @@ fn the_public_nexmark_files_plan() {
         }
     }
 }
+
+/// [`check_error`] with a versioned table: the text stands on the fourth line.
+fn check_lookup_error(text: &str, column: u64, message: &str, help: &str) {
+    let table = "CREATE TABLE side (k BIGINT, name STRING, rate DOUBLE, PRIMARY KEY (k, name) NOT ENFORCED) \
+                 WITH ('connector' = 'versioned');\n";
+    check_error(&format!("{table}{text}"), 4, column, message, help);
+}
+
+#[test]
+fn lookups_that_cannot_be_say_why() {
+    let help =
+        "FROM s JOIN side FOR SYSTEM_TIME AS OF PROCTIME() ON s.key = side.key; tidemill table show side prints it";
+    let no_source = "side is a versioned table: rows are looked up in it, it is not read from end to end";
+    check_lookup_error("SELECT * FROM side", 15, no_source, help);
+    let no_sink = "rows of a pipeline cannot go into side, a versioned table";
+    check_lookup_error(
+        "INSERT INTO side SELECT auction, channel, 1.0 FROM bid",
+        13,
+        no_sink,
+        "tidemill table insert side",
+    );
+    let join = |version: &str, on: &str| format!("SELECT auction FROM bid AS b JOIN {version} AS s ON {on}");
+    let (now, whole) = ("side FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.k AND b.channel = s.name");
+    check_lookup_error(
+        &join(now, "b.auction = s.k"),
+        35,
+        "a row of side is looked up by its whole key, and nothing of the left side is said to equal s.name",
+        "write ON s.k = .. AND s.name = .., with values of the left side alone",
+    );
+    check_lookup_error(
+        &join(now, "b.auction < s.k AND s.name = s.name"),
+        35,
+        "a row of side is looked up by its whole key, and nothing of the left side is said to equal s.k, s.name",
+        "write ON s.k = ..",
+    );
+    let processing = "a versioned table is read as it is when a row comes";
+    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF b.ts", whole), 62, processing, "p AS PROCTIME()");
+    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP", whole), 62, processing, "p AS PROCTIME()");
+    check_lookup_error(
+        &join("side FOR SYSTEM_TIME AS OF b.never", whole),
+        61,
+        "there is no column b.never",
+        "PROCTIME()",
+    );
+    let other = "FOR SYSTEM_TIME AS OF reads versioned tables only, and out is none";
+    check_lookup_error(&join("out FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.a"), 35, other, "UNION ALL");
+    check_lookup_error(
+        &join("sid FOR SYSTEM_TIME AS OF PROCTIME()", whole),
+        35,
+        "there is no table or view sid",
+        "did you mean side?",
+    );
+    check_lookup_error(&join(now, "b.auction = s.k AND b.auction = s.name"), 53, "", "");
+    check_lookup_error(
+        &format!(
+            "SELECT COUNT(*) FROM (SELECT auction, channel, COUNT(*) AS n FROM bid GROUP BY auction, channel) AS b \
+                  JOIN {now} AS s ON {whole}"
+        ),
+        108,
+        "rows that may be taken back cannot be looked up in side",
+        "join before rows are grouped",
+    );
+    check_lookup_error(
+        &join("side /*+ OPTIONS('path' = '/x') */ FOR SYSTEM_TIME AS OF PROCTIME()", whole),
+        40,
+        "side is a versioned table and takes no options in a query",
+        "in CREATE TABLE",
+    );
+    check_lookup_error(&join(now, "b.auction + 0.5 = s.k AND b.channel = s.name"), 34, "", "");
+    check_lookup_error(
+        &format!("SELECT TABLE_VERSION(s), COUNT(*) FROM bid AS b JOIN {now} AS s ON {whole} GROUP BY auction"),
+        1,
+        "TABLE_VERSION(s) is asked for where rows are grouped already",
+        "GROUP BY TABLE_VERSION(s) too",
+    );
+}
+
+#[test]
+fn versioned_tables_that_cannot_be_say_why() {
+    let check = |columns: &str, column: u64, message: &str, help: &str| {
+        let text = format!("CREATE TABLE side ({columns}) WITH ('connector' = 'versioned')");
+        check_error(&text, 3, column, message, help);
+    };
+    check("k BIGINT", 14, "the versioned table side has no primary key", "PRIMARY KEY (ip) NOT ENFORCED");
+    let no = "which a column of a versioned table cannot be";
+    check(
+        "k BIGINT, tags ARRAY<STRING>, PRIMARY KEY (k) NOT ENFORCED",
+        30,
+        &format!("tags is ARRAY<STRING>, {no}"),
+        "BOOLEAN",
+    );
+    check("k BIGINT, l AS k + 1, PRIMARY KEY (k) NOT ENFORCED", 30, &format!("l is computed, {no}"), "in the query");
+    check("k BIGINT METADATA, PRIMARY KEY (k) NOT ENFORCED", 20, &format!("k is metadata, {no}"), "in the query");
+    let watermark = "the versioned table side has no event time, and so no watermark";
+    check("k TIMESTAMP(3), PRIMARY KEY (k) NOT ENFORCED, WATERMARK FOR k AS k", 66, watermark, "remove WATERMARK");
+    let inexact = "k is no exact number, and the key of a versioned table has to be";
+    check("k DOUBLE, PRIMARY KEY (k) NOT ENFORCED", 43, inexact, "DECIMAL");
+    let text = "CREATE TABLE side (k BIGINT, PRIMARY KEY (k) NOT ENFORCED) PARTITIONED BY (k) WITH ('connector' = 'versioned')";
+    check_error(text, 3, 76, "the versioned table side has no partitions", "remove PARTITIONED BY");
+}

@@ -113,7 +113,8 @@ impl Source {
             columns.push(expr.evaluate(rows).map_err(failed)?);
         }
         let fields: Vec<Field> = self.columns.iter().map(|(field, _)| field.clone()).collect();
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| failed(error.to_string()))
+        let schema = Schema::new_with_metadata(fields, rows.schema().metadata().clone());
+        RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| failed(error.to_string()))
     }
 
     /// The columns of the source's node, as places in the declaration.

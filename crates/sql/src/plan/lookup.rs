@@ -304,7 +304,9 @@ fn when(column: Column, input: &DFSchema, position: Option<Position>) -> Result<
     match input.qualified_fields_with_unqualified_name(&column.name).iter().find(|(qualifier, _)| {
         column.relation.is_none() || qualifier.is_some_and(|qualifier| Some(qualifier) == column.relation.as_ref())
     }) {
-        Some((qualifier, field)) => Ok(Expr::Column(Column::new(qualifier.cloned(), field.name()))),
+        Some((qualifier, field)) => {
+            Ok(Expr::Column(Column { spans: column.spans.clone(), ..Column::new(qualifier.cloned(), field.name()) }))
+        }
         None => Err(outside(Error::Unknown {
             what: "column",
             name: column.flat_name(),

@@ -43,6 +43,14 @@ pub(super) fn table(create: &CreateTable, def: &TableDef) -> Result<Arc<LookupTa
         let problem = format!("the versioned table {name} has no partitions");
         return Err(wrong(problem, column.position, "remove PARTITIONED BY"));
     }
+    let floating = |kind: &ColumnKind| matches!(kind, ColumnKind::Physical(kind) if matches!(kind.kind, TypeKind::Float | TypeKind::Double));
+    for column in &key.columns {
+        let of = create.columns.iter().find(|known| known.name.text == column.text);
+        if of.is_some_and(|of| floating(&of.kind)) {
+            let problem = format!("{} is no exact number, and the key of a versioned table has to be", column.text);
+            return Err(wrong(problem, column.position, "declare it as DECIMAL or BIGINT"));
+        }
+    }
     let fields = def.columns.iter().map(|column| column.field.clone()).collect::<Vec<Field>>();
     let schema = Arc::new(Schema::new(fields));
     let key: Vec<usize> = key.columns.iter().filter_map(|column| schema.index_of(&column.text).ok()).collect();

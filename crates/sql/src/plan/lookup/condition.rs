@@ -93,7 +93,7 @@ fn equation(part: &Expr, lookup: &Lookup) -> Result<Option<Equation>> {
             _ => Err(outside(Error::Plan {
                 problem: format!(
                     "the key {} is {}, and {} cannot be looked up in it as it is",
-                    print(theirs),
+                    quoted(&column.name),
                     name_of(wanted),
                     print(ours)
                 ),

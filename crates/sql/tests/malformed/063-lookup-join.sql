@@ -1,1 +1,0 @@
-SELECT * FROM bid AS b JOIN side FOR SYSTEM_TIME AS OF b.p AS s ON b.k = s.k;

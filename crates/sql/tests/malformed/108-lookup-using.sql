@@ -1,0 +1,1 @@
+SELECT * FROM bid AS b JOIN side FOR SYSTEM_TIME AS OF b.p AS s USING (k);

@@ -1,0 +1,1 @@
+SELECT b.k, TABLE_VERSION(side) FROM bid AS b JOIN side FOR SYSTEM_TIME AS OF PROCTIME() AS s ON b.k = s.k;
