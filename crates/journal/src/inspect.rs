@@ -240,7 +240,9 @@ fn check(storage: &dyn Storage, survey: &Survey, identity: &Identity) -> Result<
             found.damage.push(Damage { segment: file.number, offset: 0, defect, flushed: within });
         }
         let next = files.get(index + 1).and_then(File::header);
-        let until = next.filter(|next| next.previous == file.number).map(|next| next.base);
+        // One without records is no link of the chain, and may be there until the start after it is done.
+        let follows = |next: &&Header| next.previous == file.number || next.base == header.base;
+        let until = next.filter(follows).map(|next| next.base);
         let (end, defect) = walk(storage, file, header, until, &mut found)?;
         if let Some(defect) = defect.or((end < mark).then_some(Defect::Missing)) {
             let flushed = before || end < mark;
