@@ -9,3 +9,4 @@ mod replay;
 mod run;
 mod shell;
 mod state;
+mod tables;
