@@ -1,4 +1,4 @@
-//! [`Hall`]: what stands behind the doors of one process, sources to fill and views to read.
+//! [`Hall`]: what stands behind the doors of one process: sources to fill, views to read, tables to edit.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_array::RecordBatch;
+use serde_json::{Map, Value as Json};
 use tidemill_base::suggest;
 use tidemill_circuit::Delta;
 use tidemill_format::Rejected;
@@ -156,11 +157,123 @@ pub enum LookupError {
     Failed(String),
 }
 
+/// A table that people and services edit, version by version. Calls may wait for a disk or a bucket.
+pub trait Table: Send + Sync {
+    /// Submits the change that a body of JSON asks for.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn submit(&self, body: &[u8]) -> Result<Submitted, Denial>;
+
+    /// Looks again at a submit that waits; none while it still does.
+    fn look(&self, ticket: u64) -> Option<Result<Json, Denial>>;
+
+    /// Forgets a submit that waits, because nobody waits for its answer any more.
+    fn forget(&self, ticket: u64);
+
+    /// Returns to an older version's content, as a new version, as a body of JSON asks for it.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn roll_back(&self, body: &[u8]) -> Result<Json, Denial>;
+
+    /// The newest versions, at most `limit`; or all of them as a graph.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn versions(&self, graph: bool, limit: usize) -> Result<Json, Denial>;
+
+    /// Rows at a version or `newest`: that of a key, or at most `limit` of all.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn at(&self, version: &str, key: &[KeyPart], limit: usize) -> Result<TableRows, Denial>;
+
+    /// The keys whose rows differ between two versions.
+    ///
+    /// # Errors
+    /// Why they cannot be compared.
+    fn diff(&self, from: &str, to: &str) -> Result<Json, Denial>;
+}
+
+/// What became of a submit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// It was accepted: the answer.
+    Accepted(Json),
+    /// It waits for a version that it rests on, under this ticket, for a while that the table bounds.
+    Waiting(u64),
+}
+
+/// Rows of a table at one version, as objects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableRows {
+    /// The version.
+    pub version: String,
+    /// The rows.
+    pub rows: Vec<Json>,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+}
+
+/// The versions of a pipeline's state, to be read.
+pub trait Versions: Send + Sync {
+    /// All of them, the oldest first.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn list(&self) -> Result<Json, Denial>;
+
+    /// One with what is in it.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn show(&self, version: &str) -> Result<Json, Denial>;
+
+    /// How two differ.
+    ///
+    /// # Errors
+    /// Why they cannot be compared.
+    fn diff(&self, from: &str, to: &str) -> Result<Json, Denial>;
+}
+
+/// Why a table or a version does not do what it was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Denial {
+    /// What kind of reason it is.
+    pub ground: Ground,
+    /// The code of the error's page.
+    pub code: &'static str,
+    /// What is wrong.
+    pub problem: String,
+    /// How to go on.
+    pub help: Option<String>,
+    /// What else the answer tells, such as the keys of a conflict.
+    pub more: Map<String, Json>,
+}
+
+/// The kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// The request is wrong in itself.
+    Request,
+    /// What it asks for is not there.
+    Missing,
+    /// Others have done something that does not go with it.
+    Conflict,
+    /// It can be tried again as it is.
+    Busy,
+    /// Something failed on this side.
+    Failed,
+}
+
 /// What the doors lead to.
 #[derive(Default)]
 pub struct Hall {
     inboxes: BTreeMap<String, Arc<dyn Inbox>>,
     views: BTreeMap<String, Arc<dyn View>>,
+    tables: BTreeMap<String, Arc<dyn Table>>,
+    versions: Option<Arc<dyn Versions>>,
     draining: AtomicBool,
 }
 
@@ -180,6 +293,16 @@ impl Hall {
         self.views.insert(name.into(), view);
     }
 
+    /// Adds a versioned table.
+    pub fn add_table(&mut self, name: impl Into<String>, table: Arc<dyn Table>) {
+        self.tables.insert(name.into(), table);
+    }
+
+    /// Shows the versions of the pipeline's state.
+    pub fn show_versions(&mut self, versions: Arc<dyn Versions>) {
+        self.versions = Some(versions);
+    }
+
     /// The source of that name; else the names there are.
     pub(crate) fn inbox(&self, name: &str) -> Result<&Arc<dyn Inbox>, Missing> {
         self.inboxes.get(name).ok_or_else(|| Missing::of(name, &self.inboxes))
@@ -190,6 +313,16 @@ impl Hall {
         self.views.get(name).ok_or_else(|| Missing::of(name, &self.views))
     }
 
+    /// The versioned table of that name; else the names there are.
+    pub(crate) fn table(&self, name: &str) -> Result<&Arc<dyn Table>, Missing> {
+        self.tables.get(name).ok_or_else(|| Missing::of(name, &self.tables))
+    }
+
+    /// The versions of the pipeline's state, when it keeps any.
+    pub(crate) fn versions(&self) -> Option<&Arc<dyn Versions>> {
+        self.versions.as_ref()
+    }
+
     /// The sources' names, in order.
     pub(crate) fn inbox_names(&self) -> Vec<&str> {
         self.inboxes.keys().map(String::as_str).collect()
@@ -198,6 +331,11 @@ impl Hall {
     /// The views' names, in order.
     pub(crate) fn view_names(&self) -> Vec<&str> {
         self.views.keys().map(String::as_str).collect()
+    }
+
+    /// The versioned tables' names, in order.
+    pub(crate) fn table_names(&self) -> Vec<&str> {
+        self.tables.keys().map(String::as_str).collect()
     }
 
     /// Whether events are refused because the process is about to end.

@@ -105,7 +105,7 @@ fn asked(query: Option<&str>) -> Result<Asked, Problem> {
 }
 
 /// JSON, an object a line or not, in UTF-8: how the objects stand in the body is seen from the body.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(Problem::media_type("the request does not say what its body is"));
     };

@@ -1,11 +1,12 @@
-//! The doors of tidemill: events in over HTTP, views out.
+//! The doors of tidemill: events in over HTTP, views out, tables edited.
 //!
-//! The one idea: a door knows sources and views by two narrow traits, [`Inbox`] and [`View`], gathered in a [`Hall`].
+//! The one idea: a door knows sources, views, versioned tables and versions by narrow traits, [`Inbox`], [`View`],
+//! [`Table`] and [`Versions`], gathered in a [`Hall`].
 //! Whoever assembles a pipeline fills the hall; a door decides alone what the network may do (who listens where, how
 //! large, how slow, how many) and answers every mistake with a problem document that says what, where and how to fix it.
 //!
-//! `POST /v1/sources/{name}` takes events, `GET /v1/views/{name}` answers rows, `GET /v1/health` tells whether the door
-//! is open. [`Server`] is the standard stack: HTTP/1.1 and HTTP/2 on one port.
+//! `POST /v1/sources/{name}` takes events, `GET /v1/views/{name}` answers rows, `/v1/tables/{name}/..` edits and compares,
+//! `GET /v1/versions` lists the versions of the pipeline's state, `GET /v1/health` tells whether the door is open. [`Server`] is the standard stack: HTTP/1.1 and HTTP/2 on one port.
 
 mod body;
 mod error;
@@ -16,9 +17,11 @@ mod problem;
 mod query;
 mod router;
 mod server;
+mod tables;
 mod views;
 
 pub use error::Error;
 pub use hall::{Decoded, Durability, Durable, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken, View};
+pub use hall::{Denial, Ground, Submitted, Table, TableRows, Versions};
 pub use options::Options;
 pub use server::Server;

@@ -5,9 +5,10 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RET
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+use serde_json::{Map, Value as Json};
 use tidemill_format::Rejected;
 
-use crate::hall::Refusal;
+use crate::hall::{Denial, Ground, Refusal};
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -35,6 +36,8 @@ struct Document {
     rejected: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<BadRecord>,
+    #[serde(flatten)]
+    more: Map<String, Json>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -73,6 +76,7 @@ impl Problem {
             help: None,
             rejected: None,
             errors: Vec::new(),
+            more: Map::new(),
             headers: Vec::new(),
         }))
     }
@@ -190,6 +194,34 @@ impl Problem {
             .help("look at the log of the pipeline, start it again, and send the same request again")
             .header(RETRY_AFTER, "5")
             .header(CONNECTION, "close")
+    }
+
+    /// What a table or a version says no to.
+    pub(crate) fn denied(denial: Denial) -> Self {
+        let Denial { ground, code, problem, help, more } = denial;
+        let (status, title) = match ground {
+            Ground::Request => (StatusCode::BAD_REQUEST, "bad request"),
+            Ground::Missing => (StatusCode::NOT_FOUND, "not found"),
+            Ground::Conflict => (StatusCode::CONFLICT, "conflict"),
+            Ground::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Ground::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        };
+        let mut denied = Problem::new(status, code, title, problem);
+        denied.0.help = help;
+        denied.0.more = more;
+        if ground == Ground::Busy { denied.header(RETRY_AFTER, "1") } else { denied }
+    }
+
+    pub(crate) fn no_versions() -> Self {
+        let detail = "the pipeline keeps no state, and so has no versions";
+        Problem::new(StatusCode::NOT_FOUND, "TM5120", "no versions", detail)
+            .help("run it with --state FOLDER, or SET 'state.path' = 'FOLDER'")
+    }
+
+    pub(crate) fn bad_range(range: &str) -> Self {
+        let detail = format!("'{range}' does not name two versions");
+        Problem::new(StatusCode::BAD_REQUEST, "TM5121", "bad range", detail)
+            .help("write the versions as A..B, such as 3-1-7..newest")
     }
 
     pub(crate) fn internal(detail: impl Into<String>) -> Self {

@@ -42,10 +42,19 @@ pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Proble
         .collect()
 }
 
+/// A whole number up to `most`.
+pub(crate) fn limit(value: &str, most: usize) -> Result<usize, Problem> {
+    value.parse().ok().filter(|limit| *limit <= most).ok_or_else(|| {
+        let help = format!("limit is a whole number up to {most}");
+        Problem::bad_query(format!("limit={value} cannot be"), help)
+    })
+}
+
 /// A parameter that nobody knows.
 pub(crate) fn unknown(name: &str, known: &[&str]) -> Problem {
     let help = match suggest::nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean '{near}'?"),
+        None if known.is_empty() => "leave it out".to_string(),
         None => format!("there are '{}'", known.join("', '")),
     };
     Problem::bad_query(format!("there is no parameter '{name}' here"), help)

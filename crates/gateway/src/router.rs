@@ -11,7 +11,7 @@ use crate::body::Budget;
 use crate::hall::Hall;
 use crate::options::Options;
 use crate::problem::{Answer, Problem, json};
-use crate::{ingest, query, views};
+use crate::{ingest, query, tables, views};
 
 /// What every request shares.
 pub(crate) struct Doors {
@@ -47,6 +47,10 @@ async fn dispatch(doors: &Arc<Doors>, request: Request<Incoming>) -> Result<Answ
             allow(&request, &[Method::GET, Method::HEAD])?;
             views::get(doors, &decoded(name)?, request).await
         }
+        ["v1", "tables", name, rest @ ..] if !name.is_empty() && !rest.is_empty() => {
+            table(doors, &decoded(name)?, rest, &path, request).await
+        }
+        ["v1", "versions", rest @ ..] => versions(doors, rest, &path, request).await,
         ["v1", "health"] => {
             allow(&request, &[Method::GET, Method::HEAD])?;
             Ok(health(doors))
@@ -59,7 +63,66 @@ async fn dispatch(doors: &Arc<Doors>, request: Request<Incoming>) -> Result<Answ
             allow(&request, &[Method::GET, Method::HEAD])?;
             Ok(json(StatusCode::OK, &doors.hall.view_names()))
         }
+        ["v1", "tables"] => {
+            allow(&request, &[Method::GET, Method::HEAD])?;
+            Ok(json(StatusCode::OK, &doors.hall.table_names()))
+        }
         _ => Err(Problem::not_found("path", &path, nearest_path(&parts))),
+    }
+}
+
+/// What is asked of a versioned table.
+async fn table(
+    doors: &Arc<Doors>,
+    name: &str,
+    rest: &[&str],
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Problem> {
+    let reading = [Method::GET, Method::HEAD];
+    let found = || tables::find(doors, name);
+    match rest {
+        ["versions"] => {
+            allow(&request, &[Method::GET, Method::HEAD, Method::POST])?;
+            match *request.method() {
+                Method::POST => tables::submit(doors, found()?, request).await,
+                _ => tables::list(found()?, request).await,
+            }
+        }
+        ["at", version] => {
+            allow(&request, &reading)?;
+            tables::at(found()?, decoded(version)?, request).await
+        }
+        ["diff", range] => {
+            allow(&request, &reading)?;
+            tables::diff(found()?, &decoded(range)?, request).await
+        }
+        ["rollback"] => {
+            allow(&request, &[Method::POST])?;
+            tables::roll_back(doors, found()?, request).await
+        }
+        _ => Err(Problem::not_found(
+            "path",
+            path,
+            "a table has versions, at/{version}, diff/{a}..{b} and rollback under it",
+        )),
+    }
+}
+
+/// What is asked of the versions of the pipeline's state.
+async fn versions(
+    doors: &Arc<Doors>,
+    rest: &[&str],
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Problem> {
+    allow(&request, &[Method::GET, Method::HEAD])?;
+    let state = || tables::state(doors);
+    match rest {
+        [] => tables::state_list(state()?, request).await,
+        ["diff", range] => tables::state_diff(state()?, &decoded(range)?, request).await,
+        [version] => tables::state_show(state()?, decoded(version)?, request).await,
+        _ => Err(Problem::not_found("path", path, "there are /v1/versions/{version} and /v1/versions/diff/{a}..{b}")),
     }
 }
 
@@ -77,11 +140,12 @@ fn decoded(name: &str) -> Result<String, Problem> {
 }
 
 fn nearest_path(parts: &[&str]) -> String {
-    let kinds = ["sources", "views", "health"];
+    let kinds = ["sources", "views", "tables", "versions", "health"];
     match parts.get(1).and_then(|kind| suggest::nearest(kind, kinds)) {
-        Some("health") => "did you mean /v1/health?".to_string(),
+        Some(kind @ ("health" | "versions")) => format!("did you mean /v1/{kind}?"),
+        Some("tables") => "did you mean /v1/tables/{name}/versions?".to_string(),
         Some(kind) => format!("did you mean /v1/{kind}/{{name}}?"),
-        None => "there are /v1/sources/{name}, /v1/views/{name} and /v1/health".to_string(),
+        None => "there are /v1/sources, /v1/views, /v1/tables, /v1/versions and /v1/health".to_string(),
     }
 }
 

@@ -29,7 +29,7 @@ const MORE: HeaderName = HeaderName::from_static("tidemill-more");
 
 /// How rows are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
+pub(crate) enum Layout {
     /// An array of objects.
     Json,
     /// An object a line.
@@ -55,7 +55,8 @@ fn problem(error: LookupError) -> Problem {
     }
 }
 
-fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
+/// The layout that the request accepts.
+pub(crate) fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
     let Some(accept) = headers.get(ACCEPT) else { return Ok(Layout::Json) };
     let accept = String::from_utf8_lossy(accept.as_bytes());
     for wanted in accept.split(',') {
@@ -73,16 +74,12 @@ fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
     Err(Problem::not_acceptable(&accept))
 }
 
-fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
+/// What the parameters of the request ask for.
+pub(crate) fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
     let mut lookup = Lookup { key: Vec::new(), limit: LIMIT_DEFAULT };
     for (name, value) in query::pairs(query)? {
         match name.as_str() {
-            "limit" => {
-                lookup.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| {
-                    let help = format!("limit is a whole number up to {LIMIT_MAX}");
-                    Problem::bad_query(format!("limit={value} cannot be"), help)
-                })?;
-            }
+            "limit" => lookup.limit = query::limit(&value, LIMIT_MAX)?,
             "key" => lookup.key.push(KeyPart { column: None, value }),
             other => match other.strip_prefix("key.") {
                 Some(column) => lookup.key.push(KeyPart { column: Some(column.to_string()), value }),

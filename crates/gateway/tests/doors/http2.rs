@@ -1,5 +1,7 @@
 //! HTTP/2 on the same port, without TLS.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -41,4 +43,30 @@ fn speaks_http2_on_the_same_port() {
     let mut values = door.orders.values();
     values.sort_unstable();
     assert_eq!(values, (0..32).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_change_that_waits_is_forgotten_when_its_client_lets_it_go() {
+    let door = Door::open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(door.server().address()).await.expect("the door listens");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("the door speaks HTTP/2");
+        tokio::spawn(connection);
+        let request = Request::post("http://localhost/v1/tables/rules/versions")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from_static(b"never")))
+            .expect("a request");
+        let asked = tokio::spawn(sender.send_request(request));
+        while door.rules.looked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        asked.abort();
+        while door.rules.forgotten.load(Ordering::SeqCst) != 8 {
+            tokio::task::yield_now().await;
+        }
+    });
 }

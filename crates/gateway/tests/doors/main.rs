@@ -4,6 +4,7 @@ mod client;
 mod hostile;
 mod http2;
 mod ingest;
+mod tables;
 mod views;
 
 use std::sync::{Arc, Mutex};
@@ -102,10 +103,11 @@ impl View for Ten {
     }
 }
 
-/// A door on a port of the system's choice, with source `orders` and view `ten` behind it.
+/// A door on a port of the system's choice, with source `orders`, view `ten` and table `rules` behind it.
 struct Door {
     server: Option<Server>,
     orders: Arc<Box7>,
+    rules: Arc<tables::Rules>,
 }
 
 impl Door {
@@ -113,14 +115,27 @@ impl Door {
         Door::with(Options::default())
     }
 
+    fn without_tables() -> Self {
+        Door::of(Options::default(), false)
+    }
+
     fn with(options: Options) -> Self {
+        Door::of(options, true)
+    }
+
+    fn of(options: Options, tables: bool) -> Self {
         let orders = Arc::new(Box7 { rows: Mutex::default(), rows_max: 1_000 });
         let mut hall = Hall::new();
         hall.add_inbox("orders", orders.clone());
         hall.add_view("ten", Arc::new(Ten));
+        let rules = Arc::new(tables::Rules::default());
+        if tables {
+            hall.add_table("rules", rules.clone());
+            hall.show_versions(Arc::new(tables::States));
+        }
         let listen = "127.0.0.1:0".parse().expect("an address");
         let server = Server::start(Options { listen, ..options }, hall).expect("the loopback has free ports");
-        Door { server: Some(server), orders }
+        Door { server: Some(server), orders, rules }
     }
 
     fn server(&self) -> &Server {
