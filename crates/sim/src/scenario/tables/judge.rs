@@ -138,7 +138,9 @@ impl Model {
             Kind::Merge => self.merge(checkpoint, told)?,
             Kind::Rollback { target } => {
                 promise!(checkpoint.parent == self.head, "rollback {version} does not follow the head");
-                let content = self.contents.get(&target).cloned();
+                // The target may have been forgotten before anybody looked.
+                let unseen = self.pruned.then_some(found);
+                let content = self.contents.get(&target).or(unseen).cloned();
                 self.contents.insert(version, content.ok_or_else(|| format!("{version} goes back to nowhere"))?);
                 self.head = version;
             }
