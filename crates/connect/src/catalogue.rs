@@ -13,10 +13,10 @@ use tidemill_stage::Cancel;
 use crate::error::{Error, Role};
 use crate::sink::{Delivery, Rows, Sink};
 use crate::source::Source;
-use crate::{blackhole, datagen, filesystem, http, nexmark, print, stdin};
+use crate::{blackhole, datagen, filesystem, http, nexmark, print, ring, stdin};
 
 /// The connectors there are.
-pub const NAMES: [&str; 7] = ["filesystem", "stdin", "http", "datagen", "nexmark", "print", "blackhole"];
+pub const NAMES: [&str; 8] = ["filesystem", "stdin", "http", "ring", "datagen", "nexmark", "print", "blackhole"];
 
 /// Connectors that will come.
 const PLANNED: [&str; 8] =
@@ -47,6 +47,7 @@ enum Kind {
     Stdin(stdin::Options),
     Inbox(http::inbox::Options),
     Push(http::push::Options),
+    Ring(ring::Options),
     Datagen(datagen::Options),
     Nexmark(nexmark::Options),
     Print(print::Options),
@@ -79,6 +80,7 @@ impl Connector {
                 http::push::Options::take(&mut options).map(Kind::Push)
             }
             "http" => http::inbox::Options::take(&mut options).map(Kind::Inbox),
+            "ring" => ring::Options::take(&mut options).map(Kind::Ring),
             "datagen" => datagen::Options::take(&mut options, &table.columns).map(Kind::Datagen),
             "nexmark" => nexmark::Options::take(&mut options).map(Kind::Nexmark),
             "print" => print::Options::take(&mut options).map(Kind::Print),
@@ -116,7 +118,7 @@ impl Connector {
             Kind::Stdin(_) => true,
             Kind::Datagen(options) => options.is_bounded(),
             Kind::Nexmark(options) => options.is_bounded(),
-            Kind::Inbox(_) | Kind::Push(_) | Kind::Print(_) | Kind::Blackhole(_) => false,
+            Kind::Inbox(_) | Kind::Ring(_) | Kind::Push(_) | Kind::Print(_) | Kind::Blackhole(_) => false,
         }
     }
 
@@ -126,6 +128,7 @@ impl Connector {
             Kind::Filesystem(options) => !options.format().takes_retractions(),
             Kind::Stdin(options) => !options.format().takes_retractions(),
             Kind::Inbox(options) => !options.format().takes_retractions(),
+            Kind::Ring(options) => !options.format().takes_retractions(),
             _ => true,
         }
     }
@@ -136,7 +139,7 @@ impl Connector {
             Kind::Filesystem(options) => options.format().takes_retractions(),
             Kind::Push(options) => options.format().takes_retractions(),
             Kind::Print(_) | Kind::Blackhole(_) => true,
-            Kind::Stdin(_) | Kind::Inbox(_) | Kind::Datagen(_) | Kind::Nexmark(_) => false,
+            Kind::Stdin(_) | Kind::Inbox(_) | Kind::Ring(_) | Kind::Datagen(_) | Kind::Nexmark(_) => false,
         }
     }
 
@@ -167,6 +170,7 @@ impl Connector {
             Kind::Filesystem(options) => Box::new(filesystem::Files::open(&self.table, options, decoded)?),
             Kind::Stdin(options) => Box::new(stdin::Stdin::open(&self.table, options, decoded)?),
             Kind::Inbox(options) => Box::new(http::inbox::Inbox::open(&self.table, options, decoded)?),
+            Kind::Ring(options) => Box::new(ring::RingSource::open(&self.table, options, decoded)?),
             Kind::Datagen(options) => Box::new(datagen::Datagen::open(table, options, decoded)?),
             Kind::Nexmark(options) => Box::new(nexmark::Nexmark::open(&self.table, options, decoded)?),
             Kind::Push(_) => return Err(self.wrong_role("'http' with a 'url'", Role::Source)),
@@ -197,7 +201,7 @@ impl Connector {
             Kind::Print(options) => Box::new(print::Print::open(table, options, rows)?),
             Kind::Blackhole(options) => Box::new(blackhole::Blackhole::open(options)),
             Kind::Inbox(_) => return Err(self.wrong_role("'http' without a 'url'", Role::Sink)),
-            Kind::Stdin(_) | Kind::Datagen(_) | Kind::Nexmark(_) => {
+            Kind::Stdin(_) | Kind::Ring(_) | Kind::Datagen(_) | Kind::Nexmark(_) => {
                 return Err(self.wrong_role(&format!("'{}'", self.name), Role::Sink));
             }
         })

@@ -5,6 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tidemill_base::{Explain, Kind, options};
+use tidemill_journal::ring::Error as RingError;
+
+use crate::http::inbox::Full;
 
 /// What a table is used as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,6 +218,22 @@ pub enum Error {
         /// The beginning of the answer.
         body: String,
     },
+    /// A ring cannot be opened or read.
+    #[error("table '{table}': {error}")]
+    Ring {
+        /// The table.
+        table: String,
+        /// What is wrong.
+        error: Box<RingError>,
+    },
+    /// What was read cannot be kept.
+    #[error("table '{table}': what was read cannot be kept: {error}")]
+    NotKept {
+        /// The table.
+        table: String,
+        /// Why not.
+        error: Full,
+    },
     /// Writing was stopped before it was done, because the pipeline was aborted.
     #[error("sink '{table}': stopped before all rows were written")]
     Stopped {
@@ -282,6 +301,8 @@ impl Explain for Error {
             Error::Stopped { .. } => "TM3017",
             Error::NotResumable { .. } => "TM3018",
             Error::StagedLost { .. } => "TM3019",
+            Error::Ring { error, .. } => error.code(),
+            Error::NotKept { .. } => "TM3020",
         }
     }
 
@@ -296,6 +317,7 @@ impl Explain for Error {
             | Error::NotResumable { .. }
             | Error::Retraction { .. } => Kind::Config,
             Error::Format { error, .. } => error.kind(),
+            Error::Ring { error, .. } => error.kind(),
             Error::RecordTooLong { .. } => Kind::Input,
             Error::Changed { .. } | Error::StagedLost { .. } => Kind::Restore,
             Error::Missing { .. }
@@ -305,6 +327,7 @@ impl Explain for Error {
             | Error::Io { .. }
             | Error::Unreachable { .. }
             | Error::Refused { .. }
+            | Error::NotKept { .. }
             | Error::Stopped { .. } => Kind::Environment,
         }
     }
@@ -317,7 +340,7 @@ impl Explain for Error {
                 format!("the connectors are '{}'", crate::catalogue::NAMES.join("', '"))
             }
             Error::WrongRole { role: Role::Source, .. } => {
-                "read from 'filesystem', 'stdin', 'http' (without 'url'), 'datagen' or 'nexmark'".to_string()
+                "read from 'filesystem', 'stdin', 'http' (without 'url'), 'ring', 'datagen' or 'nexmark'".to_string()
             }
             Error::WrongRole { role: Role::Sink, .. } => {
                 "write to 'print', 'filesystem', 'http' (with 'url') or 'blackhole'".to_string()
@@ -348,7 +371,8 @@ impl Explain for Error {
             Error::Changed { .. } => "restore the file as it was, or record the run again".to_string(),
             Error::NotReplayable { .. } => "record a run that reads from files or generators".to_string(),
             Error::NotResumable { .. } => {
-                "run it without a state folder (--state none), or read from files, http or a generator".to_string()
+                "run it without a state folder (--state none), or read from files, http, a ring or a generator"
+                    .to_string()
             }
             Error::StagedLost { .. } => {
                 "put the file back from a backup, or roll back to a version before it".to_string()
@@ -361,6 +385,18 @@ impl Explain for Error {
             }
             Error::Refused { .. } => {
                 "check 'url', 'method', the 'header.*' options and what the server takes".to_string()
+            }
+            Error::Ring { error, .. } if matches!(**error, RingError::Damaged(_)) => {
+                "have its producer send it again, and set '<format>.ignore-parse-errors' = 'true' to count it as a bad \
+                 record and read on"
+                    .to_string()
+            }
+            Error::Ring { error, .. } => return error.help(),
+            Error::NotKept { error: Full::TooLarge { .. }, .. } => {
+                "set 'journal.segment-size' to several times the largest record".to_string()
+            }
+            Error::NotKept { .. } => {
+                "see why the journal cannot be written, and start again: the ring still has it".to_string()
             }
             Error::Io { .. } | Error::Stopped { .. } => return None,
         })

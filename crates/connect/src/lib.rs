@@ -17,6 +17,7 @@ pub mod filesystem;
 pub mod http;
 pub mod nexmark;
 pub mod print;
+pub mod ring;
 pub mod stdin;
 
 mod blocks;

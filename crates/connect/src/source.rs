@@ -1,12 +1,17 @@
 //! [`Source`]: what sends events into a circuit, and how its input is read again.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tidemill_circuit::decode::{Block, MakeDecoder};
 use tidemill_circuit::step::BlockRange;
 use tidemill_stage::{Cancel, Halt, Sender};
 
 use crate::error::Error;
-use crate::http::inbox::InboxHandle;
+use crate::http::inbox::{InboxHandle, Keep};
+
+/// As much of what a source had kept last is shown to it when it goes on.
+pub const KEPT_BYTES: usize = 64;
 
 /// News of a source, in order: a partition opens, gives blocks and ends; nothing comes after `Complete`.
 #[derive(Debug, Clone)]
@@ -92,6 +97,28 @@ pub trait Source: Send {
     /// How the gateway fills it, when it is an inbox.
     fn inbox(&self) -> Option<InboxHandle> {
         None
+    }
+
+    /// Whether its events are nowhere else once it has handed them on, so that they have to be kept in a journal.
+    fn is_journaled(&self) -> bool {
+        self.inbox().is_some()
+    }
+
+    /// Has every block kept before it is handed on. Said before it reads, to one that is journaled and no inbox.
+    fn keep_in(&mut self, _keep: Arc<dyn Keep>) {}
+
+    /// Nothing up to what was kept last comes again; `kept` is its beginning, of [`KEPT_BYTES`] at most.
+    fn resume_behind(&mut self, _kept: &[u8]) {}
+
+    /// Puts back what was kept but not taken in before a restart, to be handed on first.
+    fn put_back(&mut self, _block: Block) {}
+
+    /// Takes for itself what it reads from, so that what is in the way is known before anything runs.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be made, or another has it.
+    fn attach(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Reads until the end, or until a stop is asked for; what has been sent before counts. This is a stage's work.

@@ -27,6 +27,7 @@ use crate::doors::{InboxDoor, ViewDoor};
 use crate::driver::{Driver, Ends};
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::keep::Keep;
 use crate::keep::folder::Folder;
 use crate::keep::line::Line;
 use crate::keep::log::{Delivered, Log};
@@ -34,7 +35,6 @@ use crate::keep::rebuild;
 use crate::keep::recover::{Again, MakeCircuit, Recovery};
 use crate::keep::snapshot::{Policy, Snapshots};
 use crate::keep::start::{self, Start};
-use crate::keep::{self, Keep};
 use crate::outputs::{self, Opened, Outputs, Report, Route, Work, Writings};
 use crate::pace::Pace;
 use crate::progress::Progress;
@@ -68,7 +68,7 @@ pub struct Options {
     pub listen: Option<String>,
     /// Whether the door may be reachable from other machines though it does not ask who calls.
     pub insecure: bool,
-    /// The folder of the pipeline's state, or `none`. Default: a folder beside, when events come in over HTTP.
+    /// The folder of the pipeline's state, or `none`. Default: a folder beside, when events come in over HTTP or through a ring.
     pub state: Option<String>,
     /// Where the run is written down, and what its SQL is called there.
     pub record: Option<PathBuf>,
@@ -134,7 +134,7 @@ impl Runner {
                     Arc::new(move |lanes| Circuit::new(&plan, &decoders, circuit_options(lanes, true)));
                 let kept =
                     kept(start, pipeline, options, (lanes, seed), make, &mut outputs, &doors, delivered, &*clock)?;
-                start.resume(&mut tables.sources, &doors)?;
+                start.resume(pipeline, &mut tables.sources, &doors)?;
                 (kept.0, Some(kept.1))
             }
         };
@@ -168,7 +168,7 @@ impl Runner {
             now: i64::MIN,
         };
         let Build { mut graph, writings, senders, .. } = build;
-        let sources = if finished { Vec::new() } else { tables.sources };
+        let sources = if finished { Vec::new() } else { attached(tables.sources, pipeline)? };
         let receivers = readers(&mut graph, sources);
         drive(&mut graph, driver, Ends { sources: receivers, sinks: senders });
         Ok(Runner {
@@ -269,10 +269,8 @@ fn doors(
     for table in sources {
         let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) else { continue };
         let mut door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
-        if let Some(Start { folder, .. }) = start {
-            let own = pipeline.table(&table.name).and_then(|def| def.option("durability"));
-            let level = own.and_then(keep::level).unwrap_or(folder.level);
-            door = door.kept_in(folder.journal.clone(), level);
+        if let Some(start) = start {
+            door = door.kept_in(start.folder.journal.clone(), start.level(pipeline, &table.name));
         }
         doors.insert(table.name.clone(), Arc::new(door));
     }
@@ -537,6 +535,17 @@ fn shown_name(output: &OutputDef) -> String {
         OutputKind::MaterializedView { name } => name.clone(),
         _ => output.name.clone(),
     }
+}
+
+/// The sources, each with what it reads from.
+fn attached(mut sources: Vec<TableSource>, pipeline: &Pipeline) -> Result<Vec<TableSource>, Error> {
+    for table in &mut sources {
+        table.source.attach().map_err(|error| match pipeline.table(&table.name) {
+            Some(def) => placed(error, def),
+            None => error.into(),
+        })?;
+    }
+    Ok(sources)
 }
 
 /// A stage for each source, and where its events come out.

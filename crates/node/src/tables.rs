@@ -48,9 +48,9 @@ impl Tables {
         Ok(Tables { sources, connectors })
     }
 
-    /// The sources that come in through a door.
-    pub(crate) fn inboxes(&self) -> impl Iterator<Item = &str> {
-        self.sources.iter().filter(|table| table.source.inbox().is_some()).map(|table| table.name.as_str())
+    /// The sources whose events are nowhere but in the pipeline's journal.
+    pub(crate) fn journaled(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter(|table| table.source.is_journaled()).map(|table| table.name.as_str())
     }
 
     /// Checks that every source can go on where an earlier run stopped.
@@ -141,7 +141,7 @@ fn sources(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Res
                     return Err(tidemill_circuit::Error::broken("the planner", problem).into());
                 };
                 let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
-                (source, matches!(connector.name(), "stdin" | "http"), inbox_format(def))
+                (source, matches!(connector.name(), "stdin" | "http" | "ring"), inbox_format(def))
             }
         };
         let decoded = spec.decoded.clone();

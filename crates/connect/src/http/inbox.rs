@@ -70,13 +70,19 @@ pub struct Accepted {
     pub kept: Option<u64>,
 }
 
-/// What keeps the records of an inbox before they are acknowledged: the journal.
+/// What keeps the records of a source before they are acknowledged or let go of: the journal.
 pub trait Keep: Send + Sync {
     /// Keeps a body; `first_record` records of the source stand before its own. Gives the place where it is kept.
     ///
     /// # Errors
     /// [`Full::Waiting`] when there is no room now, [`Full::Lost`] when nothing can be kept any more.
     fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full>;
+
+    /// Whether what is kept at `place` is there as durably as was asked.
+    fn is_durable(&self, place: u64) -> bool;
+
+    /// The source has let go of what is kept at `place`, and will never read it again.
+    fn let_go(&self, place: u64);
 }
 
 /// Why records were not taken in.

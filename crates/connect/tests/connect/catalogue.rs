@@ -19,7 +19,7 @@ fn says_what_is_wrong_with_a_table() {
     check(
         &[("connector", "kafka")],
         "table 't': the connector 'kafka' is not built yet",
-        "the connectors are 'filesystem', 'stdin', 'http', 'datagen', 'nexmark', 'print', 'blackhole'",
+        "the connectors are 'filesystem', 'stdin', 'http', 'ring', 'datagen', 'nexmark', 'print', 'blackhole'",
     );
     check(
         &[("connector", "filesystem"), ("format", "json")],

@@ -4,4 +4,5 @@ mod catalogue;
 mod common;
 mod push;
 mod read_files;
+mod ring;
 mod write_files;

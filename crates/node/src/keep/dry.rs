@@ -25,8 +25,8 @@ pub struct DryRun {
 /// What would keep it from running, as far as that is seen without it.
 pub fn dry_run(pipeline: &Pipeline, options: &Options) -> Result<DryRun, Error> {
     let tables = Tables::of(pipeline)?;
-    let has_inbox = tables.inboxes().next().is_some();
-    let Some(path) = path_of(pipeline, options, has_inbox) else {
+    let journaled = tables.journaled().next().is_some();
+    let Some(path) = path_of(pipeline, options, journaled) else {
         let title = "the pipeline keeps no state: name a folder with --state".to_string();
         return Ok(DryRun { title, operators: Vec::new() });
     };

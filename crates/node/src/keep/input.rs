@@ -1,8 +1,8 @@
-//! Input on its way through the journal: [`InboxKeep`] keeps what an inbox takes, [`Outstanding`] knows what no step has
-//! taken yet.
+//! Input on its way through the journal: [`InputKeep`] keeps what an inbox or a ring takes, [`Outstanding`] knows what no
+//! step has taken yet, or no source let go of.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidemill_connect::{Full, Keep};
 use tidemill_gateway::Durable;
@@ -14,6 +14,8 @@ use super::line::{INPUT, Input, stream};
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     sources: Mutex<BTreeMap<String, BTreeMap<u64, u64>>>,
+    /// The journal's numbers of what its source still has too, and would give again after a restart.
+    held: Mutex<BTreeSet<u64>>,
 }
 
 impl Outstanding {
@@ -37,35 +39,56 @@ impl Outstanding {
 
     /// The journal's number of the oldest.
     pub(crate) fn oldest(&self) -> Option<u64> {
+        let held = self.held().first().copied();
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.values().filter_map(|waiting| waiting.values().next().copied()).min()
+        sources.values().filter_map(|waiting| waiting.values().next().copied()).chain(held).min()
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps what an inbox takes.
-pub(crate) struct InboxKeep {
+/// Keeps what a source takes.
+pub(crate) struct InputKeep {
     journal: Arc<Journal>,
     outstanding: Arc<Outstanding>,
     source: String,
     stream: u32,
+    /// What its input is to survive before the source lets go of it; none when the source has it no more.
+    held_until: Option<Level>,
 }
 
-impl InboxKeep {
+impl InputKeep {
     pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Arc<Outstanding>) -> Self {
-        InboxKeep { journal, outstanding, source: source.to_string(), stream: stream(source) }
+        InputKeep { journal, outstanding, source: source.to_string(), stream: stream(source), held_until: None }
+    }
+
+    /// For a source that holds its input until the journal has it at a level.
+    pub(crate) fn held_until(self, level: Level) -> Self {
+        InputKeep { held_until: Some(level), ..self }
     }
 }
 
-impl Keep for InboxKeep {
+impl Keep for InputKeep {
     fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full> {
         let head = Input::head(first_record, records);
         let appended = self.journal.reserve(INPUT, self.stream, head.len() + body.len()).and_then(|place| {
             // Known before it can be seen, so that no snapshot is taken as covering it.
             self.outstanding.add(&self.source, first_record, place.sequence().0);
+            if self.held_until.is_some() {
+                self.outstanding.held().insert(place.sequence().0);
+            }
             place.commit(&[&head, body])
         });
         match appended {
-            Ok(Sequence(sequence)) => Ok(sequence),
+            Ok(sequence) => {
+                if let Some(level) = self.held_until {
+                    // The flush begins now; the source looks whether it is done.
+                    self.journal.notify(sequence, level, Box::new(|_| {}));
+                }
+                Ok(sequence.0)
+            }
             Err(error) if error.is_full() => {
                 tracing::warn!(source = %self.source, %error, "Input is turned away.");
                 Err(Full::Waiting { records: 0 })
@@ -78,6 +101,14 @@ impl Keep for InboxKeep {
                 Err(Full::Lost)
             }
         }
+    }
+
+    fn is_durable(&self, place: u64) -> bool {
+        self.journal.durable(self.held_until.unwrap_or_default()) >= Sequence(place)
+    }
+
+    fn let_go(&self, place: u64) {
+        self.outstanding.held().remove(&place);
     }
 }
 

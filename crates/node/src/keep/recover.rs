@@ -50,7 +50,7 @@ pub(crate) struct Again {
     pub(crate) strict: bool,
     /// What reads the sources again whose input is not in the journal.
     pub(crate) replays: BTreeMap<String, Box<dyn Replay>>,
-    /// What decodes the input that is.
+    /// What decodes the input that is, where it came in through a door.
     pub(crate) doors: BTreeMap<String, Arc<InboxDoor>>,
     /// Makes a circuit of the same plan with no state and no log.
     pub(crate) make: MakeCircuit,
@@ -215,26 +215,32 @@ impl Again {
                 range.from
             ),
         };
-        let door = self.doors.get(source).ok_or_else(missing)?;
         let (sequence, input) = inputs.remove(&(stream(source), range.from)).ok_or_else(missing)?;
-        block(door, sequence, input)
+        block(self.doors.get(source).map(Arc::as_ref), sequence, input)
     }
 }
 
-/// A block of input as it was kept.
-pub(crate) fn block(door: &InboxDoor, sequence: u64, input: Input) -> Result<Block, Error> {
+/// A block of input as it was kept; what came in through no door is decoded by the lanes.
+pub(crate) fn block(door: Option<&InboxDoor>, sequence: u64, input: Input) -> Result<Block, Error> {
     let wrong = |problem: String| Error::Journaled { sequence, problem };
-    let rows = door.rows(&input.body).map_err(wrong)?;
-    if rows.rows() != input.records as usize {
-        let problem = format!("it had {} records when it was taken, and has {} now", input.records, rows.rows());
-        return Err(wrong(problem));
-    }
+    let data = match door {
+        None => BlockData::Bytes(input.body),
+        Some(door) => {
+            let rows = door.rows(&input.body).map_err(wrong)?;
+            if rows.rows() != input.records as usize {
+                let problem =
+                    format!("it had {} records when it was taken, and has {} now", input.records, rows.rows());
+                return Err(wrong(problem));
+            }
+            BlockData::Rows(rows)
+        }
+    };
     Ok(Block {
         partition: 0,
         from: input.first_record,
         to: input.first_record + u64::from(input.records),
         first_record: input.first_record,
         records: input.records,
-        data: BlockData::Rows(rows),
+        data,
     })
 }

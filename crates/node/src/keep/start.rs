@@ -10,11 +10,12 @@ use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::view::ViewWriter;
 use tidemill_circuit::{Circuit, Plan};
 use tidemill_connect::{Replay, Staged};
+use tidemill_journal::Level;
 use tidemill_sql::Pipeline;
 use tidemill_state::snapshot::{Cause, Manifest};
 
 use super::folder::Folder;
-use super::input::{InboxKeep, Outstanding};
+use super::input::{InputKeep, Outstanding};
 use super::line::{FORMAT, Run};
 use super::meta::{Keeper, Meta};
 use super::survey::Survey;
@@ -47,8 +48,8 @@ impl Start {
         tables: &Tables,
         clock: &Arc<dyn Clock>,
     ) -> Result<Option<Start>, Error> {
-        let inboxes: BTreeSet<String> = tables.inboxes().map(str::to_string).collect();
-        let Some(path) = path_of(pipeline, options, !inboxes.is_empty()) else { return Ok(None) };
+        let journaled: BTreeSet<String> = tables.journaled().map(str::to_string).collect();
+        let Some(path) = path_of(pipeline, options, !journaled.is_empty()) else { return Ok(None) };
         tables.check_resumable(pipeline)?;
         let (folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
         let mut notes = Vec::new();
@@ -67,7 +68,7 @@ impl Start {
             });
         }
         let abandoned_before = manifest.as_ref().and_then(abandoned_before);
-        let survey = Survey::read(&folder.journal, meta.as_ref(), abandoned_before, &inboxes)?;
+        let survey = Survey::read(&folder.journal, meta.as_ref(), abandoned_before, &journaled)?;
         notes.push(standing(&path, &folder, &survey));
         let outstanding = Arc::new(Outstanding::default());
         for (source, pending) in &survey.pending {
@@ -99,19 +100,39 @@ impl Start {
     /// Lets the sources go on where the steps in the journal have left them.
     pub(crate) fn resume(
         &self,
+        pipeline: &Pipeline,
         sources: &mut [TableSource],
         doors: &BTreeMap<String, Arc<InboxDoor>>,
     ) -> Result<(), Error> {
         for table in sources {
             table.source.resume(self.survey.positions.of(&table.name))?;
-            let (Some(inbox), Some(door)) = (table.source.inbox(), doors.get(&table.name)) else { continue };
-            let keep = InboxKeep::new(&table.name, self.folder.journal.clone(), self.outstanding.clone());
-            inbox.keep_in(Arc::new(keep));
+            if !table.source.is_journaled() {
+                continue;
+            }
+            let keep = InputKeep::new(&table.name, self.folder.journal.clone(), self.outstanding.clone());
+            let (inbox, door) = (table.source.inbox(), doors.get(&table.name).map(Arc::as_ref));
+            match &inbox {
+                Some(inbox) => inbox.keep_in(Arc::new(keep)),
+                None => table.source.keep_in(Arc::new(keep.held_until(self.level(pipeline, &table.name)))),
+            }
+            if let Some(kept) = self.survey.last.get(&table.name) {
+                table.source.resume_behind(kept);
+            }
             for (sequence, input) in self.survey.pending.get(&table.name).into_iter().flat_map(BTreeMap::values) {
-                inbox.put_back(super::recover::block(door, *sequence, input.clone())?);
+                let block = super::recover::block(door, *sequence, input.clone())?;
+                match &inbox {
+                    Some(inbox) => inbox.put_back(block),
+                    None => table.source.put_back(block),
+                }
             }
         }
         Ok(())
+    }
+
+    /// What input of a table survives unless it is told otherwise.
+    pub(crate) fn level(&self, pipeline: &Pipeline, table: &str) -> Level {
+        let own = pipeline.table(table).and_then(|def| def.option("durability"));
+        own.and_then(super::level).unwrap_or(self.folder.level)
     }
 
     /// What reads again the input of the steps since the snapshot, or of all steps, that is not in the journal.
@@ -125,7 +146,7 @@ impl Start {
             return Ok(replays);
         }
         for table in Tables::of(pipeline)?.sources {
-            if table.source.inbox().is_some() {
+            if table.source.is_journaled() {
                 continue;
             }
             let before = self.meta.as_ref().filter(|_| !all_steps);
@@ -265,13 +286,13 @@ pub(crate) fn title(plan: &Plan, node: NodeId) -> String {
 }
 
 /// Where a pipeline's state is; none when it keeps none.
-pub(crate) fn path_of(pipeline: &Pipeline, options: &Options, has_inbox: bool) -> Option<PathBuf> {
+pub(crate) fn path_of(pipeline: &Pipeline, options: &Options, journaled: bool) -> Option<PathBuf> {
     let asked = options.state.as_deref().or(pipeline.settings.state.path.as_deref());
     match asked {
         Some("none") => None,
         Some(path) => Some(PathBuf::from(path)),
-        // What comes in over HTTP is nowhere else.
-        None if has_inbox => {
+        // What comes in over HTTP or through a ring is nowhere else.
+        None if journaled => {
             let stem = Path::new(&options.name).file_stem().filter(|stem| !stem.is_empty());
             let mut name = stem.unwrap_or("pipeline".as_ref()).to_os_string();
             name.push(".state");
@@ -294,7 +315,7 @@ fn standing(path: &Path, folder: &Folder, survey: &Survey) -> String {
         text += &format!(", {} more steps are run again", survey.steps);
     }
     if pending > 0 {
-        text += &format!(", {pending} requests wait in the journal");
+        text += &format!(", {pending} pieces of input wait in the journal");
     }
     text + &format!("; acknowledged means {level}")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidemill_connect::source::KEPT_BYTES;
 use tidemill_journal::{Journal, Level, Sequence};
 
 use super::line::{INPUT, Input, LINE, Line, Run, stream};
@@ -29,6 +30,8 @@ pub(crate) struct Survey {
     pub(crate) positions: Positions,
     /// Input that no step has taken, by source and first record, and where in the journal it stands.
     pub(crate) pending: BTreeMap<String, BTreeMap<u64, (u64, Input)>>,
+    /// The beginning of what each source had kept last, whether a step has taken it or not.
+    pub(crate) last: BTreeMap<String, bytes::Bytes>,
     /// The newest snapshot whose files have been shown.
     pub(crate) shown: u64,
     /// The snapshot that rolled back what the journal's steps are about, until a run begins that knew of it.
@@ -36,7 +39,7 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Reads the journal from where `snapshot` needs it; `inboxes` are the sources whose input stands in it.
+    /// Reads the journal from where `snapshot` needs it; `journaled` are the sources whose input stands in it.
     ///
     /// With `abandoned_before`, that snapshot took state back: steps of runs that did not know of it do not count, and
     /// what they took is taken again.
@@ -44,7 +47,7 @@ impl Survey {
         journal: &Journal,
         snapshot: Option<&Meta>,
         abandoned_before: Option<u64>,
-        inboxes: &BTreeSet<String>,
+        journaled: &BTreeSet<String>,
     ) -> Result<Survey, Error> {
         let from = snapshot.map_or(Sequence::FIRST, |meta| Sequence(meta.journal)).max(Sequence::FIRST);
         let mut survey = Survey { from, now: i64::MIN, abandoned_before, ..Survey::default() };
@@ -53,7 +56,7 @@ impl Survey {
             (survey.step, survey.now, survey.finished) = (meta.step, meta.now, meta.finished);
             (survey.delivered, survey.positions) = (meta.delivered, meta.positions.clone());
         }
-        let streams: BTreeMap<u32, &String> = inboxes.iter().map(|source| (stream(source), source)).collect();
+        let streams: BTreeMap<u32, &String> = journaled.iter().map(|source| (stream(source), source)).collect();
         let mut reader = journal.reader(from, Level::Process)?;
         while let Some(record) = reader.next()? {
             let wrong = |problem| Error::Journaled { sequence: record.sequence.0, problem };
@@ -61,6 +64,8 @@ impl Survey {
                 INPUT => {
                     let Some(source) = streams.get(&record.stream) else { continue };
                     let mut input = Input::decode(&record.payload).map_err(wrong)?;
+                    let beginning = &input.body[..input.body.len().min(KEPT_BYTES)];
+                    survey.last.insert(source.to_string(), bytes::Bytes::copy_from_slice(beginning));
                     // What the snapshot's steps have taken stands before where they left the source.
                     if survey.positions.of(source).first().is_some_and(|taken| input.first_record < taken.to) {
                         continue;

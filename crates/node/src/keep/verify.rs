@@ -138,6 +138,9 @@ fn stepper(
             doors.insert(table.name, Arc::new(door));
             continue;
         }
+        if table.source.is_journaled() {
+            continue;
+        }
         let known = before.positions.of(&table.name);
         let later = after.positions.of(&table.name).iter().skip(known.len());
         let mut positions = known.to_vec();

@@ -6,6 +6,7 @@ mod errors;
 mod http;
 mod interrupt;
 mod replay;
+mod ring;
 mod run;
 mod shell;
 mod state;
