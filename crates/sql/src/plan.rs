@@ -632,7 +632,10 @@ pub(crate) fn planned(query: &ast::Query, catalog: &Catalog, position: Position)
     let mut query = query.clone();
     naming::name(&mut query);
     let statement = ast::Statement::Query(Box::new(query));
-    let plan = SqlToRel::new(catalog).sql_statement_to_plan(statement);
+    let plan = SqlToRel::new(catalog).sql_statement_to_plan(statement.clone());
+    if let Some(table) = plan.as_ref().ok().and_then(versioned::scanned) {
+        return Err(versioned::no_source(&table, naming::place(&statement, &table).unwrap_or(position)));
+    }
     plan.and_then(|plan| check(plan, catalog)).map_err(|error| translate(error, catalog, position))
 }
 

@@ -270,6 +270,18 @@ fn what_is_found_is_grouped_like_any_row() {
 }
 
 #[test]
+fn what_follows_the_order_of_a_source_follows_it_through_a_lookup() {
+    for query in [
+        format!("SELECT p.ip, FIRST_VALUE(b.reason) AS r {LEFT} GROUP BY p.ip"),
+        format!("SELECT p.id, b.score, UUID() AS u {INNER} WHERE RAND() < 0.5"),
+        "WITH blocklist AS (SELECT id FROM payments) SELECT id FROM blocklist".to_string(),
+    ] {
+        let planned = plan(&format!("{TABLES}{query};"), PlanOptions::default());
+        planned.unwrap_or_else(|error| panic!("{query}: {error}"));
+    }
+}
+
+#[test]
 fn one_cell_serves_all_lookups_of_a_table() {
     let text = format!("{TABLES}SELECT p.id {INNER}; SELECT p.amount, score {LEFT}; SELECT id FROM payments;");
     let pipeline = plan(&text, PlanOptions::default()).expect("it is planned");

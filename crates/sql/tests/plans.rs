@@ -203,7 +203,7 @@ fn the_public_nexmark_files_plan() {
 
 /// [`check_error`] with a versioned table: the text stands on the fourth line.
 fn check_lookup_error(text: &str, column: u64, message: &str, help: &str) {
-    let table = "CREATE TABLE side (k BIGINT, name STRING, rate DOUBLE, PRIMARY KEY (k, name) NOT ENFORCED) \
+    let table = "CREATE TABLE side (k BIGINT, name STRING, since TIMESTAMP(3), PRIMARY KEY (k, name) NOT ENFORCED) \
                  WITH ('connector' = 'versioned');\n";
     check_error(&format!("{table}{text}"), 4, column, message, help);
 }
@@ -214,6 +214,13 @@ fn lookups_that_cannot_be_say_why() {
         "FROM s JOIN side FOR SYSTEM_TIME AS OF PROCTIME() ON s.key = side.key; tidemill table show side prints it";
     let no_source = "side is a versioned table: rows are looked up in it, it is not read from end to end";
     check_lookup_error("SELECT * FROM side", 15, no_source, help);
+    check_lookup_error("SELECT auction FROM bid UNION ALL SELECT k FROM side AS s", 49, no_source, help);
+    check_lookup_error(
+        "SELECT * FROM TABLE(TUMBLE(TABLE side, DESCRIPTOR(since), INTERVAL '1' HOUR))",
+        1,
+        no_source,
+        help,
+    );
     let no_sink = "rows of a pipeline cannot go into side, a versioned table";
     check_lookup_error(
         "INSERT INTO side SELECT auction, channel, 1.0 FROM bid",
@@ -236,29 +243,34 @@ fn lookups_that_cannot_be_say_why() {
         "write ON s.k = ..",
     );
     let processing = "a versioned table is read as it is when a row comes";
-    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF b.ts", whole), 62, processing, "p AS PROCTIME()");
+    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF b.ts", whole), 64, processing, "p AS PROCTIME()");
     check_lookup_error(&join("side FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP", whole), 62, processing, "p AS PROCTIME()");
     check_lookup_error(
         &join("side FOR SYSTEM_TIME AS OF b.never", whole),
-        61,
+        64,
         "there is no column b.never",
         "PROCTIME()",
     );
     let other = "FOR SYSTEM_TIME AS OF reads versioned tables only, and out is none";
     check_lookup_error(&join("out FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.a"), 35, other, "UNION ALL");
     check_lookup_error(
-        &join("sid FOR SYSTEM_TIME AS OF PROCTIME()", whole),
+        &join("sidee FOR SYSTEM_TIME AS OF PROCTIME()", whole),
         35,
-        "there is no table or view sid",
+        "there is no table or view sidee",
         "did you mean side?",
     );
-    check_lookup_error(&join(now, "b.auction = s.k AND b.auction = s.name"), 53, "", "");
+    check_lookup_error(
+        &join(now, "b.auction = s.k AND b.auction = s.name"),
+        101,
+        "a text and a number cannot be compared: auction is BIGINT and name is STRING",
+        "CAST one of them",
+    );
     check_lookup_error(
         &format!(
-            "SELECT COUNT(*) FROM (SELECT auction, channel, COUNT(*) AS n FROM bid GROUP BY auction, channel) AS b \
+            "SELECT b.n FROM (SELECT auction, channel, COUNT(*) AS n FROM bid GROUP BY auction, channel) AS b \
                   JOIN {now} AS s ON {whole}"
         ),
-        108,
+        103,
         "rows that may be taken back cannot be looked up in side",
         "join before rows are grouped",
     );
@@ -268,7 +280,12 @@ fn lookups_that_cannot_be_say_why() {
         "side is a versioned table and takes no options in a query",
         "in CREATE TABLE",
     );
-    check_lookup_error(&join(now, "b.auction + 0.5 = s.k AND b.channel = s.name"), 34, "", "");
+    check_lookup_error(
+        &join(now, "CAST(b.auction AS DOUBLE) = s.k AND b.channel = s.name"),
+        35,
+        "the key k is BIGINT, and CAST(auction AS DOUBLE) cannot be looked up in it as it is",
+        "CAST(CAST(auction AS DOUBLE) AS BIGINT)",
+    );
     check_lookup_error(
         &format!("SELECT TABLE_VERSION(s), COUNT(*) FROM bid AS b JOIN {now} AS s ON {whole} GROUP BY auction"),
         1,

@@ -29,6 +29,10 @@ impl Builder<'_> {
 
     fn look_up(&mut self, lookup: &Lookup, lowered: &Lowered) -> Result<Lowered> {
         self.check_lookup(lookup, lowered)?;
+        if lookup.residual.as_ref().is_some_and(is_random) {
+            let help = "compute it in a query below the join, and name its column in ON";
+            return Err(self.refused("RAND or UUID in the condition of a LEFT JOIN", help));
+        }
         let (lowered, keys) = self.with_keys(lookup, lowered)?;
         let table = Arc::clone(&lookup.table.0);
         let before = Arc::clone(&self.plan.nodes[lowered.node].schema);

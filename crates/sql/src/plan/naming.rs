@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, Select, SelectItem, TableAlias, TableFactor, VisitMut, VisitorMut,
+    Expr, Ident, Query, Select, SelectItem, Statement, TableAlias, TableFactor, VisitMut, VisitorMut, visit_relations,
 };
+use tidemill_base::Position;
 
 /// Names every column of every SELECT in a query.
 pub(crate) fn name(query: &mut Query) {
@@ -49,6 +50,15 @@ impl VisitorMut for Namer {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Where FROM first names a table.
+pub(crate) fn place(statement: &Statement, table: &str) -> Option<Position> {
+    let found = visit_relations(statement, |name| match name.0.last().and_then(|part| part.as_ident()) {
+        Some(last) if last.value == table && last.span.start.line > 0 => ControlFlow::Break(last.span.start),
+        _ => ControlFlow::Continue(()),
+    });
+    found.break_value().map(|start| Position { line: start.line, column: start.column })
 }
 
 /// The name that an item of SELECT has already.

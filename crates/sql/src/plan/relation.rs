@@ -2,7 +2,7 @@
 
 use arrow_schema::DataType;
 use chrono_tz::Tz;
-use datafusion::common::{Column, DFSchema, ExprSchema, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
@@ -16,7 +16,7 @@ use tidemill_circuit::plan::Window;
 use super::assign::{WINDOW_COLUMNS, WindowAssign};
 use super::lookup::LookupCall;
 use super::unnest::UnnestCall;
-use super::versioned;
+use super::{translate, versioned};
 use crate::catalog::{VersionedSource, outside};
 use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
 use crate::error::Error;
@@ -63,13 +63,6 @@ impl RelationPlanner for Relations {
             TableFactor::Table { name, alias, args: None, version: Some(version), .. } => {
                 lookup(&name, alias, &version, context)
             }
-            TableFactor::Table { ref name, args: None, .. } => match versioned_table(name, context)? {
-                Some(_) => {
-                    let (name, position) = called(name);
-                    Err(outside(versioned::no_source(&name, position.unwrap_or(Position { line: 1, column: 1 }))))
-                }
-                None => Ok(RelationPlanning::Original(Box::new(relation))),
-            },
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
@@ -98,7 +91,8 @@ fn lookup(
     let (called, position) = called(name);
     let Some(table) = versioned_table(name, context)? else {
         // A name that nothing has is told as such.
-        context.context_provider().get_table_source(context.object_name_to_table_reference(name.clone())?)?;
+        let reference = context.object_name_to_table_reference(name.clone())?;
+        context.context_provider().get_table_source(reference).map_err(|error| placed(error, position))?;
         return Err(outside(versioned::no_versions(&called, position.unwrap_or(Position { line: 1, column: 1 }))));
     };
     let when = match version {
@@ -124,6 +118,18 @@ fn lookup(
         alias.unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new(&called), columns: vec![], at: None });
     let plan = LookupCall::plan(&table, when, position)?;
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
+}
+
+/// The error that a name is unknown, with its place.
+fn placed(error: DataFusionError, at: Option<Position>) -> DataFusionError {
+    let DataFusionError::External(inner) = error else { return error };
+    match inner.downcast::<Error>() {
+        Ok(error) => outside(match at {
+            Some(at) => translate::placed(*error, at),
+            None => *error,
+        }),
+        Err(inner) => DataFusionError::External(inner),
+    }
 }
 
 fn time_column(table: Option<&Ident>, name: &Ident) -> Column {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::LogicalPlan;
 use tidemill_base::Position;
 use tidemill_circuit::lookup::LookupTable;
 
+use crate::catalog::VersionedSource;
 use crate::error::Error;
 use crate::pipeline::TableDef;
 use crate::statement::{ColumnKind, CreateTable, Name};
@@ -90,6 +93,20 @@ pub(super) fn no_sink(table: &Name) -> Error {
             table.text, table.text
         )),
     }
+}
+
+/// The first versioned table that a plan reads from end to end.
+pub(super) fn scanned(plan: &LogicalPlan) -> Option<String> {
+    let mut found = None;
+    // The closure gives no error.
+    let _ = plan.apply(|node| match node {
+        LogicalPlan::TableScan(scan) if scan.source.is::<VersionedSource>() => {
+            found = Some(scan.table_name.table().to_string());
+            Ok(TreeNodeRecursion::Stop)
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    });
+    found
 }
 
 /// `FROM t`, with a versioned table.
