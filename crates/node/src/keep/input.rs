@@ -128,3 +128,33 @@ pub(crate) fn durable(journal: &Journal, sequence: u64, level: Level) -> Option<
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_base::time::SystemClock;
+    use tidemill_journal::{Disk, Options};
+
+    use super::*;
+
+    #[test]
+    fn input_that_its_source_still_has_is_outstanding_though_a_step_has_taken_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let disk = Arc::new(Disk::open(folder.path().join("journal")).expect("the folder is ours"));
+        let options = Options { segment_bytes: 1 << 20, quota_bytes: 4 << 20, ..Options::default() };
+        let (journal, _) = Journal::open(disk, options, Arc::new(SystemClock::new())).expect("it is new");
+        let (journal, outstanding) = (Arc::new(journal), Arc::new(Outstanding::default()));
+        let inbox = InputKeep::new("inbox", journal.clone(), outstanding.clone());
+        let ring = InputKeep::new("ring", journal.clone(), outstanding.clone()).held_until(Level::Flushed);
+
+        let held = ring.keep(0, 1, b"{}").expect("there is room");
+        let taken = inbox.keep(0, 1, b"{}").expect("there is room");
+        assert_eq!(outstanding.oldest(), Some(held));
+        outstanding.remove("ring", [0].into_iter());
+        outstanding.remove("inbox", [0].into_iter());
+        assert_eq!(outstanding.oldest(), Some(held), "a snapshot has to leave it to the next start");
+        journal.wait(Sequence(taken), Level::Flushed).expect("the disk is well");
+        assert!(ring.is_durable(held));
+        ring.let_go(held);
+        assert_eq!(outstanding.oldest(), None);
+    }
+}

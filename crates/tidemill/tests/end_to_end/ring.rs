@@ -1,6 +1,7 @@
 //! Pipelines over a ring: fed by this process, killed, started again, stopped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -168,6 +169,39 @@ fn without_state_records_are_handed_on_and_released() {
     running.until("the release", |_, _| (producer.released() == 1_000).then_some(()));
     stop(running);
     assert!(!folder.path("pipeline.state").exists());
+}
+
+/// The shared library of the ring that Cargo has built beside this test; none where it has not, or cannot.
+fn library() -> Option<PathBuf> {
+    let folder = std::env::current_exe().ok()?.parent()?.to_path_buf();
+    let libraries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libtidemill_journal") && name.ends_with(".so")
+    });
+    libraries.max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok())
+}
+
+#[test]
+fn a_c_program_feeds_a_pipeline() {
+    let journal = Path::new(env!("CARGO_MANIFEST_DIR")).join("../journal");
+    let (Some(library), Ok(_)) = (library(), Command::new("cc").arg("--version").output()) else {
+        println!("skipped: there is no C compiler `cc`, or no shared library");
+        return;
+    };
+    let folder = Folder::with(
+        "CREATE TABLE lines (line STRING)
+         WITH ('connector' = 'ring', 'path' = 'c.ring', 'format' = 'csv', 'ring.slot-bytes' = '64');
+         CREATE MATERIALIZED VIEW pages AS SELECT COUNT(*) AS n, COUNT(DISTINCT line) AS ids, 0 AS total FROM lines;",
+    );
+    let mut cc = Command::new("cc");
+    cc.arg("-std=gnu11").arg("-I").arg(journal.join("include")).arg(journal.join("tests/ring_c/append.c"));
+    let built = cc.arg(&library).arg("-o").arg(folder.path("append")).status().expect("cc runs");
+    assert!(built.success());
+    let (mut running, address) = start(&folder, &[]);
+    let appended = Command::new(folder.path("append")).arg(folder.path("c.ring")).args(["5000", "plain"]).status();
+    assert!(appended.expect("it was built").success());
+    running.until("its records", |_, _| (counted(&address) == [5_000, 5_000, 0]).then_some(()));
+    stop(running);
 }
 
 #[test]
