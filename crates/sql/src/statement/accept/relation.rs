@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::statement::name_start;
 
 const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
-const LOOKUP_HELP: &str = "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table";
+const LOOKUP_HELP: &str =
+    "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table";
 const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
 
 impl Accept<'_, '_> {
