@@ -18,6 +18,9 @@ use crate::{blackhole, datagen, filesystem, http, nexmark, print, ring, stdin};
 /// The connectors there are.
 pub const NAMES: [&str; 8] = ["filesystem", "stdin", "http", "ring", "datagen", "nexmark", "print", "blackhole"];
 
+/// The word for tables that nothing connects to: queries look rows up in them, and nobody asks for them here.
+const VERSIONED: &str = "versioned";
+
 /// Connectors that will come.
 const PLANNED: [&str; 8] =
     ["kafka", "upsert-kafka", "jdbc", "pulsar", "kinesis", "elasticsearch-7", "mongodb", "mysql-cdc"];
@@ -217,6 +220,7 @@ fn unknown(table: &str, connector: String) -> Error {
     if PLANNED.contains(&connector.as_str()) {
         return Error::NotBuiltYet { table, connector };
     }
-    let suggestion = suggest::nearest(&connector, NAMES).map(str::to_string);
+    let names = NAMES.into_iter().chain([VERSIONED]);
+    let suggestion = suggest::nearest(&connector, names).map(str::to_string);
     Error::UnknownConnector { table, connector, suggestion }
 }
