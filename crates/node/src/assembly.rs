@@ -41,6 +41,9 @@ use crate::progress::Progress;
 use crate::record::{FORMAT, Recorder, Run};
 use crate::side::Sides;
 use crate::tables::{TableSource, Tables, placed};
+use crate::versioned::door::{TableDoor, VersionsDoor};
+use crate::versioned::feed::{Lookups, Watch};
+use crate::versions::Versions;
 
 /// Blocks that wait between a reader and the driver: enough for the next step while one runs.
 const BLOCKS_WAITING: usize = 16;
@@ -88,6 +91,7 @@ pub struct Runner {
     writings: Writings,
     bounded: bool,
     notes: Vec<String>,
+    lookups: Arc<Lookups>,
 }
 
 impl Runner {
@@ -99,6 +103,8 @@ impl Runner {
         let mut tables = Tables::of(pipeline)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let lanes = lanes(pipeline, options);
+        let state = start::path_of(pipeline, options, tables.journaled().next().is_some());
+        let lookups = Arc::new(Lookups::open(pipeline, state.as_deref())?);
         let start = Start::of(pipeline, options, &tables, &clock)?;
         let before = start.as_ref().and_then(|start| start.survey.run.as_ref()).map(|run| run.seed);
         let seed = before.or(options.seed).or(pipeline.settings.seed);
@@ -114,7 +120,7 @@ impl Runner {
             staged: Vec::new(),
         };
         let (mut outputs, views) = build.outputs(pipeline, &tables.connectors)?;
-        let recorder = recorder(options, lanes, seed, &tables.sources)?;
+        let recorder = recorder(options, lanes, seed, state, &tables.sources)?;
         let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
         let (decoders, sides): (Decoders, _) = (decoders.collect(), collected(pipeline));
         let circuit_options = move |lanes, keep| circuit::Options { lanes, seed, sides, keep, ..Default::default() };
@@ -132,13 +138,13 @@ impl Runner {
                 let plan = pipeline.plan.clone();
                 let make: MakeCircuit =
                     Arc::new(move |lanes| Circuit::new(&plan, &decoders, circuit_options(lanes, true)));
-                let kept =
-                    kept(start, pipeline, options, (lanes, seed), make, &mut outputs, &doors, delivered, &*clock)?;
+                let filled = Filled { start, doors: &doors, lookups: &lookups, make };
+                let kept = kept(filled, pipeline, options, (lanes, seed), &mut outputs, delivered, &*clock)?;
                 start.resume(pipeline, &mut tables.sources, &doors)?;
                 (kept.0, Some(kept.1))
             }
         };
-        let server = server(&doors, &views, pipeline, options)?;
+        let server = server(&doors, &views, &lookups, start.as_ref(), pipeline, options)?;
         let session = pipeline.session.clone();
         let progress = Arc::new(Progress::default());
         let bounded = tables.sources.iter().all(|table| table.source.is_bounded());
@@ -162,6 +168,7 @@ impl Runner {
             progress: progress.clone(),
             recorder,
             keep,
+            lookups: lookups.clone(),
             bounded,
             turn: 0,
             pace: Pace::new(),
@@ -180,6 +187,7 @@ impl Runner {
             writings,
             bounded,
             notes: notes.unwrap_or_default(),
+            lookups,
         })
     }
 
@@ -214,7 +222,9 @@ impl Runner {
     /// The first failure of a stage, or that the run was aborted.
     pub fn run(self) -> Result<Report, Error> {
         let stopwatch = Stopwatch::start();
+        let watch: Option<Watch> = self.lookups.watch()?;
         let result = self.graph.run();
+        drop(watch);
         if let Some(server) = self.server {
             server.stop(DOOR_TIMEOUT);
         }
@@ -245,7 +255,13 @@ fn collected(pipeline: &Pipeline) -> Collected {
     }
 }
 
-fn recorder(options: &Options, lanes: usize, seed: u64, sources: &[TableSource]) -> Result<Option<Recorder>, Error> {
+fn recorder(
+    options: &Options,
+    lanes: usize,
+    seed: u64,
+    state: Option<PathBuf>,
+    sources: &[TableSource],
+) -> Result<Option<Recorder>, Error> {
     let Some(path) = &options.record else { return Ok(None) };
     let run = Run {
         format: FORMAT,
@@ -254,6 +270,7 @@ fn recorder(options: &Options, lanes: usize, seed: u64, sources: &[TableSource])
         sql: options.sql.clone(),
         lanes,
         seed,
+        state,
     };
     let fleeting = sources.iter().filter(|table| table.is_fleeting).map(|table| table.name.clone());
     Recorder::create(path, run, fleeting.collect()).map(Some)
@@ -277,16 +294,21 @@ fn doors(
     Ok(doors)
 }
 
+/// What a circuit of a run that is kept is filled from.
+struct Filled<'a> {
+    start: &'a Start,
+    doors: &'a BTreeMap<String, Arc<InboxDoor>>,
+    lookups: &'a Arc<Lookups>,
+    make: MakeCircuit,
+}
+
 /// The circuit of a run that is kept, filled from the newest snapshot, and what keeps it.
-#[allow(clippy::too_many_arguments)]
 fn kept(
-    start: &Start,
+    Filled { start, doors, lookups, make }: Filled<'_>,
     pipeline: &Pipeline,
     options: &Options,
     (lanes, seed): (usize, u64),
-    make: MakeCircuit,
     outputs: &mut Outputs,
-    doors: &BTreeMap<String, Arc<InboxDoor>>,
     delivered: Delivered,
     clock: &dyn Clock,
 ) -> Result<(Circuit, Keep), Error> {
@@ -304,6 +326,7 @@ fn kept(
             strict: false,
             replays: start.replays(pipeline, true)?,
             doors: doors.clone(),
+            lookups: lookups.clone(),
             make: make.clone(),
             opened: Default::default(),
         };
@@ -327,6 +350,7 @@ fn kept(
         strict: true,
         replays: start.replays(pipeline, false)?,
         doors: doors.clone(),
+        lookups: lookups.clone(),
         make,
         opened: Default::default(),
     };
@@ -366,6 +390,8 @@ fn sources_of(pipeline: &Pipeline) -> impl Iterator<Item = &str> {
 fn server(
     doors: &BTreeMap<String, Arc<InboxDoor>>,
     views: &BTreeMap<String, View>,
+    lookups: &Lookups,
+    start: Option<&Start>,
     pipeline: &Pipeline,
     options: &Options,
 ) -> Result<Option<Server>, Error> {
@@ -383,6 +409,13 @@ fn server(
         if let (OutputKind::MaterializedView { name }, Some(view)) = (&output.kind, views.get(&output.name)) {
             hall.add_view(name.clone(), Arc::new(ViewDoor(view.clone())));
         }
+    }
+    for table in lookups.tables() {
+        hall.add_table(table.name(), Arc::new(TableDoor::new(table.clone())));
+    }
+    if let Some(Start { folder, .. }) = start {
+        let versions = Versions::of(&folder.path, folder.instance.clone());
+        hall.show_versions(Arc::new(VersionsDoor(versions)));
     }
     let mut door = tidemill_gateway::Options { insecure: options.insecure, ..Default::default() };
     if let Some(listen) = listen {

@@ -25,6 +25,7 @@ use crate::outputs::{Outputs, Work};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::record::Recorder;
+use crate::versioned::feed::Lookups;
 
 /// How long the driver sleeps at most while a snapshot is being taken.
 const BUSY: Duration = Duration::from_millis(1);
@@ -50,6 +51,8 @@ pub(crate) struct Driver {
     pub(crate) recorder: Option<Recorder>,
     /// What keeps the run, when it is kept.
     pub(crate) keep: Option<Keep>,
+    /// The versioned tables that rows are looked up in.
+    pub(crate) lookups: Arc<Lookups>,
     /// Whether every source comes to an end by itself.
     pub(crate) bounded: bool,
     pub(crate) turn: usize,
@@ -61,6 +64,7 @@ impl Driver {
     /// Steps until every source has ended or was stopped. This is the work of a stage.
     pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
         self.recover(&mut ends.sinks)?;
+        self.lookups.go_live()?;
         while self.gather(ends)? {
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
             let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();

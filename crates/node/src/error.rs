@@ -102,6 +102,106 @@ pub enum Error {
         /// How to get on.
         help: String,
     },
+    /// There is no folder in which versioned tables could be.
+    #[error("there are no versioned tables in '{address}': there is no such folder")]
+    NoTables {
+        /// The address.
+        address: String,
+    },
+    /// A versioned table that is declared is not there.
+    #[error("there is no versioned table '{table}' in '{address}'")]
+    TableMissing {
+        /// The table.
+        table: String,
+        /// Where it was looked for.
+        address: String,
+        /// What makes it.
+        command: String,
+        /// Where it is declared.
+        position: Option<Position>,
+    },
+    /// A versioned table is another than is declared.
+    #[error("the versioned table '{table}' in '{address}' is another than declared: {difference}")]
+    TableDiffers {
+        /// The table.
+        table: String,
+        /// Where it is.
+        address: String,
+        /// What differs.
+        difference: String,
+        /// The declaration that goes with it.
+        declaration: String,
+        /// Where it is declared.
+        position: Option<Position>,
+    },
+    /// A version of a versioned table that a step read cannot be read any more.
+    #[error("version {version} of table '{table}', which a step has read, cannot be read again: {error}")]
+    TableLost {
+        /// The table.
+        table: String,
+        /// The version.
+        version: String,
+        /// Why not.
+        error: Box<Error>,
+    },
+    /// Nothing says where a versioned table is kept.
+    #[error("nothing says where the versioned table '{table}' is kept")]
+    TableNowhere {
+        /// The table.
+        table: String,
+        /// Where it is declared.
+        position: Option<Position>,
+    },
+    /// A versioned table has an option that it does not know.
+    #[error("the versioned table '{table}' has no option '{option}'")]
+    TableOption {
+        /// The table.
+        table: String,
+        /// The option.
+        option: String,
+        /// Where it stands.
+        position: Option<Position>,
+    },
+    /// The columns of a versioned table cannot be read.
+    #[error("'{text}' cannot be read: {problem}")]
+    Declared {
+        /// The column, or how it is merged.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file cannot be imported.
+    #[error("{} cannot be imported: {problem}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// What is said to be a key of a versioned table is none.
+    #[error("this is no key of table '{table}': {problem}")]
+    TableKey {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        problem: String,
+        /// The key's columns.
+        key: Vec<String>,
+    },
+    /// A version is part of the head already.
+    #[error("version {version} of table '{table}' need not be merged: the head rests on it")]
+    Merged {
+        /// The table.
+        table: String,
+        /// The version.
+        version: String,
+    },
+    /// A body does not ask for a change.
+    #[error("the body does not ask for a change: {problem}")]
+    Submission {
+        /// What is wrong with it, and where.
+        problem: String,
+    },
     /// A record of a run cannot be written.
     #[error("the record {} cannot be written: {source}", path.display())]
     RecordWrite {
@@ -171,6 +271,16 @@ impl Explain for Error {
             Error::Journaled { .. } => "TM6009",
             Error::Keep(_) => "TM6010",
             Error::Resume { .. } => "TM6011",
+            Error::TableMissing { .. } => "TM6020",
+            Error::TableDiffers { .. } => "TM6021",
+            Error::TableLost { .. } => "TM6022",
+            Error::TableNowhere { .. } | Error::TableOption { .. } => "TM6023",
+            Error::Declared { .. } => "TM6024",
+            Error::Import { .. } => "TM6025",
+            Error::NoTables { .. } => "TM6026",
+            Error::TableKey { .. } => "TM6027",
+            Error::Submission { .. } => "TM6028",
+            Error::Merged { .. } => "TM6029",
         }
     }
 
@@ -187,6 +297,14 @@ impl Explain for Error {
             Error::Inbox { .. } | Error::Listen { .. } => Kind::Config,
             Error::Journal(error) => error.kind(),
             Error::State(error) => error.kind(),
+            Error::TableMissing { .. }
+            | Error::TableDiffers { .. }
+            | Error::TableNowhere { .. }
+            | Error::TableOption { .. }
+            | Error::NoTables { .. } => Kind::Config,
+            Error::Declared { .. } | Error::Import { .. } | Error::TableKey { .. } => Kind::Input,
+            Error::Merged { .. } | Error::Submission { .. } => Kind::Input,
+            Error::TableLost { .. } => Kind::Restore,
             Error::Keep(_) => Kind::Environment,
             Error::Journaled { .. } | Error::Resume { .. } => Kind::Restore,
             Error::RecordWrite { .. } => Kind::Environment,
@@ -223,6 +341,35 @@ impl Explain for Error {
             ),
             Error::Keep(_) => Some("see that the state folder can be written to, and start again".to_string()),
             Error::Resume { help, .. } => Some(help.clone()),
+            Error::TableMissing { command, .. } => Some(format!("make it: {command}")),
+            Error::TableDiffers { declaration, .. } => Some(format!("declare it as it is: ({declaration})")),
+            Error::TableLost { .. } => Some(
+                "bring the table's folder back from a copy; what a step has read is needed until a later snapshot is \
+                 taken"
+                    .to_string(),
+            ),
+            Error::TableNowhere { .. } => {
+                Some("give it a 'path', or keep the pipeline's state with --state FOLDER".to_string())
+            }
+            Error::TableOption { .. } => Some("its options are 'connector' and 'path'".to_string()),
+            Error::Declared { .. } => {
+                Some("write columns as in SQL: --columns \"ip STRING, score INT NOT NULL\"".to_string())
+            }
+            Error::Import { .. } => Some("correct the file; nothing of it was taken".to_string()),
+            Error::NoTables { .. } => {
+                Some("name the state folder of a pipeline, or make a table there: tidemill table create".to_string())
+            }
+            Error::TableKey { key, .. } => Some(match key.as_slice() {
+                [_] => "the key is one value".to_string(),
+                key => format!("name {}", key.iter().map(|name| format!("{name}=VALUE")).collect::<Vec<_>>().join(" ")),
+            }),
+            Error::Submission { .. } => Some(
+                "send an object such as {\"deps\": [\"3-1-7\"], \"puts\": [{..}], \"deletes\": [{..}], \"message\": \"why\"}"
+                    .to_string(),
+            ),
+            Error::Merged { .. } => {
+                Some("a version that was rolled back can be merged: tidemill table log".to_string())
+            }
             Error::RecordWrite { .. } | Error::RecordRead { .. } => None,
             Error::Differs { .. } => Some(
                 "the same input and version give the same output: replay with the version that recorded it, or report \
@@ -235,6 +382,10 @@ impl Explain for Error {
     fn position(&self) -> Option<Position> {
         match self {
             Error::Connect { position, .. } | Error::Retraction { position, .. } => *position,
+            Error::TableMissing { position, .. }
+            | Error::TableDiffers { position, .. }
+            | Error::TableOption { position, .. }
+            | Error::TableNowhere { position, .. } => *position,
             Error::Circuit(error) => error.position(),
             Error::Stage(error) => error.position(),
             Error::Sql(error) => error.position(),

@@ -25,6 +25,7 @@ mod progress;
 mod side;
 mod tables;
 mod values;
+pub mod versioned;
 pub mod versions;
 
 pub use answer::answer;

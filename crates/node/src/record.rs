@@ -72,6 +72,9 @@ pub(crate) struct Run {
     pub(crate) lanes: usize,
     /// The seed of RAND and UUID.
     pub(crate) seed: u64,
+    /// Where its state was, and so its versioned tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 /// A block that cannot be read again.

@@ -14,6 +14,7 @@ use tidemill_sql::Pipeline;
 use crate::error::Error;
 use crate::record::{FORMAT, Line, Payload, Run};
 use crate::tables::Tables;
+use crate::versioned::feed::Lookups;
 
 /// A record of a run that is about to be run again.
 pub struct Replayer {
@@ -74,6 +75,7 @@ impl Replayer {
             ..circuit::Options::default()
         };
         let mut circuit = Circuit::new(&pipeline.plan, &decoders, options)?;
+        let lookups = Lookups::open(pipeline, self.run.state.as_deref())?;
         let mut reader = Reader::new(&self.path)?;
         let mut replayed = Replayed { steps: 0, records: 0, complete: false };
         let mut last: Option<StepOutput> = None;
@@ -82,6 +84,7 @@ impl Replayer {
                 Line::Run(_) | Line::Opened { .. } => {}
                 Line::Step { header, data } => {
                     let input = sources.input(&header, &data)?;
+                    lookups.recall(&header.tables)?;
                     pipeline.session.step.set(header.now, header.seed);
                     let output = circuit.step(input)?;
                     compare_headers(&header, &output.header)?;

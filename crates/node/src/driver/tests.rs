@@ -149,6 +149,7 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         progress: progress.clone(),
         recorder: None,
         keep: None,
+        lookups: Arc::default(),
         bounded,
         turn: 0,
         pace: Pace::new(),

@@ -20,6 +20,7 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::outputs::Work;
 use crate::replay::{compare, compare_headers};
+use crate::versioned::feed::Lookups;
 
 /// What is to be done before a restarted run goes on.
 pub(crate) struct Recovery {
@@ -52,6 +53,8 @@ pub(crate) struct Again {
     pub(crate) replays: BTreeMap<String, Box<dyn Replay>>,
     /// What decodes the input that is, where it came in through a door.
     pub(crate) doors: BTreeMap<String, Arc<InboxDoor>>,
+    /// The versioned tables that rows are looked up in.
+    pub(crate) lookups: Arc<Lookups>,
     /// Makes a circuit of the same plan with no state and no log.
     pub(crate) make: MakeCircuit,
     /// Partitions that steps have opened, when not strict: the journal may begin after that.
@@ -185,6 +188,7 @@ impl Again {
             }
             sources.push(SourceInput { source: source.clone(), blocks, opened, ended, idle, complete: *complete });
         }
+        self.lookups.recall(&header.tables)?;
         announce(header.now, header.seed);
         let output = circuit.step(StepInput { now: header.now, sources }).map_err(Error::Circuit)?;
         if self.strict {

@@ -19,6 +19,7 @@ use crate::doors::InboxDoor;
 use crate::error::Error;
 use crate::replay::Replayed;
 use crate::tables::Tables;
+use crate::versioned::feed::Lookups;
 use crate::versions::Versions;
 
 /// What a replay between versions has found.
@@ -161,6 +162,7 @@ fn stepper(
         strict: true,
         replays,
         doors,
+        lookups: Arc::new(Lookups::open(pipeline, Some(path))?),
         make,
         opened: Default::default(),
     };
