@@ -23,6 +23,8 @@ pub(crate) enum Verb {
     Replay(Replay),
     /// List, compare, name and roll back the versions of a pipeline's state
     Versions(Versions),
+    /// Make, edit, compare and roll back versioned tables
+    Table(Table),
     /// Look at a pipeline's journal, check it, and mend it
     Journal(Journal),
     /// Say whether a pipeline file can be run, without running it
@@ -214,6 +216,161 @@ pub(crate) struct OneVersion {
     /// The version
     #[arg(id = "which", value_name = "VERSION", default_value = "newest")]
     pub(crate) version: String,
+}
+
+/// Versioned tables.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Table {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: TableAction,
+}
+
+/// What can be done with versioned tables. A VERSION is one like 17-1-3, or `newest`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TableAction {
+    /// Make one
+    Create {
+        /// Which
+        #[command(flatten)]
+        table: OneTable,
+        /// Its columns as in SQL, such as "ip STRING, reason STRING, score INT NOT NULL"
+        #[arg(long)]
+        columns: String,
+        /// The columns that name a row
+        #[arg(long, value_name = "COLUMN,..", value_delimiter = ',', required = true)]
+        key: Vec<String>,
+        /// How a column is merged that both sides of a merge have changed: sum, max, min or union
+        #[arg(long, value_name = "COLUMN=FUNCTION")]
+        merge: Vec<String>,
+    },
+    /// List them
+    Ls(InTables),
+    /// Print the rows of one
+    Show {
+        /// Which
+        #[command(flatten)]
+        table: OneTable,
+        /// The version
+        #[arg(long, value_name = "VERSION", default_value = "newest")]
+        at: String,
+    },
+    /// Put rows, each in its key's place
+    Insert {
+        /// Which, and how
+        #[command(flatten)]
+        change: OneChange,
+        /// A row, a value a column; a column that is left out is NULL
+        #[arg(value_name = "COLUMN=VALUE", required_unless_present = "json")]
+        values: Vec<String>,
+        /// Rows as JSON instead: an object or an array of objects, or `-` to read them from stdin
+        #[arg(long, value_name = "JSON", conflicts_with = "values")]
+        json: Option<String>,
+    },
+    /// Remove the row of a key
+    Delete {
+        /// Which, and how
+        #[command(flatten)]
+        change: OneChange,
+        /// The key: a value a column, in the key's order or as COLUMN=VALUE
+        #[arg(value_name = "KEY", required = true)]
+        key: Vec<String>,
+    },
+    /// Put the rows of a CSV file, whose first line names columns
+    Import {
+        /// Which, and how
+        #[command(flatten)]
+        change: OneChange,
+        /// The file
+        file: PathBuf,
+    },
+    /// List its versions, the newest first
+    Log {
+        /// Which
+        #[command(flatten)]
+        table: OneTable,
+        /// The most versions
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Say how two versions differ, key by key
+    Diff {
+        /// Which
+        #[command(flatten)]
+        table: OneTable,
+        /// The versions
+        #[arg(value_name = "A..B")]
+        range: String,
+    },
+    /// Merge a version that was rolled back onto the newest
+    Merge {
+        /// Which, and why
+        #[command(flatten)]
+        by: ByHand,
+        /// The version
+        #[arg(id = "which", value_name = "VERSION")]
+        version: String,
+    },
+    /// Return to an older version's rows, as a new version
+    Rollback {
+        /// Which, and why
+        #[command(flatten)]
+        by: ByHand,
+        /// The version
+        #[arg(id = "which", value_name = "VERSION")]
+        version: String,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Where versioned tables are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InTables {
+    /// Where they are kept: a pipeline's state folder, the table's 'path', or s3://bucket/folder
+    pub(crate) folder: String,
+    /// How it is printed
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// A versioned table.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneTable {
+    /// Where it is
+    #[command(flatten)]
+    pub(crate) place: InTables,
+    /// Its name
+    pub(crate) name: String,
+}
+
+/// A versioned table that is changed by hand.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ByHand {
+    /// Which
+    #[command(flatten)]
+    pub(crate) table: OneTable,
+    /// The epoch of the owner who changes it, where owners take turns
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) epoch: u64,
+    /// Why
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+}
+
+/// A change of a versioned table's rows.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneChange {
+    /// Which, and why
+    #[command(flatten)]
+    pub(crate) by: ByHand,
+    /// The version it was made on [default: whatever is newest]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) on: Option<String>,
+    /// Merge it when that version is an older one
+    #[arg(long)]
+    pub(crate) merge: bool,
 }
 
 /// Check a pipeline file.

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Run(run) => verb::run::run(&run),
         Verb::Replay(replay) => verb::replay::run(&replay),
+        Verb::Table(table) => verb::table::run(&table),
         Verb::Journal(journal) => verb::journal::run(&journal),
         Verb::Versions(versions) => verb::versions::run(&versions),
         Verb::Check(check) => verb::check::run(&check),

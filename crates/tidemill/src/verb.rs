@@ -7,4 +7,5 @@ pub(crate) mod journal;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sql;
+pub(crate) mod table;
 pub(crate) mod versions;

@@ -127,11 +127,12 @@ fn a_restart_after_a_kill_gives_the_rows_that_were_given() {
     assert_eq!(rows(&address), before);
     assert_eq!(pay(&mut running, &address, 99, "b"), (json!("later"), json!(newest)));
     stop(running);
-    let (_, address) = start(&folder);
+    let (running, address) = start(&folder);
     assert_eq!(rows(&address)[..before.len()], before);
     assert!(get_plain(&address, "/v1/versions").as_array().is_some_and(|versions| !versions.is_empty()));
     assert!(get_plain(&address, "/v1/versions/newest")["sources"].is_array());
     assert!(get_plain(&address, "/v1/versions/diff/newest..newest")["records"].is_object());
+    stop(running);
 }
 
 fn get_plain(address: &str, target: &str) -> Value {
@@ -250,6 +251,7 @@ fn the_command_says_why_not() {
     let folder = judged();
     let first = change(&folder, "insert", &["ip=a", "reason=x"]);
     change(&folder, "insert", &["ip=a", "reason=y"]);
+    change(&folder, "insert", &["ip=b"]);
     let run = |arguments: &[&str]| folder.run(&[&["table"], arguments].concat());
     let on = ["insert", "pipeline.state", "blocklist", "ip=a", "reason=z", "--on", &first];
     run(&on).failed(1, &["TM1213", &first, "head"]);
