@@ -268,11 +268,10 @@ impl History {
         }
     }
 
-    /// The number of the oldest record whose edits are still needed: those that lead on from the oldest version.
+    /// The number of the oldest record whose edits are still needed: that of the oldest version, for a commit that does
+    /// not rest on it may still be merged.
     pub fn first_record(&self) -> u64 {
-        let oldest = self.nodes[&self.line[0]].checkpoint.sequence;
-        let later = self.nodes.values().map(|node| node.checkpoint.sequence).filter(|&sequence| sequence > oldest);
-        later.min().unwrap_or(oldest + 1)
+        self.nodes.values().map(|node| node.checkpoint.sequence).min().unwrap_or(0)
     }
 
     /// Forgets what is older than a version of the line; none when the version is not on the line.

@@ -212,7 +212,7 @@ fn a_process_that_lags_behind_pruning_catches_up() {
         }
         let boundary = head(&one);
         submit(&mut one, &[put(&s, 30, 30)]);
-        assert_eq!(one.prune(boundary, "me", Timestamp(1)).expect("it was the head"), 29);
+        assert_eq!(one.prune(boundary, "me", Timestamp(1)).expect("it was the head"), 28);
         (store, one, other, base)
     };
     let (store, mut one, mut other, base) = start(1);
