@@ -122,7 +122,8 @@ impl File {
         if !self.bytes.is_multiple_of(PAGE_BYTES) {
             return Err(self.corrupt(0, Defect::Size { bytes: self.bytes }));
         }
-        if header.segment != self.number {
+        // Numbers begin with 1: a segment whose first record had none could never go on.
+        if header.segment != self.number || header.base == Sequence::NONE {
             return Err(self.corrupt(0, Defect::Header));
         }
         if header.epoch > identity.incarnation {
