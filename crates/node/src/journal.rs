@@ -9,11 +9,16 @@ const SHOWN: usize = 80;
 
 /// A record of a pipeline's journal, in a line.
 pub fn describe(kind: u8, payload: &Bytes) -> String {
+    // Names and bodies come from outside, and may have line ends and escapes in them.
+    tell(kind, payload).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn tell(kind: u8, payload: &Bytes) -> String {
     match kind {
         INPUT => match Input::decode(payload) {
             Ok(input) => {
                 let body = String::from_utf8_lossy(&input.body);
-                let shown: String = body.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let shown: String = body.chars().take(SHOWN).collect();
                 let (records, first) = (input.records, input.first_record);
                 format!("input: {records} records from {first} on: {shown}")
             }
