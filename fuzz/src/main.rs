@@ -10,19 +10,32 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Every target by its name, which is also the name of its folder in `corpus/`.
-const TARGETS: &[(&str, engine::Target)] = &[("json", targets::json::run), ("sql", targets::sql::run)];
+use engine::Target;
+
+/// Every target; its name is also the name of its folder in `corpus/`.
+const TARGETS: &[Target] = &[
+    Target { name: "boundary", run: targets::boundary::run, seeds: targets::boundary::seeds },
+    Target { name: "circuit", run: targets::circuit::run, seeds: targets::circuit::seeds },
+    Target { name: "json", run: targets::json::run, seeds: Vec::new },
+    Target { name: "line", run: targets::line::run, seeds: targets::line::seeds },
+    Target { name: "manifest", run: targets::manifest::run, seeds: targets::manifest::seeds },
+    Target { name: "pack", run: targets::pack::run, seeds: targets::pack::seeds },
+    Target { name: "ring", run: targets::ring::run, seeds: targets::ring::seeds },
+    Target { name: "segment", run: targets::segment::run, seeds: targets::segment::seeds },
+    Target { name: "sql", run: targets::sql::run, seeds: Vec::new },
+    Target { name: "table", run: targets::table::run, seeds: targets::table::seeds },
+    Target { name: "trie", run: targets::trie::run, seeds: targets::trie::seeds },
+];
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     let name = arguments.next().with_context(|| format!("which target? one of {}", names.join(", ")))?;
-    let Some((name, target)) = TARGETS.iter().find(|(known, _)| *known == name) else {
+    let Some(target) = TARGETS.iter().find(|known| known.name == name) else {
         bail!("there is no target '{name}'; there are {}", names.join(", "));
     };
     let mut run = engine::Run {
-        name,
-        target: *target,
+        target,
         folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         time: Duration::from_secs(60),
         seed: 1,
@@ -47,14 +60,24 @@ mod tests {
 
     #[test]
     fn every_kept_input_passes_its_target() {
-        for (name, target) in TARGETS {
-            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+        for target in TARGETS {
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
             let inputs = std::fs::read_dir(folder).expect("each target has a corpus");
             let kinds = inputs.map(|entry| {
                 let input = std::fs::read(entry.expect("the folder can be read").path()).expect("inputs are files");
-                target(&input).len()
+                (target.run)(&input).len()
             });
-            assert!(kinds.sum::<usize>() > 0, "the corpus of {name} does something");
+            assert!(kinds.sum::<usize>() > 0, "the corpus of {} does something", target.name);
+        }
+    }
+
+    #[test]
+    fn what_the_crates_write_passes_its_target() {
+        for target in TARGETS {
+            for seed in (target.seeds)() {
+                assert!(!(target.run)(&seed).is_empty(), "a seed of {} does something", target.name);
+                assert!(seed.len() <= engine::INPUT_BYTES_MAX, "{} has a seed of {} bytes", target.name, seed.len());
+            }
         }
     }
 }
