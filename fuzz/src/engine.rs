@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// The longest input that is made.
-pub const INPUT_BYTES_MAX: usize = 4_096;
+pub const INPUT_BYTES_MAX: usize = 8_192;
 
 /// The most inputs in the pool.
 const POOL_MAX: usize = 4_096;
