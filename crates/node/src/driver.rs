@@ -66,6 +66,7 @@ impl Driver {
         self.recover(&mut ends.sinks)?;
         self.lookups.go_live()?;
         while self.gather(ends)? {
+            self.make_room(&mut ends.sinks)?;
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
             let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();
             let output = self.step(input)?;
@@ -79,7 +80,7 @@ impl Driver {
             self.tend(&mut ends.sinks)?;
         }
         self.release(true, &mut ends.sinks)?;
-        self.save_at_the_end(&mut ends.sinks)?;
+        self.save_now(&mut ends.sinks)?;
         if let Some(recorder) = &self.recorder {
             recorder.finish()?;
         }

@@ -30,7 +30,9 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) journal: Arc<Journal>,
     pub(crate) instance: Instance,
-    /// What acknowledged events and shown rows survive.
+    /// What events survive when they are acknowledged, unless their table or request says otherwise.
+    pub(crate) acknowledged: Level,
+    /// What the input of rows survives when they leave: the most that any table promises.
     pub(crate) level: Level,
 }
 
@@ -48,7 +50,10 @@ impl Folder {
         let (journal, recovery) = Journal::open(disk, journal_options(settings), clock)?;
         let instance = instance(path, settings.store.as_deref())?;
         let level = settings.durability.as_deref().and_then(super::level).unwrap_or_default();
-        Ok((Folder { path: path.to_path_buf(), journal: Arc::new(journal), instance, level }, recovery))
+        Ok((
+            Folder { path: path.to_path_buf(), journal: Arc::new(journal), instance, acknowledged: level, level },
+            recovery,
+        ))
     }
 
     /// What a snapshot is told of itself.

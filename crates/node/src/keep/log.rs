@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use tidemill_base::time::Stopwatch;
 use tidemill_circuit::step::{StepHeader, StepInput, StepLog, StepTrailer};
 use tidemill_journal::{Journal, Level, Sequence};
 
 use super::line::{LINE, Line};
+
+/// How long a line waits for room in the journal.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait before looking for room again.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How far sinks that show rows at once have shown them, one counter a sink.
 #[derive(Debug, Clone, Default)]
@@ -48,10 +57,16 @@ impl Log {
         Sequence(self.header.load(Ordering::Acquire))
     }
 
-    /// Writes a line.
+    /// Writes a line; waits a while for room where there is none.
     pub(crate) fn write(&self, line: &Line) -> Result<Sequence, String> {
         let bytes = line.encode()?;
-        self.journal.append(LINE, 0, &[&bytes]).map_err(|error| error.to_string())
+        let stopwatch = Stopwatch::start();
+        loop {
+            match self.journal.append(LINE, 0, &[&bytes]) {
+                Err(error) if error.is_full() && stopwatch.elapsed() < ROOM_TIMEOUT => thread::sleep(ROOM_PAUSE),
+                written => return written.map_err(|error| error.to_string()),
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tidemill_base::time::Stopwatch;
 use tidemill_circuit::Circuit;
 use tidemill_circuit::decode::{Block, BlockData};
 use tidemill_circuit::step::{BlockRange, SourceInput, SourceRange, StepHeader, StepInput, StepOutput};
@@ -74,6 +75,7 @@ impl Driver {
         };
         let Driver { circuit, outputs, announce, progress, keep: Some(keep), now, .. } = self else { return Ok(()) };
         if steps > 0 {
+            let stopwatch = Stopwatch::start();
             let journal = keep.folder.journal.clone();
             again.run(&journal, circuit, announce, &mut |output, _| {
                 progress.count(&output);
@@ -82,6 +84,11 @@ impl Driver {
                 let shown = output.header.step <= delivered;
                 outputs.take_again(output, shown, sinks)
             })?;
+            tracing::info!(
+                steps,
+                millis = stopwatch.elapsed().as_millis() as u64,
+                "The steps since the snapshot were run again."
+            );
         }
         spread(circuit, &again.make, lanes)?;
         circuit.log_to(Some(Box::new(keep.log.clone())));

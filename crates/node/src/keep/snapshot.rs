@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender as Reply, TryRecvError, bounded};
 use tidemill_circuit::keep::{Blob, Chunk, ChunkId, Roots};
 use tidemill_circuit::view;
 use tidemill_connect::Staged;
-use tidemill_journal::{Level, Sequence};
+use tidemill_journal::{Fullness, Level, Sequence};
 use tidemill_stage::{Halt, Sender};
 use tidemill_state::Error as StateError;
 use tidemill_state::instance::Instance;
@@ -143,7 +143,7 @@ impl Driver {
         let Some(keep) = &mut self.keep else { return Ok(Stand::Idle) };
         match &keep.snapshots.phase {
             Phase::Idle => {
-                let high = keep.folder.journal.usage().fullness != tidemill_journal::Fullness::Fine;
+                let high = keep.folder.journal.usage().fullness != Fullness::Fine;
                 if !keep.snapshots.is_due(keep.step, now, high) {
                     return Ok(Stand::Idle);
                 }
@@ -160,7 +160,7 @@ impl Driver {
     }
 
     /// Takes a snapshot of the last step, waits until it is durable, and shows what was staged for it.
-    pub(crate) fn save_at_the_end(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+    pub(crate) fn save_now(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
         loop {
             let Some(keep) = &mut self.keep else { return Ok(()) };
             match &keep.snapshots.phase {
@@ -190,6 +190,16 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Takes a snapshot before the next step when the journal has no room for more segments: what it covers may go.
+    pub(crate) fn make_room(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+        let Some(keep) = &self.keep else { return Ok(()) };
+        let full = keep.folder.journal.usage().fullness == Fullness::Full;
+        if full && keep.step > keep.snapshots.step && self.clock.monotonic() >= keep.snapshots.not_before {
+            self.save_now(sinks)?;
+        }
+        Ok(())
     }
 
     fn is_saving(&self) -> bool {

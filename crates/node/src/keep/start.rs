@@ -51,7 +51,11 @@ impl Start {
         let journaled: BTreeSet<String> = tables.journaled().map(str::to_string).collect();
         let Some(path) = path_of(pipeline, options, !journaled.is_empty()) else { return Ok(None) };
         tables.check_resumable(pipeline)?;
-        let (folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
+        let (mut folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
+        // What leaves must survive what its input was acknowledged to survive.
+        let own = |name: &String| pipeline.table(name).and_then(|def| def.option("durability")).and_then(super::level);
+        let levels = journaled.iter().map(|name| own(name).unwrap_or(folder.acknowledged));
+        folder.level = levels.max().unwrap_or(folder.level);
         let mut notes = Vec::new();
         if let Some(torn) = &found.torn {
             notes.push(format!("{} bytes at the end of the journal were never flushed and are left out", torn.bytes));
@@ -132,7 +136,7 @@ impl Start {
     /// What input of a table survives unless it is told otherwise.
     pub(crate) fn level(&self, pipeline: &Pipeline, table: &str) -> Level {
         let own = pipeline.table(table).and_then(|def| def.option("durability"));
-        own.and_then(super::level).unwrap_or(self.folder.level)
+        own.and_then(super::level).unwrap_or(self.folder.acknowledged)
     }
 
     /// What reads again the input of the steps since the snapshot, or of all steps, that is not in the journal.
@@ -304,7 +308,7 @@ pub(crate) fn path_of(pipeline: &Pipeline, options: &Options, journaled: bool) -
 
 /// One sentence about the state that was found.
 fn standing(path: &Path, folder: &Folder, survey: &Survey) -> String {
-    let level = folder.level;
+    let level = folder.acknowledged;
     let path = path.display();
     if survey.run.is_none() {
         return format!("state in {path} (new); acknowledged means {level}");

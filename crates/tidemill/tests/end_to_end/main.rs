@@ -1,6 +1,8 @@
 //! The built command, run as a person runs it: files in a folder of its own, exit codes, what it prints and where.
 
 mod bench;
+// Some of it is for the tests of torture.
+#[allow(dead_code)]
 mod command;
 mod errors;
 mod http;
