@@ -1,5 +1,8 @@
 //! The built command, run as a person runs it: files in a folder of its own, exit codes, what it prints and where.
 
+// Tests say what they skip and what they have seen.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod bench;
 // Some of it is for the tests of torture.
 #[allow(dead_code)]

@@ -3,6 +3,9 @@
 //! `make torture` runs many rounds; `make test` a few. TIDEMILL_TORTURE says how many kills, TIDEMILL_POWER_CUTS how many
 //! images of a disk whose power was cut, TIDEMILL_SEED where the random moments begin.
 
+// Tests say what they skip and what they have seen.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 #[path = "../end_to_end/command.rs"]
 #[allow(dead_code, unused_imports)]
 mod command;
