@@ -45,6 +45,7 @@
 
 use serde::{Deserialize, Serialize};
 use tidemill_state::digest::Sum;
+pub use tidemill_state::snapshot::ChunkId;
 
 use crate::plan::NodeId;
 
@@ -58,19 +59,6 @@ pub const FORMAT: u16 = 1;
 
 /// The slots of a chunk, unless `Options::chunk_slots` says otherwise.
 pub const CHUNK_SLOTS: usize = 4_096;
-
-/// What names a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ChunkId {
-    /// The fingerprint of the node that keeps it.
-    pub operator: u64,
-    /// The number of the table within the node.
-    pub table: u16,
-    /// The lane that wrote it.
-    pub lane: u16,
-    /// The number of the chunk within table and lane.
-    pub chunk: u32,
-}
 
 /// A chunk on its way to where it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

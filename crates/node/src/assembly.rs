@@ -121,8 +121,7 @@ impl Runner {
         };
         let (mut outputs, views) = build.outputs(pipeline, &tables.connectors)?;
         let recorder = recorder(options, lanes, seed, state, &tables.sources)?;
-        let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
-        let (decoders, sides): (Decoders, _) = (decoders.collect(), collected(pipeline));
+        let (decoders, sides): (Decoders, _) = (tables.decoders(), collected(pipeline));
         let circuit_options = move |lanes, keep| circuit::Options { lanes, seed, sides, keep, ..Default::default() };
         let doors = doors(&tables.sources, pipeline, start.as_ref())?;
         let (delivered, notes) =

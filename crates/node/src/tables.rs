@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_schema::{Schema, SchemaRef};
 use tidemill_base::options;
+use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::plan::Spec;
 use tidemill_connect::{Connector, Delivery, Source, Table};
 use tidemill_format::Format;
@@ -51,6 +52,11 @@ impl Tables {
     /// The sources whose events are nowhere but in the pipeline's journal.
     pub(crate) fn journaled(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().filter(|table| table.source.is_journaled()).map(|table| table.name.as_str())
+    }
+
+    /// The decoders of the sources that take bytes.
+    pub(crate) fn decoders(&self) -> Decoders {
+        self.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?))).collect()
     }
 
     /// Checks that every source can go on where an earlier run stopped.

@@ -34,13 +34,13 @@ pub use writer::Writer;
 pub const CHUNK_BYTES_MAX: usize = 256 << 20;
 
 /// Names a chunk of an instance's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ChunkId {
     /// The fingerprint of the operator.
     pub operator: u64,
     /// Which of its tables.
     pub table: u16,
-    /// The lane that has the rows.
+    /// The lane that wrote the rows.
     pub lane: u16,
     /// Which chunk of the table, from 0.
     pub chunk: u32,

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use serde::Serialize;
 
 use crate::answers;
 use crate::arguments::Output;
+use crate::console;
 use crate::failure::Failure;
 
 /// Rows of text under names.
@@ -35,4 +37,15 @@ impl Sheet {
         let rows = RecordBatch::try_from_iter(columns).map_err(Failure::environment)?;
         answers::printed(&rows, title, output).map_err(|error| Failure::plain(&error))
     }
+}
+
+/// Prints as JSON when that was asked for.
+pub(crate) fn as_json(value: &impl Serialize, output: Output) -> Result<bool, Failure> {
+    if !matches!(output, Output::Json | Output::Ndjson) {
+        return Ok(false);
+    }
+    let mut text = serde_json::to_vec(value).map_err(Failure::environment)?;
+    text.push(b'\n');
+    console::put(&text)?;
+    Ok(true)
 }

@@ -31,9 +31,8 @@ pub fn dry_run(pipeline: &Pipeline, options: &Options) -> Result<DryRun, Error> 
         return Ok(DryRun { title, operators: Vec::new() });
     };
     tables.check_resumable(pipeline)?;
-    let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
     let circuit_options = circuit::Options { keep: true, ..Default::default() };
-    let mut circuit = Circuit::new(&pipeline.plan, &decoders.collect(), circuit_options)?;
+    let mut circuit = Circuit::new(&pipeline.plan, &tables.decoders(), circuit_options)?;
     let now = keepers(&mut circuit, &pipeline.plan, &views(pipeline));
     let newest = match path.join("store").is_dir() || pipeline.settings.state.store.is_some() {
         true => folder::instance(&path, pipeline.settings.state.store.as_deref())?.newest()?,

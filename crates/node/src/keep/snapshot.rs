@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender as Reply, TryRecvError, bounded};
-use tidemill_circuit::keep::{Blob, Chunk, ChunkId, Roots};
+use tidemill_circuit::keep::{Blob, Chunk, Roots};
 use tidemill_circuit::view;
 use tidemill_connect::Staged;
 use tidemill_journal::{Fullness, Level, Sequence};
@@ -397,12 +397,10 @@ fn write(
 }
 
 fn put(writer: &mut Writer, chunk: Chunk) -> Result<(), Error> {
-    let ChunkId { operator, table, lane, chunk: number } = chunk.id;
-    let id = snapshot::ChunkId { operator, table, lane, chunk: number };
     match chunk.rows {
-        Some(rows) => Ok(writer.chunk(id, &rows)?),
+        Some(rows) => Ok(writer.chunk(chunk.id, &rows)?),
         None => {
-            writer.remove(id);
+            writer.remove(chunk.id);
             Ok(())
         }
     }

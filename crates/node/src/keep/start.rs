@@ -9,7 +9,7 @@ use tidemill_circuit::keep::Blob;
 use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::view::ViewWriter;
 use tidemill_circuit::{Circuit, Plan};
-use tidemill_connect::{Replay, Staged};
+use tidemill_connect::{Position, Replay, Staged};
 use tidemill_journal::Level;
 use tidemill_sql::Pipeline;
 use tidemill_state::snapshot::{Cause, Manifest};
@@ -53,8 +53,7 @@ impl Start {
         tables.check_resumable(pipeline)?;
         let (mut folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
         // What leaves must survive what its input was acknowledged to survive.
-        let own = |name: &String| pipeline.table(name).and_then(|def| def.option("durability")).and_then(super::level);
-        let levels = journaled.iter().map(|name| own(name).unwrap_or(folder.acknowledged));
+        let levels = journaled.iter().map(|name| level_of(pipeline, name, folder.acknowledged));
         folder.level = levels.max().unwrap_or(folder.level);
         let mut notes = Vec::new();
         if let Some(torn) = &found.torn {
@@ -135,8 +134,7 @@ impl Start {
 
     /// What input of a table survives unless it is told otherwise.
     pub(crate) fn level(&self, pipeline: &Pipeline, table: &str) -> Level {
-        let own = pipeline.table(table).and_then(|def| def.option("durability"));
-        own.and_then(super::level).unwrap_or(self.folder.acknowledged)
+        level_of(pipeline, table, self.folder.acknowledged)
     }
 
     /// What reads again the input of the steps since the snapshot, or of all steps, that is not in the journal.
@@ -155,10 +153,7 @@ impl Start {
             }
             let before = self.meta.as_ref().filter(|_| !all_steps);
             let before = before.map_or(&[][..], |meta| meta.positions.of(&table.name));
-            let opened = self.survey.positions.of(&table.name);
-            let mut positions = before.to_vec();
-            let later = opened.iter().skip(before.len());
-            positions.extend(later.map(|position| tidemill_connect::Position::start(position.origin.clone())));
+            let positions = begun(before, self.survey.positions.of(&table.name));
             replays.insert(table.name, table.source.replay(&positions)?);
         }
         Ok(replays)
@@ -222,8 +217,6 @@ impl Start {
             match places.get(&id.operator) {
                 Some(view) => views[*view].restore_chunk(manifest.meta.step, &rows)?,
                 None => {
-                    let tidemill_state::snapshot::ChunkId { operator, table, lane, chunk } = id;
-                    let id = tidemill_circuit::keep::ChunkId { operator, table, lane, chunk };
                     circuit.restore_chunk(id, &rows)?;
                 }
             }
@@ -248,6 +241,18 @@ impl Start {
         let written = std::fs::write(&staged, sql).and_then(|()| std::fs::rename(&staged, &path));
         written.map_err(|error| Error::Keep(format!("{}: {error}", path.display())))
     }
+}
+
+/// What input of a table survives; `otherwise` when the table does not say.
+fn level_of(pipeline: &Pipeline, table: &str, otherwise: Level) -> Level {
+    let own = pipeline.table(table).and_then(|def| def.option("durability"));
+    own.and_then(super::level).unwrap_or(otherwise)
+}
+
+/// Where partitions stood `before`, and the beginnings of those that were opened until `after`.
+pub(crate) fn begun(before: &[Position], after: &[Position]) -> Vec<Position> {
+    let opened = after.iter().skip(before.len()).map(|position| Position::start(position.origin.clone()));
+    before.iter().cloned().chain(opened).collect()
 }
 
 /// The small things in a snapshot.

@@ -5,16 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_base::time::{Clock, SystemClock};
-use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::{Circuit, circuit};
-use tidemill_connect::Position;
 use tidemill_sql::Pipeline;
 use tidemill_stage::Halt;
 use tidemill_state::snapshot::{Cause, Manifest};
 
 use super::folder::Folder;
 use super::recover::{Again, MakeCircuit};
-use super::start::{blobs_of, read_meta};
+use super::start::{begun, blobs_of, read_meta};
 use crate::doors::InboxDoor;
 use crate::error::Error;
 use crate::replay::Replayed;
@@ -55,9 +53,8 @@ pub fn replay(
     circuit.restore(&blobs_of(&from))?;
     for chunk in folder.instance.reader(&from) {
         let (id, rows) = chunk?;
-        let tidemill_state::snapshot::ChunkId { operator, table, lane, chunk } = id;
         // Views are what the outputs add up to, and those are compared.
-        circuit.restore_chunk(tidemill_circuit::keep::ChunkId { operator, table, lane, chunk }, &rows)?;
+        circuit.restore_chunk(id, &rows)?;
     }
     let session = pipeline.session.clone();
     let mut checked = Checked { replayed: Replayed { steps: 0, records: 0, complete: true }, versions: 0 };
@@ -130,8 +127,7 @@ fn stepper(
 ) -> Result<(Again, Circuit), Error> {
     let (before, after) = (read_meta(path, from)?, read_meta(path, to)?);
     let tables = Tables::of(pipeline)?;
-    let decoders = tables.sources.iter().filter_map(|table| Some((table.name.clone(), table.source.decoder()?)));
-    let decoders: Decoders = decoders.collect();
+    let decoders = tables.decoders();
     let (mut replays, mut doors) = (BTreeMap::new(), BTreeMap::new());
     for table in tables.sources {
         if let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) {
@@ -142,10 +138,7 @@ fn stepper(
         if table.source.is_journaled() {
             continue;
         }
-        let known = before.positions.of(&table.name);
-        let later = after.positions.of(&table.name).iter().skip(known.len());
-        let mut positions = known.to_vec();
-        positions.extend(later.map(|position| Position::start(position.origin.clone())));
+        let positions = begun(before.positions.of(&table.name), after.positions.of(&table.name));
         replays.insert(table.name, table.source.replay(&positions)?);
     }
     let (plan, seed) = (pipeline.plan.clone(), before.run.seed);

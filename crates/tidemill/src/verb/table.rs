@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tidemill_node::Error;
 use tidemill_node::versioned::{Difference, Place, Return, Submission, Table, declared};
@@ -12,7 +11,7 @@ use tidemill_state::table::{Checkpoint, Conflict, Kind, TableError};
 use crate::arguments::{self, ByHand, InTables, OneChange, OneTable, Output, TableAction};
 use crate::console::{self, thousands};
 use crate::failure::Failure;
-use crate::sheet::Sheet;
+use crate::sheet::{Sheet, as_json};
 
 /// Does what was asked.
 pub(crate) fn run(table: &arguments::Table) -> Result<(), Failure> {
@@ -68,17 +67,6 @@ fn text(object: &Map<String, Json>) -> String {
 /// Who asks.
 fn author() -> String {
     std::env::var("USER").unwrap_or_else(|_| "unknown".to_string())
-}
-
-/// Prints as JSON when that was asked for.
-fn as_json(value: &impl Serialize, output: Output) -> Result<bool, Failure> {
-    if !matches!(output, Output::Json | Output::Ndjson) {
-        return Ok(false);
-    }
-    let mut text = serde_json::to_vec(value).map_err(Failure::environment)?;
-    text.push(b'\n');
-    console::put(&text)?;
-    Ok(true)
 }
 
 /// Prints the version that a change made.

@@ -1,13 +1,12 @@
 //! `tidemill versions`: the versions of a pipeline's state.
 
-use serde::Serialize;
 use tidemill_base::Timestamp;
 use tidemill_node::versions::{Difference, Listed, Rollback, Shown, Versions};
 
-use crate::arguments::{self, InState, OneVersion, Output, VersionsAction};
+use crate::arguments::{self, InState, OneVersion, VersionsAction};
 use crate::console::{self, thousands};
 use crate::failure::Failure;
-use crate::sheet::Sheet;
+use crate::sheet::{Sheet, as_json};
 
 /// Does what was asked.
 pub(crate) fn run(versions: &arguments::Versions) -> Result<(), Failure> {
@@ -45,17 +44,6 @@ fn open(state: &InState) -> Result<Versions, Failure> {
 
 fn plain(error: tidemill_node::Error) -> Failure {
     Failure::plain(&error)
-}
-
-/// Prints as JSON when that was asked for.
-fn as_json(value: &impl Serialize, output: Output) -> Result<bool, Failure> {
-    if !matches!(output, Output::Json | Output::Ndjson) {
-        return Ok(false);
-    }
-    let mut text = serde_json::to_vec(value).map_err(Failure::environment)?;
-    text.push(b'\n');
-    console::put(&text)?;
-    Ok(true)
 }
 
 fn ls(state: &InState) -> Result<(), Failure> {

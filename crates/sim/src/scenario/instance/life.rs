@@ -11,7 +11,7 @@ use tidemill_base::time::Clock;
 use tidemill_circuit::Circuit;
 use tidemill_circuit::step::{StepHeader, StepInput, StepLog, StepOutput, StepTrailer};
 use tidemill_journal::{Journal, Level, Sequence};
-use tidemill_state::snapshot::{ChunkId, Manifest, Meta, Writer};
+use tidemill_state::snapshot::{Manifest, Meta, Writer};
 use tidemill_state::{Error, Replica, Version};
 
 use super::Site;
@@ -184,8 +184,7 @@ impl<'a> Life<'a> {
         let slice = self.circuit.save_slice(self.site.world.between(1, 60) as usize);
         let slice = slice.map_err(|error| format!("a slice cannot be saved: {error}"))?;
         for chunk in slice.chunks {
-            let tidemill_circuit::keep::ChunkId { operator, table, lane, chunk: number } = chunk.id;
-            let id = ChunkId { operator, table, lane, chunk: number };
+            let id = chunk.id;
             match chunk.rows {
                 Some(rows) => writer.chunk(id, &rows).map_err(|error| error.to_string())?,
                 None => writer.remove(id),

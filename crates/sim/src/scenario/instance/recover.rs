@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemill_base::planted::{self, Bug};
 use tidemill_circuit::Circuit;
-use tidemill_circuit::keep::{Blob, ChunkId, SourcePosition};
+use tidemill_circuit::keep::{Blob, SourcePosition};
 use tidemill_circuit::step::{StepHeader, StepTrailer};
 use tidemill_journal::{Journal, Level, Sequence};
 use tidemill_state::snapshot::Manifest;
@@ -79,8 +79,7 @@ impl Site {
                 Ok(chunk) => chunk,
                 Err(error) => return Ok(Err(failed(error))),
             };
-            let tidemill_state::snapshot::ChunkId { operator, table, lane, chunk } = id;
-            let known = circuit.restore_chunk(ChunkId { operator, table, lane, chunk }, &rows);
+            let known = circuit.restore_chunk(id, &rows);
             promise!(known.map_err(|error| error.to_string())?, "chunk {id} belongs to nobody");
         }
         let roots = circuit.roots().map_err(|error| error.to_string())?;
