@@ -35,6 +35,9 @@ const SLICES_WAITING: usize = 8;
 /// The newest snapshots that are kept, whatever else is.
 const VERSIONS_KEPT: usize = 3;
 
+/// How long to wait for others before looking at a snapshot again, when nothing else is to be done.
+const PAUSE: Duration = Duration::from_micros(200);
+
 /// How long to wait before a snapshot that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -59,8 +62,6 @@ pub(crate) struct Snapshots {
     at: Duration,
     /// The step of the newest one.
     step: u64,
-    /// Whether the next one has to hold everything.
-    full: bool,
     not_before: Duration,
 }
 
@@ -110,7 +111,7 @@ impl Snapshots {
     pub(crate) fn new(policy: Policy, newest: Option<Manifest>, keepers: Vec<Keeper>, now: Duration) -> Self {
         let step = newest.as_ref().map_or(0, |newest| newest.meta.step);
         let (phase, input, not_before) = (Phase::Idle, 0, Duration::ZERO);
-        Snapshots { policy, newest, keepers, phase, input, at: now, step, full: false, not_before }
+        Snapshots { policy, newest, keepers, phase, input, at: now, step, not_before }
     }
 
     /// Counts input of a step.
@@ -161,34 +162,25 @@ impl Driver {
 
     /// Takes a snapshot of the last step, waits until it is durable, and shows what was staged for it.
     pub(crate) fn save_now(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+        let mut tried = None;
         loop {
-            let Some(keep) = &mut self.keep else { return Ok(()) };
-            match &keep.snapshots.phase {
-                Phase::Idle if keep.snapshots.step >= keep.step && !keep.snapshots.full => return Ok(()),
+            let Some(keep) = &self.keep else { return Ok(()) };
+            let snapshots = &keep.snapshots;
+            match &snapshots.phase {
+                Phase::Idle if snapshots.step >= keep.step => return Ok(()),
+                Phase::Idle if tried.is_some_and(|before| snapshots.not_before > before) => {
+                    let problem =
+                        "the last snapshot could not be written; the journal has everything since the one before it";
+                    return Err(Error::Keep(problem.to_string()).into());
+                }
                 Phase::Idle => {
-                    let before = keep.snapshots.not_before;
+                    tried = Some(snapshots.not_before);
                     self.begin_snapshot(sinks)?;
-                    while self.is_saving() {
-                        self.save_on(sinks)?;
-                        thread::sleep(Duration::from_micros(200));
-                    }
-                    if self.keep.as_ref().is_some_and(|keep| keep.snapshots.not_before > before) {
-                        let problem =
-                            "the last snapshot could not be written; the journal has everything since the one \
-                                       before it"
-                                .to_string();
-                        return Err(Error::Keep(problem).into());
-                    }
                 }
-                Phase::Saving(_) => {
-                    self.save_on(sinks)?;
-                    thread::sleep(Duration::from_micros(200));
-                }
-                Phase::Showing(_) => {
-                    self.show_on()?;
-                    thread::sleep(Duration::from_micros(200));
-                }
+                Phase::Saving(_) => self.save_on(sinks)?,
+                Phase::Showing(_) => self.show_on()?,
             }
+            thread::sleep(PAUSE);
         }
     }
 
@@ -202,10 +194,6 @@ impl Driver {
         Ok(())
     }
 
-    fn is_saving(&self) -> bool {
-        self.keep.as_ref().is_some_and(|keep| matches!(keep.snapshots.phase, Phase::Saving(_)))
-    }
-
     fn is_slicing(&self) -> bool {
         let Some(keep) = &self.keep else { return false };
         matches!(&keep.snapshots.phase, Phase::Saving(saving) if !saving.circuit_done)
@@ -217,7 +205,7 @@ impl Driver {
         let Some(keep) = &mut self.keep else { return Ok(()) };
         let limit = keep.folder.journal.durable(Level::Process).next();
         let oldest = keep.outstanding.oldest().map_or(limit, |oldest| limit.min(Sequence(oldest)));
-        let full = keep.snapshots.full || keep.snapshots.newest.is_none();
+        let full = keep.snapshots.newest.is_none();
         let roots = self.circuit.roots().map_err(Error::Circuit)?;
         let start = self.circuit.begin_save(full).map_err(Error::Circuit)?;
         let fingerprints = self.circuit.fingerprints();
@@ -315,7 +303,7 @@ impl Driver {
             .write(&Line::Snapshot { sequence: manifest.sequence, step: manifest.meta.step })
             .map_err(Error::Keep)?;
         let snapshots = &mut keep.snapshots;
-        (snapshots.at, snapshots.step, snapshots.full, snapshots.input) = (now, manifest.meta.step, false, 0);
+        (snapshots.at, snapshots.step, snapshots.input) = (now, manifest.meta.step, 0);
         let covered = Sequence(saving.meta.journal).previous();
         let (sequence, step) = (manifest.sequence, manifest.meta.step);
         tracing::info!(sequence, step, bytes = manifest.stats.bytes_written, "A snapshot is durable.");
