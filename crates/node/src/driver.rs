@@ -63,6 +63,14 @@ pub(crate) struct Driver {
 impl Driver {
     /// Steps until every source has ended or was stopped. This is the work of a stage.
     pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
+        self.steps(ends, cancel).map_err(|halt| match (halt, self.journal_failure()) {
+            // Whatever noticed it first, a journal that has failed is what stopped the run.
+            (Halt::Failed(_), Some(failure)) => failure.into(),
+            (halt, _) => halt,
+        })
+    }
+
+    fn steps(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
         self.recover(&mut ends.sinks)?;
         self.lookups.go_live()?;
         while self.gather(ends)? {
@@ -206,19 +214,16 @@ impl Driver {
     fn step(&mut self, input: StepInput) -> Result<StepOutput, Halt> {
         (self.announce)(input.now, self.seed);
         let stopwatch = Stopwatch::start();
-        let output = self.circuit.step(input).map_err(|error| match self.journal_failure() {
-            Some(failure) => failure,
-            None => place(&self.feeds, error),
-        })?;
+        let output = self.circuit.step(input).map_err(|error| place(&self.feeds, error))?;
         self.pace.measured(output.records, stopwatch.elapsed());
         self.progress.count(&output);
         Ok(output)
     }
 
-    /// Why the journal takes nothing any more, when it does not: then that is what stopped the step.
+    /// Why the journal takes nothing any more, when it has failed for good.
     fn journal_failure(&self) -> Option<Error> {
         let journal = &self.keep.as_ref()?.folder.journal;
-        journal.reserve(0, 0, 0).err().map(Error::Journal)
+        journal.reserve(0, 0, 0).err().filter(|error| !error.is_full()).map(Error::Journal)
     }
 
     /// Writes down partitions that were seen for the first time.
