@@ -123,6 +123,7 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
             Lineage { rows, columns: input.columns.iter().copied().chain(elements).collect() }
         }
         Spec::Lookup(spec) => lookup(node, spec, input),
+        Spec::ViewLookup(_) | Spec::Over(_) => Lineage::default(),
         Spec::Union => {
             let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
             let column =

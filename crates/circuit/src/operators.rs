@@ -26,6 +26,9 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Project(exprs) => Ok(project::lower(graph, lowering, exprs)),
         Spec::Unnest(spec) => Ok(unnest::lower(graph, lowering, spec)),
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
+        Spec::ViewLookup(_) | Spec::Over(_) => {
+            Err(Error::Unsupported { what: lowering.node.title().to_string(), position: lowering.node.position })
+        }
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

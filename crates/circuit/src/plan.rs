@@ -49,6 +49,10 @@ pub enum Spec {
     Unnest(UnnestSpec),
     /// Looks rows up in a versioned table by its key.
     Lookup(LookupSpec),
+    /// Looks rows up in a view that the same circuit keeps, by its key.
+    ViewLookup(ViewLookupSpec),
+    /// Adds to each row what is computed over the rows of its key before it, and itself (`OVER`).
+    Over(OverSpec),
     /// All rows of all inputs.
     Union,
     /// Adds `window_start`, `window_end`, `window_time` to each row, once for each window the row is in.
@@ -115,6 +119,87 @@ pub struct LookupSpec {
     pub residual: Option<Expr>,
     /// Whether a row for which nothing is found stays, with nulls.
     pub outer: bool,
+}
+
+/// `JOIN view FOR SYSTEM_TIME AS OF proctime ON ..`, with a view that the same circuit keeps.
+///
+/// The node has two inputs: the rows, which are never taken back and not kept, and the view's rows, of which the newest for
+/// each key is kept. All rows of a step are answered from the view as it stands after that step. The node's schema is the
+/// columns of the rows, then `columns` of the view.
+#[derive(Debug, Clone)]
+pub struct ViewLookupSpec {
+    /// The columns of the rows that equal the view's key, in its order and with its types.
+    pub keys: Vec<usize>,
+    /// The columns of the view that make a row of it unique.
+    pub view_keys: Vec<usize>,
+    /// The columns of the view that follow those of the rows.
+    pub columns: Vec<usize>,
+    /// What has to be true besides, over the node's own columns.
+    pub residual: Option<Expr>,
+    /// Whether a row for which nothing is found stays, with nulls.
+    pub outer: bool,
+}
+
+/// `function(..) OVER (PARTITION BY .. ORDER BY .. frame)`: several calls over one window.
+///
+/// The input is never taken back. The node's schema is the input's columns and then one column a call.
+#[derive(Debug, Clone)]
+pub struct OverSpec {
+    /// The columns of `PARTITION BY`; none makes one partition.
+    pub keys: Vec<usize>,
+    /// The column of time in `ORDER BY`; none orders rows by their arrival.
+    pub order: Option<usize>,
+    /// When a row is answered, and so which rows are before it.
+    pub turn: OverTurn,
+    /// The rows that each row sees.
+    pub frame: Frame,
+    /// What is computed.
+    pub calls: Vec<OverCall>,
+}
+
+/// When `OVER` answers a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverTurn {
+    /// At once: it sees the rows of its frame that came before it, and itself; rows in the order (source, partition, offset).
+    Arrival,
+    /// When the watermark has passed it, in the order of its time: it sees all rows of its frame. Rows that come later are late.
+    Watermark,
+}
+
+/// The rows of a key that a row sees; all frames end with the row itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// This many rows before it, or all, and itself.
+    Rows {
+        /// How many; none means all.
+        preceding: Option<u64>,
+    },
+    /// The rows whose time is at most this much less than its own, or any less, and not more: peers included.
+    Range {
+        /// Milliseconds; none means all.
+        preceding_ms: Option<i64>,
+        /// The unit to which the time is truncated before rows are compared, in milliseconds: with it a key keeps one partial
+        /// result a unit instead of rows.
+        unit_ms: Option<i64>,
+    },
+}
+
+/// One function of `OVER`.
+#[derive(Debug, Clone)]
+pub enum OverCall {
+    /// An aggregate over the frame.
+    Aggregate(AggregateCall),
+    /// The number of the row among all rows of its key so far, from 1.
+    RowNumber,
+    /// The value of a column `offset` rows before, whatever the frame; `default` when there is none.
+    Lag {
+        /// The column.
+        column: usize,
+        /// How many rows before, at least 1.
+        offset: u64,
+        /// The column of the value when there is no such row; none means null.
+        default: Option<usize>,
+    },
 }
 
 /// How event time is cut into windows; all in milliseconds.
@@ -317,6 +402,8 @@ impl Node {
             Spec::Project(_) => "Project",
             Spec::Unnest(_) => "Unnest",
             Spec::Lookup(_) => "Lookup",
+            Spec::ViewLookup(_) => "ViewLookup",
+            Spec::Over(_) => "Over",
             Spec::Union => "Union",
             Spec::AssignWindow(_) => "AssignWindow",
             Spec::Aggregate(spec) if spec.calls.is_empty() => "Distinct",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use serde_json::{Map, Value as Json};
@@ -30,6 +31,140 @@ pub trait Inbox: Send + Sync {
     /// # Errors
     /// Why it takes none.
     fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal>;
+
+    /// Takes a short body in one turn: decoded, kept and handed to the engine, or nothing of it. It does not wait.
+    ///
+    /// # Errors
+    /// Why nothing of it is taken.
+    fn take(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Rejection>;
+
+    /// The place up to which everything survives what `level` says.
+    fn durable(&self, level: Durability) -> u64;
+
+    /// Calls `tell` once everything up to `place` survives what `level` says, or never will.
+    fn when_durable(&self, place: u64, level: Durability, tell: Tell);
+}
+
+/// Is told that records are durable, or why they never will be.
+pub type Tell = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// What a request asks for besides being taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms<'a> {
+    /// What its events are to survive before they are acknowledged; none leaves it to the source.
+    pub durability: Option<Durability>,
+    /// Whether bad records are left out instead of refusing all.
+    pub skip_bad: bool,
+    /// What names the request when it is sent again.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// A body that was taken.
+#[derive(Debug, Default)]
+pub struct Receipt {
+    /// Its events.
+    pub accepted: usize,
+    /// The records that were left out.
+    pub rejected: Vec<Rejected>,
+    /// How many events of the source stand before the first.
+    pub offset: u64,
+    /// What they survive once the place is durable.
+    pub durability: Option<Durability>,
+    /// The place in the journal that has to be durable before they are acknowledged; none means now.
+    pub place: Option<u64>,
+    /// Whether the same request was taken before, and this is what was answered then.
+    pub repeated: bool,
+}
+
+/// Why nothing of a body was taken.
+#[derive(Debug)]
+pub enum Rejection {
+    /// The source takes nothing now.
+    Refused(Refusal),
+    /// Records are bad, and reading may have stopped because too many are.
+    Records {
+        /// Which, and why.
+        rejected: Vec<Rejected>,
+        /// Whether there may be more.
+        stopped: bool,
+    },
+    /// The body is no JSON to begin with.
+    Body(String),
+    /// The idempotency key stands for another request.
+    KeyReused,
+}
+
+/// A rule that answers while the request is open.
+pub trait Endpoint: Send + Sync {
+    /// How long a request waits when it does not say.
+    fn deadline(&self) -> Duration;
+
+    /// Takes a request in. It is answered through `ticket`, exactly once and possibly before this returns, unless it is refused.
+    ///
+    /// # Errors
+    /// Why it is refused; `ticket` is not used then.
+    fn ask(&self, body: &[u8], terms: Terms<'_>, ticket: Ticket) -> Result<Question, Rejection>;
+
+    /// The request's time is over: if it has no answer yet, the fallback is its answer.
+    fn expire(&self, question: Question);
+}
+
+/// A request that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Question(pub u64);
+
+/// Where the answer to a request goes.
+#[derive(Clone)]
+pub struct Ticket {
+    /// The door.
+    pub door: Arc<dyn Answers>,
+    /// The door's own number of the request.
+    pub number: u64,
+}
+
+/// A door that waits for answers.
+pub trait Answers: Send + Sync {
+    /// Takes the answer to the request of this number. Called from the engine's threads: it must not block.
+    fn answer(&self, number: u64, answer: Answered<'_>);
+}
+
+/// The answer of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// The status of HTTP.
+    pub status: u16,
+    /// A body of JSON.
+    pub body: &'a [u8],
+    /// Why the declared fallback answers and not the rule, when it does.
+    pub fallback: Option<Fallback>,
+    /// Which rule answered.
+    pub rule: &'a str,
+    /// The step after which it answered; 0 for a fallback.
+    pub version: u64,
+    /// Whether it was answered before, to a request with the same idempotency key.
+    pub repeated: bool,
+}
+
+/// Why a fallback answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The deadline passed.
+    Deadline,
+    /// Too many requests waited.
+    Overload,
+    /// An expression of the rule failed on the request.
+    Failed,
+}
+
+impl Fallback {
+    /// The word in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fallback::Deadline => "deadline",
+            Fallback::Overload => "overload",
+            Fallback::Failed => "failed",
+        }
+    }
 }
 
 /// What events survive once they have been acknowledged.
@@ -271,6 +406,7 @@ pub enum Ground {
 #[derive(Default)]
 pub struct Hall {
     inboxes: BTreeMap<String, Arc<dyn Inbox>>,
+    endpoints: BTreeMap<String, Arc<dyn Endpoint>>,
     views: BTreeMap<String, Arc<dyn View>>,
     tables: BTreeMap<String, Arc<dyn Table>>,
     versions: Option<Arc<dyn Versions>>,
@@ -286,6 +422,11 @@ impl Hall {
     /// Adds a source.
     pub fn add_inbox(&mut self, name: impl Into<String>, inbox: Arc<dyn Inbox>) {
         self.inboxes.insert(name.into(), inbox);
+    }
+
+    /// Adds an endpoint.
+    pub fn add_endpoint(&mut self, name: impl Into<String>, endpoint: Arc<dyn Endpoint>) {
+        self.endpoints.insert(name.into(), endpoint);
     }
 
     /// Adds a view.
@@ -308,6 +449,11 @@ impl Hall {
         self.inboxes.get(name).ok_or_else(|| Missing::of(name, &self.inboxes))
     }
 
+    /// The endpoint of that name; else the names there are.
+    pub(crate) fn endpoint(&self, name: &str) -> Result<&Arc<dyn Endpoint>, Missing> {
+        self.endpoints.get(name).ok_or_else(|| Missing::of(name, &self.endpoints))
+    }
+
     /// The view of that name; else the names there are.
     pub(crate) fn view(&self, name: &str) -> Result<&Arc<dyn View>, Missing> {
         self.views.get(name).ok_or_else(|| Missing::of(name, &self.views))
@@ -326,6 +472,11 @@ impl Hall {
     /// The sources' names, in order.
     pub(crate) fn inbox_names(&self) -> Vec<&str> {
         self.inboxes.keys().map(String::as_str).collect()
+    }
+
+    /// The endpoints' names, in order.
+    pub(crate) fn endpoint_names(&self) -> Vec<&str> {
+        self.endpoints.keys().map(String::as_str).collect()
     }
 
     /// The views' names, in order.

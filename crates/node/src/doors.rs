@@ -11,7 +11,8 @@ use tidemill_circuit::view::{self, View};
 use tidemill_connect::{Full, InboxHandle};
 use tidemill_format::{DebeziumDecoder, Decoder, Format, JsonDecoder, JsonOptions};
 use tidemill_gateway::{Decoded, Durability, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken};
-use tidemill_journal::{Journal, Level};
+use tidemill_gateway::{Receipt, Rejection, Tell, Terms};
+use tidemill_journal::{Journal, Level, Sequence};
 
 use crate::error::Error;
 use crate::keep::input;
@@ -75,6 +76,30 @@ impl InboxDoor {
     }
 }
 
+impl InboxDoor {
+    /// Hands rows over: how many stand before them, the level at which they may be acknowledged, and their place.
+    fn push(
+        &self,
+        rows: Vec<Delta>,
+        body: &[u8],
+        asked: Option<Durability>,
+    ) -> Result<(u64, Option<Level>, Option<u64>), Refusal> {
+        let level = match (asked, &self.kept) {
+            (None, None) => None,
+            (Some(_), None) => return Err(Refusal::NoSuchDurability),
+            (Some(asked), Some(_)) => Some(level_of(asked)),
+            (None, Some((_, level))) => Some(*level),
+        };
+        let all = Delta::concat(&self.schema, &rows).map_err(|error| {
+            tracing::error!(%error, "decoded rows do not fit together");
+            Refusal::Closed
+        })?;
+        let records = all.rows() as u32;
+        let accepted = self.handle.try_push(BlockData::Rows(all), records, body).map_err(refusal)?;
+        Ok((accepted.offset, level, accepted.kept))
+    }
+}
+
 impl Inbox for InboxDoor {
     fn room(&self) -> Result<(), Refusal> {
         self.handle.room().map_err(refusal)
@@ -102,27 +127,50 @@ impl Inbox for InboxDoor {
     }
 
     fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal> {
-        let level = match (level, &self.kept) {
-            (None, None) => None,
-            (Some(_), None) => return Err(Refusal::NoSuchDurability),
-            (Some(Durability::Process), Some(_)) => Some(Level::Process),
-            (Some(_), Some(_)) => Some(Level::Flushed),
-            (None, Some((_, level))) => Some(*level),
+        let (offset, level, place) = self.push(rows, body, level)?;
+        let (Some(level), Some((journal, _)), Some(place)) = (level, &self.kept, place) else {
+            return Ok(Taken { offset, durability: Durability::Memory, durable: None });
         };
-        let all = Delta::concat(&self.schema, &rows).map_err(|error| {
-            tracing::error!(%error, "decoded rows do not fit together");
-            Refusal::Closed
-        })?;
-        let records = all.rows() as u32;
-        let accepted = self.handle.try_push(BlockData::Rows(all), records, body).map_err(refusal)?;
-        let (Some(level), Some((journal, _)), Some(sequence)) = (level, &self.kept, accepted.kept) else {
-            return Ok(Taken { offset: accepted.offset, durability: Durability::Memory, durable: None });
-        };
-        let durability = match level {
-            Level::Process => Durability::Process,
-            Level::Flushed => Durability::Flushed,
-        };
-        Ok(Taken { offset: accepted.offset, durability, durable: input::durable(journal, sequence, level) })
+        Ok(Taken { offset, durability: durability_of(level), durable: input::durable(journal, place, level) })
+    }
+
+    fn take(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Rejection> {
+        let decoded = self.decode(body).map_err(Rejection::Body)?;
+        let Decoded { rows, rejected, stopped } = decoded;
+        if !rejected.is_empty() && (!terms.skip_bad || stopped) {
+            return Err(Rejection::Records { rejected, stopped });
+        }
+        let accepted = rows.iter().map(Delta::rows).sum();
+        let (offset, level, place) = self.push(rows, body, terms.durability).map_err(Rejection::Refused)?;
+        Ok(Receipt { accepted, rejected, offset, durability: level.map(durability_of), place, repeated: false })
+    }
+
+    fn durable(&self, level: Durability) -> u64 {
+        self.kept.as_ref().map_or(u64::MAX, |(journal, _)| journal.durable(level_of(level)).0)
+    }
+
+    fn when_durable(&self, place: u64, level: Durability, tell: Tell) {
+        match &self.kept {
+            None => tell(Ok(())),
+            Some((journal, _)) => {
+                let tell = move |result: Result<(), tidemill_journal::Error>| tell(result.map_err(|e| e.to_string()));
+                journal.notify(Sequence(place), level_of(level), Box::new(tell));
+            }
+        }
+    }
+}
+
+fn level_of(durability: Durability) -> Level {
+    match durability {
+        Durability::Memory | Durability::Process => Level::Process,
+        Durability::Flushed => Level::Flushed,
+    }
+}
+
+fn durability_of(level: Level) -> Durability {
+    match level {
+        Level::Process => Durability::Process,
+        Level::Flushed => Durability::Flushed,
     }
 }
 

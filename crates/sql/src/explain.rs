@@ -120,6 +120,7 @@ fn detail(pipeline: &Pipeline, node: &Node) -> String {
             format!("{}{outer}", input(spec.column))
         }
         Spec::Lookup(spec) => lookup_detail(spec, &input),
+        Spec::ViewLookup(_) | Spec::Over(_) => String::new(),
         Spec::Union => format!("{} inputs", node.inputs.len()),
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),

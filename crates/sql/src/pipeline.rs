@@ -36,6 +36,8 @@ pub struct Pipeline {
     pub outputs: Vec<OutputDef>,
     /// The bare SELECT statements, in the order of the file.
     pub selects: Vec<SelectDef>,
+    /// The circuits of the endpoints, apart from everything else: nothing that an endpoint does not read can delay it.
+    pub decisions: Vec<Decisions>,
     /// What EXPLAIN statements asked for.
     pub explains: Vec<ExplainDef>,
     /// What SET statements said.
@@ -46,6 +48,68 @@ pub struct Pipeline {
     pub warnings: Vec<Warning>,
     /// For each node of the plan where its columns' time comes from and what makes rows unique.
     pub(crate) facts: crate::lower::Facts,
+}
+
+/// A circuit that answers requests: endpoints that read the same sources share one.
+#[derive(Debug)]
+pub struct Decisions {
+    /// What it is called in state folders and reports: the names of its endpoints, joined by `+`.
+    pub name: String,
+    /// The circuit. An output node stands for each endpoint.
+    pub plan: Plan,
+    /// The endpoints.
+    pub endpoints: Vec<EndpointDef>,
+    /// Clock, seed and zone of the circuit's functions; the driver sets its step cell before each step.
+    pub session: Arc<Session>,
+    pub(crate) facts: crate::lower::Facts,
+}
+
+/// The column that says of each row of a source whether somebody waits for its answer: it follows the decoded columns of a
+/// source into which an endpoint's requests go, and is filled in by the door.
+pub const ASKED: &str = "$asked";
+
+/// An endpoint declared by CREATE ENDPOINT: a request is a row, and its answer the rows that the query gives for it.
+#[derive(Debug, Clone)]
+pub struct EndpointDef {
+    /// Its name.
+    pub name: String,
+    /// The columns of a request, as they are decoded from its body.
+    pub request: SchemaRef,
+    /// The source of the plan whose rows requests become.
+    pub source: String,
+    /// Whether that source is a table of the file, which has other rows too and other readers; else it is the endpoint's own.
+    pub recorded: bool,
+    /// The name of its output node. The node's schema is the answer's columns and then `$origin`.
+    pub output: String,
+    /// The columns of an answer.
+    pub answer: SchemaRef,
+    /// What names the rule that answered: the same for the same statement over the same declarations.
+    pub rule: String,
+    /// How it behaves.
+    pub options: EndpointOptions,
+    /// Where it is declared.
+    pub position: Position,
+}
+
+/// What WITH says of an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointOptions {
+    /// How long a request waits for its answer before the fallback is its answer.
+    pub deadline: Duration,
+    /// The answer when there is none in time: a JSON object with the answer's columns. None answers an error instead.
+    pub fallback: Option<String>,
+    /// What a request survives before it is answered, unless it says otherwise: `process` or `flushed`.
+    pub durability: Option<String>,
+    /// Whether a request that finds too many others waiting gets the fallback instead of a refusal.
+    pub sheds_to_fallback: bool,
+    /// The most requests that wait at once.
+    pub waiting_max: usize,
+    /// How far the circuit may be behind its sources, in work, before requests are refused.
+    pub lag_max: Duration,
+    /// How long the answer to a request with an idempotency key is kept.
+    pub idempotency_window: Duration,
+    /// How many bytes of such answers are kept.
+    pub idempotency_bytes: u64,
 }
 
 /// A sentence for the person at the keyboard.

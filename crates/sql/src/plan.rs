@@ -539,6 +539,7 @@ impl Planner {
             plan,
             outputs,
             selects: Vec::new(),
+            decisions: Vec::new(),
             explains: Vec::new(),
             settings: self.settings.clone(),
             session: Arc::clone(&self.session),

@@ -415,6 +415,8 @@ fn kind(spec: &Spec) -> &'static str {
         Spec::Project(_) => "project",
         Spec::Unnest(_) => "unnest",
         Spec::Lookup(_) => "lookup",
+        Spec::ViewLookup(_) => "view_lookup",
+        Spec::Over(_) => "over",
         Spec::Union => "union",
         Spec::AssignWindow(_) => "assign_window",
         Spec::Aggregate(_) => "aggregate",

@@ -15,7 +15,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::Delta;
 use tidemill_format::{JsonDecoder, JsonOptions};
 use tidemill_gateway::{
-    Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Refusal, Rows, Server, Taken, View,
+    Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Receipt, Refusal, Rejection, Rows, Server,
+    Taken, Tell, Terms, View,
 };
 
 /// An inbox of rows (a BIGINT, b STRING) that holds a few of them.
@@ -73,6 +74,26 @@ impl Inbox for Box7 {
             Some(Durability::Flushed) => Some(Box::pin(async { Err("the disk is gone".to_string()) })),
         };
         Ok(Taken { offset: offset as u64, durability: level.unwrap_or(Durability::Memory), durable })
+    }
+
+    fn take(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Rejection> {
+        let Decoded { rows, rejected, stopped } = self.decode(body).map_err(Rejection::Body)?;
+        if !rejected.is_empty() && (!terms.skip_bad || stopped) {
+            return Err(Rejection::Records { rejected, stopped });
+        }
+        let accepted = rows.iter().map(Delta::rows).sum();
+        let taken = self.offer(rows, body, terms.durability).map_err(Rejection::Refused)?;
+        let place = taken.durable.is_some().then_some(taken.offset + 1);
+        let (offset, durability) = (taken.offset, Some(taken.durability));
+        Ok(Receipt { accepted, rejected, offset, durability, place, repeated: false })
+    }
+
+    fn durable(&self, _level: Durability) -> u64 {
+        0
+    }
+
+    fn when_durable(&self, _place: u64, level: Durability, tell: Tell) {
+        tell(if level == Durability::Flushed { Err("the disk is gone".to_string()) } else { Ok(()) });
     }
 }
 
