@@ -57,6 +57,36 @@ pub struct Terms<'a> {
     pub skip_bad: bool,
     /// What names the request when it is sent again.
     pub idempotency_key: Option<&'a str>,
+    /// What its body is.
+    pub kind: BodyKind,
+}
+
+/// What a body of events is. The journal keeps it beside the body, so that the same rows come out of it again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum BodyKind {
+    /// JSON: an object, an array of objects, or an object a line.
+    #[default]
+    Json,
+    /// Protocol Buffers: the table's message of rows.
+    Rows,
+    /// Protocol Buffers: the table's message of columns.
+    Columns,
+}
+
+impl BodyKind {
+    /// The byte in the journal.
+    pub fn byte(self) -> u8 {
+        match self {
+            BodyKind::Json => 0,
+            BodyKind::Rows => 1,
+            BodyKind::Columns => 2,
+        }
+    }
+
+    /// The kind of a byte.
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        [BodyKind::Json, BodyKind::Rows, BodyKind::Columns].into_iter().find(|kind| kind.byte() == byte)
+    }
 }
 
 /// A body that was taken.

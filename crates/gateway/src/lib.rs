@@ -21,7 +21,7 @@ mod tables;
 mod views;
 
 pub use error::Error;
-pub use hall::{Answered, Answers, Endpoint, Fallback, Question, Receipt, Rejection, Tell, Terms, Ticket};
+pub use hall::{Answered, Answers, BodyKind, Endpoint, Fallback, Question, Receipt, Rejection, Tell, Terms, Ticket};
 pub use hall::{Decoded, Durability, Durable, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken, View};
 pub use hall::{Denial, Ground, Submitted, Table, TableRows, Versions};
 pub use options::Options;
