@@ -9,6 +9,7 @@ use serde_json::Value;
 /// The floor of each crate: it may depend on crates of lower floors only.
 const FLOORS: &[(&str, u32)] = &[
     ("tidemill-base", 0),
+    ("tidemill-proto", 0),
     ("tidemill-format", 1),
     ("tidemill-journal", 1),
     ("tidemill-stage", 1),
