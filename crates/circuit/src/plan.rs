@@ -147,8 +147,13 @@ pub struct ViewLookupSpec {
 pub struct OverSpec {
     /// The columns of `PARTITION BY`; none makes one partition.
     pub keys: Vec<usize>,
-    /// The column of time in `ORDER BY`; none orders rows by their arrival.
+    /// The column of time in `ORDER BY`; none orders rows by their arrival. A `RANGE` with a bound or a unit needs one.
     pub order: Option<usize>,
+    /// Whether that is event time, which the watermark bounds from below, or the processing time of the row's own step.
+    pub domain: TimeDomain,
+    /// The column of `$origin`, by which rows of one step (and of one time) are put in the order of their arrival; without
+    /// it they are taken as they stand, which with several lanes depends on the lanes.
+    pub origin: Option<usize>,
     /// When a row is answered, and so which rows are before it.
     pub turn: OverTurn,
     /// The rows that each row sees.
@@ -161,8 +166,10 @@ pub struct OverSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverTurn {
     /// At once: it sees the rows of its frame that came before it, and itself; rows in the order (source, partition, offset).
+    /// A row below the watermark of its partition counts as if its time were that watermark.
     Arrival,
-    /// When the watermark has passed it, in the order of its time: it sees all rows of its frame. Rows that come later are late.
+    /// When the watermark is above its time, in the order of times (and of arrival within a time): it sees all rows of its
+    /// frame. Rows below the watermark of their partition are late and get no answer. Event time only.
     Watermark,
 }
 
@@ -380,7 +387,7 @@ impl Plan {
     pub fn append_only(&self) -> Vec<bool> {
         let mut facts: Vec<bool> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            let inputs = node.inputs.iter().all(|input| facts[*input]);
+            let inputs = node.row_inputs().iter().all(|input| facts[*input]);
             facts.push(match &node.spec {
                 Spec::Source(source) => source.append_only,
                 Spec::Aggregate(aggregate) if aggregate.allowed_lateness_ms > 0 => false,
@@ -394,6 +401,14 @@ impl Plan {
 }
 
 impl Node {
+    /// The inputs whose rows become the node's own; rows of others are only looked into.
+    pub fn row_inputs(&self) -> &[NodeId] {
+        match &self.spec {
+            Spec::ViewLookup(_) => self.inputs.get(..1).unwrap_or_default(),
+            _ => &self.inputs,
+        }
+    }
+
     /// The node's kind, as `explain` and errors name it.
     pub fn title(&self) -> &'static str {
         match &self.spec {
