@@ -409,7 +409,7 @@ fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
             id,
             inputs: &inputs,
             input_schemas: &schemas,
-            append_only: node.inputs.iter().all(|input| append_only[*input]),
+            append_only: node.row_inputs().iter().all(|input| append_only[*input]),
             lanes,
             name: name_of(node),
         };

@@ -12,7 +12,7 @@
 use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
-use crate::plan::{AggregateSpec, LookupSpec, Node, Plan, Spec, WindowKey};
+use crate::plan::{AggregateSpec, LookupSpec, Node, Plan, Spec, ViewLookupSpec, WindowKey};
 
 /// The version of what operators mean and keep.
 pub const VERSION: u16 = 1;
@@ -31,10 +31,12 @@ pub fn fingerprints(plan: &Plan) -> Vec<u64> {
     let mut prints: Vec<u64> = Vec::with_capacity(plan.nodes.len());
     for node in &plan.nodes {
         let inputs: Vec<&Lineage> = node.inputs.iter().map(|input| &lineages[*input]).collect();
-        let inserts_only = node.inputs.iter().all(|input| append_only[*input]);
+        let inserts_only = node.row_inputs().iter().all(|input| append_only[*input]);
         let lineage = lineage(node, &inputs, inserts_only);
         let print = match &node.spec {
             Spec::Output(_) => of("output", &[lineage.rows, all(&lineage.columns)]),
+            // The rows that look something up are not kept, so others may look into what is kept.
+            Spec::ViewLookup(spec) => inputs.get(1).map_or(lineage.rows, |view| newest(spec, view)),
             _ => lineage.rows,
         };
         let twins = (1..).map(|twin| if twin == 1 { print } else { hash::words(print, twin) });
@@ -123,7 +125,8 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
             Lineage { rows, columns: input.columns.iter().copied().chain(elements).collect() }
         }
         Spec::Lookup(spec) => lookup(node, spec, input),
-        Spec::ViewLookup(_) | Spec::Over(_) => Lineage::default(),
+        Spec::ViewLookup(spec) => view_lookup(node, spec, input, inputs.get(1).copied().unwrap_or(&empty)),
+        Spec::Over(_) => Lineage::default(),
         Spec::Union => {
             let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
             let column =
@@ -163,6 +166,28 @@ fn lookup(node: &Node, spec: &LookupSpec, input: &Lineage) -> Lineage {
     }
 }
 
+/// The newest row of a view for each key.
+fn newest(spec: &ViewLookupSpec, view: &Lineage) -> u64 {
+    let column = |column: &usize| view.columns[*column];
+    let keys: Vec<u64> = spec.view_keys.iter().map(column).collect();
+    let columns: Vec<u64> = spec.columns.iter().map(column).collect();
+    of("newest", &[view.rows, all(&keys), all(&columns)])
+}
+
+fn view_lookup(node: &Node, spec: &ViewLookupSpec, input: &Lineage, view: &Lineage) -> Lineage {
+    let keys: Vec<u64> = spec.keys.iter().map(|key| input.columns[*key]).collect();
+    let newest = of("newest of", &[newest(spec, view), all(&keys)]);
+    let columns = spec.columns.iter().map(|column| of("view column", &[newest, view.columns[*column]]));
+    let plain: Vec<u64> = input.columns.iter().copied().chain(columns).collect();
+    let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &plain));
+    let looked = of("view lookup", &[newest, residual, u64::from(spec.outer)]);
+    let found = plain.iter().skip(input.columns.len()).map(|column| of("found", &[looked, *column]));
+    Lineage {
+        rows: of("looked up in a view", &[input.rows, looked, left_out(node, &[residual])]),
+        columns: input.columns.iter().copied().chain(found).collect(),
+    }
+}
+
 fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: bool) -> Lineage {
     let column = |column: &usize| input.columns[*column];
     let keys: Vec<u64> = spec.keys.iter().map(column).collect();
@@ -197,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::expr::Column;
-    use crate::plan::{AggregateCall, AggregateFunction, Emit, OutputSpec, SourceSpec};
+    use crate::plan::{AggregateCall, AggregateFunction, Emit, NodeId, OutputSpec, SourceSpec};
 
     fn schema(names: &[&str]) -> SchemaRef {
         Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>()))
@@ -264,6 +289,25 @@ mod tests {
         let both = fingerprints(&twins);
         assert_eq!(both[..4], prints);
         assert!(!prints.contains(&both[4]));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_view_is_the_same_whoever_looks_into_it() {
+        let looked = |rows: NodeId| {
+            let mut plan = plan("t", &["key", "value", "flag"], AggregateFunction::Sum);
+            let spec =
+                ViewLookupSpec { keys: vec![0], view_keys: vec![0], columns: vec![1], residual: None, outer: false };
+            let schema = schema(&["key", "value", "flag", "sum"]);
+            let (spec, inputs) = (Spec::ViewLookup(spec), vec![rows, 2]);
+            let looked =
+                plan.add(Node { spec, inputs, schema: schema.clone(), position: None, on_error: OnError::Stop });
+            let (spec, inputs) = (Spec::Output(OutputSpec { name: "found".to_string(), key: None }), vec![looked]);
+            plan.add(Node { spec, inputs, schema, position: None, on_error: OnError::Stop });
+            fingerprints(&plan)[4..].to_vec()
+        };
+        let (all, filtered) = (looked(0), looked(1));
+        assert_eq!(all[0], filtered[0]);
+        assert!(all[1] != filtered[1], "the answers are of other rows");
     }
 
     #[test]

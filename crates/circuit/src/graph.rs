@@ -81,7 +81,7 @@ pub struct Lowering<'a> {
     pub inputs: &'a [TaskId],
     /// The columns of its inputs.
     pub input_schemas: &'a [SchemaRef],
-    /// Whether no row of its inputs is ever taken back.
+    /// Whether no row of its inputs is ever taken back, of those whose rows become its own.
     pub append_only: bool,
     /// The number of lanes; with one nothing needs to be exchanged.
     pub lanes: usize,

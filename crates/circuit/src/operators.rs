@@ -13,6 +13,7 @@ pub mod project;
 pub(crate) mod time;
 pub mod union;
 pub mod unnest;
+pub mod view_lookup;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -26,7 +27,8 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Project(exprs) => Ok(project::lower(graph, lowering, exprs)),
         Spec::Unnest(spec) => Ok(unnest::lower(graph, lowering, spec)),
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
-        Spec::ViewLookup(_) | Spec::Over(_) => {
+        Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
+        Spec::Over(_) => {
             Err(Error::Unsupported { what: lowering.node.title().to_string(), position: lowering.node.position })
         }
         Spec::Union => Ok(union::lower(graph, lowering)),

@@ -147,7 +147,8 @@ impl Builder {
         Ok(())
     }
 
-    fn null(&mut self) {
+    /// Adds a null.
+    pub fn null(&mut self) {
         self.valid.push(false);
         match &mut self.parts {
             Parts::Null => {}

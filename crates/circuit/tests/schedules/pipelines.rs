@@ -13,7 +13,7 @@ use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, LookupSpec, Node, NodeId, OutputSpec, Plan,
-    SourceSpec, Spec, TimeDomain, UnnestSpec, WatermarkSpec, Window, WindowKey,
+    SourceSpec, Spec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -392,6 +392,31 @@ pub(crate) const PIPELINES: &[Named] = &[
         let by_version = p.group(inner, &[name + 1], numbers());
         p.output("by_name", by_name);
         p.output("by_version", by_version);
+        p.case()
+    }),
+    ("rows looked up in views", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        // Rows that are taken back cannot be looked up, windows that have closed are not taken back.
+        let window = Window::Tumble { size: 30, offset: 0 };
+        let count = vec![call(Count, vec![], DataType::Int64)];
+        let rows = if updating { p.window(source, &[KEY, TEXT], window, count.clone()) } else { source };
+        let by_key = p.group(source, &[KEY], [edges(order(updating)), numbers()].concat());
+        let sums = p.group(source, &[TEXT], [count.clone(), vec![call(Sum, vec![NUMBER], DataType::Int64)]].concat());
+        let high = p.filter(sums, 4);
+        let all = p.group(by_key, &[], count.clone());
+        for (name, view, keys, view_keys) in
+            [("by_key", by_key, vec![0], vec![0]), ("high", high, vec![1], vec![0]), ("all", all, vec![], vec![])]
+        {
+            // What is found depends on how steps are cut, so it is left out of what is counted; what is kept does not.
+            let columns: Vec<usize> = (0..p.schema(view).fields().len()).collect();
+            let found = p.schema(view);
+            let found = found.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+            let schema = with(&p.schema(rows), found);
+            let spec = ViewLookupSpec { keys, view_keys, columns, residual: None, outer: true };
+            let looked = p.add(Spec::ViewLookup(spec), vec![rows, view], schema);
+            let counted = p.group(looked, &[0, 1], count.clone());
+            p.output(name, counted);
+        }
         p.case()
     }),
     ("windows by processing time", |updating| {

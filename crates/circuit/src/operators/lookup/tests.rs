@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::{BooleanArray, Int64Array};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_base::rand::Rng;
 
 use super::*;

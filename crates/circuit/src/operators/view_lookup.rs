@@ -1,0 +1,113 @@
+//! Looks rows up in a view by its key: a row is answered from the view as it stands after the row's own step.
+//!
+//! The view's changes come in on a port of their own, perhaps many exchanges later than the rows, and the newest row for
+//! each key is kept ([`Latest`]). Rows wait until the step's changes are all in, and leave when the step is flushed, in
+//! the order in which they came; none is kept beyond its step.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, SchemaRef};
+
+use super::lookup::join::{Found, Join, Theirs, without_null_keys};
+use crate::delta::Delta;
+use crate::error::Error;
+use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::keep::keeper::Keeper;
+use crate::keep::value::is_saved;
+use crate::key::KeyEncoder;
+use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::plan::ViewLookupSpec;
+
+mod latest;
+
+use latest::Latest;
+
+/// The port of the rows that look something up; the view's changes come in on the other one.
+const ROWS: usize = 0;
+
+struct ViewLookup {
+    keys: Vec<usize>,
+    join: Join,
+    latest: Latest,
+    /// Rows of this step that wait for the view's changes.
+    waiting: VecDeque<Delta>,
+}
+
+impl Operator for ViewLookup {
+    fn push(&mut self, port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
+        if port == ROWS {
+            self.waiting.push_back(delta);
+            return Ok(());
+        }
+        self.latest.take(&delta).map_err(|error| self.join.broken(error))
+    }
+
+    fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        self.latest.settle().map_err(|broken| self.join.broken(broken))?;
+        if let Some(delta) = self.waiting.pop_front() {
+            let joined = self.look_up(delta, context, out)?;
+            out.emit(joined);
+        }
+        Ok(if self.waiting.is_empty() { Flush::Done } else { Flush::More })
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.latest.size()
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(&mut self.latest)
+    }
+}
+
+impl ViewLookup {
+    fn look_up(&self, delta: Delta, context: &Context, out: &mut Output) -> Result<Delta, Error> {
+        let mut slots: Found = self.latest.find(&delta, &self.keys);
+        without_null_keys(&delta, &self.keys, &mut slots);
+        let wanted: Vec<u32> = slots.iter().copied().flatten().collect();
+        let columns = self.latest.columns(&wanted).map_err(|error| self.join.broken(error))?;
+        let mut next = 0_u32..;
+        let found = slots.into_iter().map(|slot| slot.and_then(|_| next.next())).collect();
+        self.join.join(delta, found, &Theirs { columns, version: None }, context, out)
+    }
+}
+
+/// One task, to which rows and changes come by their keys.
+pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &ViewLookupSpec) -> Result<TaskId, Error> {
+    let unsupported = |what: &str| Error::Unsupported { what: what.to_string(), position: lowering.node.position };
+    let ([rows, view], [row_schema, view_schema]) = (lowering.inputs, lowering.input_schemas) else {
+        return Err(Error::broken(&lowering.name, "it has two inputs, the rows and the view"));
+    };
+    if !lowering.append_only {
+        return Err(unsupported(
+            "looking up rows in a view for rows that may be taken back (what is found for a row would have to be \
+             remembered to take it back; look up before rows are aggregated)",
+        ));
+    }
+    let types = |schema: &SchemaRef, columns: &[usize]| -> Vec<DataType> {
+        columns.iter().map(|column| schema.field(*column).data_type().clone()).collect()
+    };
+    let key_types = types(view_schema, &spec.view_keys);
+    if types(row_schema, &spec.keys) != key_types {
+        return Err(unsupported("looking up rows in a view by columns of other types than its key's"));
+    }
+    let encoder = KeyEncoder::new(key_types).ok_or_else(|| unsupported("looking up rows by lists, maps or rows"))?;
+    let value_types = types(view_schema, &spec.columns);
+    if let Some(other) = value_types.iter().find(|data_type| !is_saved(data_type)) {
+        return Err(unsupported(&format!("looking up values of type {other} in a view")));
+    }
+    let placed = |task: &TaskId, keys: &[usize]| Input { task: *task, placement: Placement::ByKey(keys.to_vec()) };
+    let inputs = vec![placed(rows, &spec.keys), placed(view, &spec.view_keys)];
+    let (join, keys) = (Join::of(lowering, spec.residual.clone(), spec.outer), spec.keys.clone());
+    let (schema, view_keys, columns) = (view_schema.clone(), spec.view_keys.clone(), spec.columns.clone());
+    let make = move || {
+        let latest = Latest::new(encoder.clone(), schema.clone(), view_keys.clone(), columns.clone());
+        let operator = ViewLookup { keys: keys.clone(), join: join.clone(), latest, waiting: VecDeque::new() };
+        Ok(Box::new(operator) as Box<dyn Operator>)
+    };
+    Ok(graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make))))
+}
+
+#[cfg(test)]
+mod tests;
