@@ -43,9 +43,9 @@ lint: ## check formatting and lints
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: loom
-loom: ## check the ring between processes over all orders of its loads and stores
+loom: ## check the ring between processes and the pool over all orders of their loads and stores
 	CARGO_TARGET_DIR=$(TARGET)/loom RUSTFLAGS="--cfg loom" \
-		cargo test --locked --release -p tidemill-journal --test loom_ring
+		cargo test --locked --release -p tidemill-journal --test loom_ring --test loom_pool
 
 .PHONY: bench
 bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md

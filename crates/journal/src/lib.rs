@@ -38,6 +38,7 @@ pub mod level;
 pub mod map;
 mod notify;
 pub mod options;
+pub mod pool;
 pub mod reader;
 pub mod recovery;
 pub mod ring;
