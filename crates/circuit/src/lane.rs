@@ -323,6 +323,7 @@ impl Lane {
                 operator: spec.name.clone(),
                 reason: rejected.reason.clone(),
                 row: rejected.text.clone(),
+                origin: None,
             }));
         }
     }
@@ -389,6 +390,7 @@ impl Lane {
                 operator: name.to_string(),
                 reason: reason.to_string(),
                 row: row::to_json(delta.batch(), row),
+                origin: row::origin(delta.batch(), row),
             });
         }
     }

@@ -69,6 +69,8 @@ pub struct SideRow {
     pub reason: String,
     /// The row as JSON, or the record's text.
     pub row: String,
+    /// Where the row came from, when it says so: see [`crate::decode::ORIGIN`].
+    pub origin: Option<u64>,
 }
 
 /// What an operator says in a step.

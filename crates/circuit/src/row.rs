@@ -1,12 +1,14 @@
 //! Single rows: as JSON for people, as a digest for comparisons.
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_buffer::ScalarBuffer;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::DataType;
 use tidemill_base::hash;
 
+use crate::decode::ORIGIN;
 use crate::delta::Delta;
 use crate::key::KeyEncoder;
 
@@ -36,6 +38,12 @@ pub fn to_json(batch: &RecordBatch, row: usize) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
+}
+
+/// Where a row came from, when it says so.
+pub fn origin(batch: &RecordBatch, row: usize) -> Option<u64> {
+    let column = batch.column_by_name(ORIGIN)?.as_primitive_opt::<UInt64Type>()?;
+    column.is_valid(row).then(|| column.value(row))
 }
 
 fn value_json(column: &ArrayRef, row: usize) -> String {

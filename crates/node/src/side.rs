@@ -99,6 +99,7 @@ mod tests {
             operator: "Aggregate".to_string(),
             reason: "its window has closed".to_string(),
             row: row.to_string(),
+            origin: None,
         };
         let parcels = sides.rows(&[row(SideKind::Late, "{1}"), row(SideKind::BadRecord, "{2}")]).expect("strings");
         assert_eq!(parcels.len(), 1);

@@ -63,6 +63,7 @@ impl Guard {
                 operator: self.name.clone(),
                 reason,
                 row: row::to_json(delta.batch(), row),
+                origin: row::origin(delta.batch(), row),
             }));
         }
         Ok(evaluated)
@@ -94,6 +95,7 @@ impl Guard {
                 operator: self.name.clone(),
                 reason: message.to_string(),
                 row: row::to_json(delta.batch(), row),
+                origin: row::origin(delta.batch(), row),
             }));
         }
         let kept = BooleanArray::new(!bad.values(), None);
@@ -102,13 +104,19 @@ impl Guard {
 
     /// Counts a row that came too late, and sends it to the side when late rows are collected.
     pub fn late(&self, delta: &Delta, row: usize, context: &Context, out: &mut Output) {
+        self.late_because("its windows had closed", delta, row, context, out);
+    }
+
+    /// [`Guard::late`], and why it was too late.
+    pub fn late_because(&self, reason: &str, delta: &Delta, row: usize, context: &Context, out: &mut Output) {
         out.late_rows += 1;
         if context.sides.late {
             out.side.push(SideRow {
                 kind: SideKind::Late,
                 operator: self.name.clone(),
-                reason: "its windows had closed".to_string(),
+                reason: reason.to_string(),
                 row: row::to_json(delta.batch(), row),
+                origin: row::origin(delta.batch(), row),
             });
         }
     }
