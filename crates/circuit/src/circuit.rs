@@ -129,6 +129,7 @@ impl Circuit {
     }
 
     fn run(&mut self, input: StepInput) -> Result<StepOutput, Error> {
+        self.end_restore();
         self.step += 1;
         let records = input.sources.iter().flat_map(|source| &source.blocks).map(|b| u64::from(b.records)).sum();
         let parallel = records >= PARALLEL_RECORDS_MIN && self.lanes.len() > 1;
@@ -147,7 +148,6 @@ impl Circuit {
             self.each_lane(parallel, |_| Job::Run { phase, contexts: contexts.clone(), befores: befores.clone() })?;
             self.exchange();
         }
-        self.digest_changes()?;
         self.collect(header, records, &watermarks)
     }
 

@@ -79,6 +79,11 @@ impl Error {
     pub fn broken(operator: &str, message: impl ToString) -> Self {
         Error::Broken { operator: operator.to_string(), message: message.to_string() }
     }
+
+    /// Saved state of `operator` that cannot be restored.
+    pub(crate) fn saved(operator: &str, damage: crate::keep::wire::Damage) -> Self {
+        Error::Saved { operator: operator.to_string(), message: damage.0 }
+    }
 }
 
 impl Explain for Error {

@@ -11,22 +11,25 @@
 //! let start = circuit.begin_save(full)?;       // the state as it is after the last step; small blobs come at once
 //! loop {
 //!     let slice = circuit.save_slice(256 << 10)?;   // some chunks; steps may be run between two slices
-//!     ...store slice.chunks...
+//!     ...start.digests.put(chunk) and store it, for each of slice.chunks, on any thread...
 //!     if slice.done { break }
 //! }
+//! let roots = start.digests.roots();           // of what was saved
 //! circuit.end_save(true);                      // false when the chunks were not stored: they are given again
 //! ```
 //!
 //! An incremental save gives the chunks in which a row has changed since the last save that was ended with `true`;
 //! [`Chunk::rows`] is none for a chunk that holds no row any more and is to be forgotten. A full save gives every chunk
-//! and replaces all that was stored before. The first save of a circuit is full, restored or not: [`Start::full`] tells.
+//! and replaces all that was stored before. The first save of a circuit is full unless it was restored from what is
+//! stored, on as many lanes, and [`crate::Circuit::resume_saves`] said so: [`Start::full`] tells.
 //!
 //! # Restoring
 //!
 //! ```text
 //! let mut circuit = Circuit::new(&plan, &decoders, options)?;   // any lane count, perhaps a changed plan
 //! let restored = circuit.restore(&start.blobs)?;
-//! for (id, rows) in stored { circuit.restore_chunk(id, &rows)?; }  // in any order
+//! for some in stored { circuit.restore_chunks(some)?; }         // in any order; many at once are restored in parallel
+//! circuit.resume_saves();                                       // when `stored` is all that is stored, and stays so
 //! ```
 //!
 //! A node whose fingerprint ([`crate::fingerprint`]) is not among the blobs starts empty, and [`Restored::fresh`] names
@@ -40,15 +43,18 @@
 //!
 //! # Digests
 //!
-//! [`crate::Circuit::roots`] digests what has changed since it was last asked. The digest of a row is of its canonical
-//! bytes, and digests are summed in a hash trie, so neither the order of rows nor the lane they lie on matters.
+//! The digest of a row is of its canonical bytes, and digests are summed in a hash trie, so neither the order of rows nor
+//! the lane they lie on matters. Nothing is digested while steps run: a save digests the chunks that it gives
+//! ([`Start::digests`]), and [`crate::Circuit::roots`] reads every row.
 
 use serde::{Deserialize, Serialize};
 use tidemill_state::digest::Sum;
 pub use tidemill_state::snapshot::ChunkId;
 
+use self::digests::SaveDigests;
 use crate::plan::NodeId;
 
+pub mod digests;
 pub mod keeper;
 pub mod marks;
 pub(crate) mod value;
@@ -87,6 +93,8 @@ pub struct Start {
     pub full: bool,
     /// The step's number, watermarks, positions of sources, and how far each operator has come.
     pub blobs: Vec<Blob>,
+    /// The digests of what is saved, once all chunks were given to it.
+    pub digests: SaveDigests,
 }
 
 /// Some chunks of a save.

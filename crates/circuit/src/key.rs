@@ -5,6 +5,7 @@
 //! [`KeyEncoder`] writes the keys of a batch, [`KeyIndex`] numbers the distinct ones, [`KeyEncoder::decode`] turns them
 //! back into columns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, BooleanBuilder, StringBuilder};
@@ -486,7 +487,11 @@ pub struct KeyIndex {
     arena: Vec<u8>,
     arena_dead: usize,
     hashes: Vec<u64>,
+    /// A bit for each slot that has a key.
+    live: Vec<u64>,
     free: Vec<u32>,
+    /// Free slots that new keys get before others, the next one last.
+    preferred: Vec<u32>,
     /// Slots given to new keys since they were asked for, when that is wanted.
     born: Option<Vec<u32>>,
 }
@@ -504,8 +509,35 @@ impl KeyIndex {
 
     /// Whether a key is in `slot`.
     pub fn contains(&self, slot: u32) -> bool {
-        let hash = self.hashes.get(slot as usize);
-        hash.is_some_and(|hash| self.table.find(*hash, |other| *other == slot).is_some())
+        self.live.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    /// Makes room for so many more keys.
+    pub fn reserve(&mut self, keys: usize) {
+        let hashes = &self.hashes;
+        self.table.reserve(keys, |slot| hashes[*slot as usize]);
+        let more = keys.saturating_sub(self.free.len());
+        self.hashes.reserve(more);
+        match (self.words.is_empty(), self.wides.is_empty(), self.spans.is_empty()) {
+            (false, _, _) => self.words.reserve(more),
+            (_, false, _) => self.wides.reserve(more),
+            (_, _, false) => self.spans.reserve(more),
+            _ => {}
+        }
+    }
+
+    /// Gives new keys the free ones of `slots` before others; none gives slots as they come, the gaps that others left
+    /// among them.
+    pub(crate) fn prefer(&mut self, slots: Option<Range<u32>>) {
+        self.preferred.clear();
+        match slots {
+            Some(slots) => {
+                let mut preferred = std::mem::take(&mut self.preferred);
+                preferred.extend(slots.rev().filter(|slot| !self.contains(*slot)));
+                self.preferred = preferred;
+            }
+            None => self.free = (0..self.slots() as u32).rev().filter(|slot| !self.contains(*slot)).collect(),
+        }
     }
 
     /// The number of keys.
@@ -531,6 +563,7 @@ impl KeyIndex {
             + self.spans.capacity() * 16
             + self.arena.capacity()
             + self.hashes.capacity() * 8
+            + self.live.capacity() * 8
             + self.free.capacity() * 4;
         bytes as u64
     }
@@ -620,8 +653,13 @@ impl KeyIndex {
 
     /// A free slot, entered under `hash`.
     fn claim(&mut self, hash: u64) -> u32 {
-        let slot = self.free.pop().unwrap_or(self.hashes.len() as u32);
+        let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.hashes.len() as u32);
         put(&mut self.hashes, slot, hash);
+        let word = slot as usize / 64;
+        if word >= self.live.len() {
+            self.live.resize(word + 1, 0);
+        }
+        self.live[word] |= 1 << (slot % 64);
         let hashes = &self.hashes;
         self.table.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
         if let Some(born) = &mut self.born {
@@ -635,6 +673,7 @@ impl KeyIndex {
         let hash = self.hashes[slot as usize];
         if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
             entry.remove();
+            self.live[slot as usize / 64] &= !(1 << (slot % 64));
             self.free.push(slot);
             if let Some((_, length)) = self.spans.get(slot as usize) {
                 self.arena_dead += *length as usize;
@@ -690,16 +729,18 @@ impl KeyIndex {
         self.arena.clear();
         self.arena_dead = 0;
         self.hashes.clear();
+        self.live.clear();
         self.free.clear();
     }
 }
 
-/// Writes `value` into `slot`, which is one of the list's or the next one.
-fn put<T>(list: &mut Vec<T>, slot: u32, value: T) {
-    match list.get_mut(slot as usize) {
-        Some(place) => *place = value,
-        None => list.push(value),
+/// Writes `value` into `slot`.
+#[inline]
+fn put<T: Clone + Default>(list: &mut Vec<T>, slot: u32, value: T) {
+    if slot as usize >= list.len() {
+        list.resize(slot as usize + 1, T::default());
     }
+    list[slot as usize] = value;
 }
 
 #[cfg(test)]

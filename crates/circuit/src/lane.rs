@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 use tidemill_base::{Position, Timestamp};
 
 use crate::decode::{Block, BlockData, Decode, Decoded, DecodedDelta, Decoders, ORIGIN, ORIGIN_ROW_BITS};
@@ -14,7 +15,9 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::expr;
 use crate::graph::{Graph, Input};
-use crate::keep::keeper::Keeper;
+use crate::keep::ChunkId;
+use crate::keep::digests::ChunkDigests;
+use crate::keep::keeper::{self, Keeper};
 use crate::operator::{Context, Flush, Operator, Output, SideKind, SideRow, Sides, StateSize};
 use crate::plan::{NodeId, OutputSpec, Plan, SourceSpec, Spec};
 use crate::row;
@@ -185,10 +188,23 @@ pub(crate) struct Piece {
     delta: Delta,
 }
 
+/// A chunk that was saved.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    /// Who keeps its rows.
+    pub task: usize,
+    /// Its name.
+    pub id: ChunkId,
+    /// Its rows.
+    pub rows: Bytes,
+}
+
 /// What a lane is asked to do.
 pub(crate) enum Job {
     /// Decode these blocks into pieces.
     Decode(Vec<Intake>),
+    /// Put chunks back that were saved from this lane.
+    Restore(Vec<Stored>),
     /// Run the tasks of a phase.
     Run {
         /// The phase.
@@ -223,6 +239,8 @@ pub(crate) struct Lane {
     parcels: Vec<Vec<Vec<Delta>>>,
     outputs: Vec<Vec<Delta>>,
     tally: Tally,
+    /// The digests of chunks that were restored.
+    digests: Vec<(ChunkId, ChunkDigests)>,
     /// The task that runs, for the report of a panic.
     current: usize,
 }
@@ -249,6 +267,7 @@ impl Lane {
             parcels: vec![vec![Vec::new(); layout.lanes]; layout.exchanges.len()],
             outputs: vec![Vec::new(); layout.outputs.len()],
             tally: Tally::default(),
+            digests: Vec::new(),
             current: 0,
             layout,
         })
@@ -268,6 +287,7 @@ impl Lane {
     pub fn run(&mut self, job: Job) -> Result<(), Error> {
         let work = AssertUnwindSafe(|| match job {
             Job::Decode(blocks) => blocks.into_iter().try_for_each(|intake| self.decode(intake)),
+            Job::Restore(chunks) => chunks.into_iter().try_for_each(|stored| self.restore(&stored)),
             Job::Run { phase, contexts, befores } => self.run_phase(phase, &contexts, &befores),
         });
         match catch_unwind(work) {
@@ -493,6 +513,24 @@ impl Lane {
     /// What each task keeps, of those that keep something.
     pub fn keepers(&mut self) -> impl Iterator<Item = (usize, &mut dyn Keeper)> {
         self.operators.iter_mut().enumerate().filter_map(|(task, operator)| Some((task, operator.keeper()?)))
+    }
+
+    /// Puts a chunk back.
+    fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
+        self.current = stored.task;
+        let Some(keeper) = self.operators[stored.task].keeper() else { return Ok(()) };
+        let restored = keeper::rows_of(&stored.rows).and_then(|rows| {
+            keeper::restore_in_place(keeper, stored.id.table, stored.id.chunk, &rows)?;
+            Ok(ChunkDigests::of(stored.id, &rows))
+        });
+        let restored = restored.map_err(|damage| Error::saved(&self.layout.tasks[stored.task].name, damage))?;
+        self.digests.push((stored.id, restored));
+        Ok(())
+    }
+
+    /// The digests of the chunks that were restored since the last call.
+    pub fn take_digests(&mut self) -> Vec<(ChunkId, ChunkDigests)> {
+        std::mem::take(&mut self.digests)
     }
 
     /// What a task keeps.

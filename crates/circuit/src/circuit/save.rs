@@ -1,18 +1,20 @@
 //! Saving, restoring and digesting a circuit between steps.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tidemill_base::hash;
 use tidemill_state::digest::{Sum, entry, entry_of};
-use tidemill_state::trie::{Depth, Trie};
+use tidemill_state::trie::Trie;
 
 use super::Circuit;
 use crate::error::Error;
 use crate::exchange::lane_of;
-use crate::keep::keeper::{self, Progress, Route};
-use crate::keep::marks::Marks;
+use crate::keep::digests::{DEPTH, Digests, SaveDigests, domain, name_hash, state_root};
+use crate::keep::keeper::{self, Keeper, Progress, Route};
 use crate::keep::wire::{Damage, Reader};
 use crate::keep::{Blob, Chunk, ChunkId, FORMAT, Restored, Roots, Slice, SourcePosition, Start};
-use crate::lane::Lane;
+use crate::lane::{Job, Lane, Stored};
 use crate::plan::NodeId;
 use crate::watermark::{Tracked, Tracker};
 
@@ -22,9 +24,8 @@ const CIRCUIT_BLOB: &str = "circuit";
 /// What the blob of a node is called, before its fingerprint.
 const NODE_BLOB: &str = "node/";
 
-/// As many changed rows of a table wait for their digest, at most, once digests are kept: so that no step has to digest
-/// more than a step changes.
-const UNDIGESTED_MAX: usize = 8_192;
+/// Chunks of fewer bytes than this are restored by one thread.
+const PARALLEL_BYTES_MIN: usize = 256 << 10;
 
 /// How far a save has come.
 #[derive(Default)]
@@ -32,8 +33,12 @@ pub(super) struct Keeping {
     /// Whether a save has been stored since the circuit was made.
     stored: bool,
     saving: Option<Saving>,
-    /// The digests of all rows, once they were asked for.
-    trie: Option<Trie>,
+    /// The digests of what was saved, or restored in its place.
+    digests: Option<Arc<Mutex<Digests>>>,
+    /// Whether all that was restored so far lies on the lanes and in the chunks that it was saved from.
+    in_place: bool,
+    /// Whether keepers prefer the slots of stored chunks.
+    restoring: bool,
 }
 
 /// A save that is under way.
@@ -48,6 +53,11 @@ struct CircuitState {
     format: u16,
     step: u64,
     next_lane: usize,
+    /// How many lanes the chunks are of, and of how many slots; 0 where that was not written down.
+    #[serde(default)]
+    lanes: usize,
+    #[serde(default)]
+    chunk_slots: usize,
     #[serde(flatten)]
     content: Content,
     /// The watermarks of each source, in the order of `content.sources`.
@@ -69,8 +79,12 @@ impl Circuit {
     /// [`Error::Stopped`] when the circuit has failed, [`Error::Broken`] when keeping is off.
     pub fn begin_save(&mut self, full: bool) -> Result<Start, Error> {
         self.check_keeping()?;
+        self.end_restore();
         self.end_save(false);
         let full = full || !self.keeping.stored;
+        if full {
+            self.keeping.digests = None;
+        }
         let mut tables = Vec::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             for (task, keeper) in lane.keepers() {
@@ -85,7 +99,10 @@ impl Circuit {
         }
         tables.reverse();
         self.keeping.saving = Some(Saving { tables });
-        Ok(Start { step: self.step, full, blobs: self.blobs()? })
+        let digests = self.keeping.digests.get_or_insert_with(|| Arc::new(Mutex::new(Digests::new()))).clone();
+        let (rest, content) = self.rest()?;
+        let digests = SaveDigests { digests, rest, content };
+        Ok(Start { step: self.step, full, blobs: self.blobs()?, digests })
     }
 
     /// The next chunks of the save that is under way: about `bytes_max` bytes of them, and at least one.
@@ -145,7 +162,9 @@ impl Circuit {
     fn blobs(&mut self) -> Result<Vec<Blob>, Error> {
         let watermarks = self.trackers.iter().map(Tracker::save).collect();
         let content = self.content();
-        let state = CircuitState { format: FORMAT, step: self.step, next_lane: self.next_lane, content, watermarks };
+        let (lanes, chunk_slots) = (self.lanes.len(), self.options.chunk_slots);
+        let (format, step, next_lane) = (FORMAT, self.step, self.next_lane);
+        let state = CircuitState { format, step, next_lane, lanes, chunk_slots, content, watermarks };
         let bytes = serde_json::to_vec(&state).map_err(|error| Error::broken("the circuit", error))?;
         let mut blobs = vec![Blob { name: CIRCUIT_BLOB.to_string(), bytes }];
         for (node, progress) in self.progress() {
@@ -204,6 +223,9 @@ impl Circuit {
             *sum = saved.map_or(0, |(_, sum)| sum.0);
         }
         self.resume(blobs, &mut restored)?;
+        self.keeping.in_place = (state.lanes, state.chunk_slots) == (self.lanes.len(), self.options.chunk_slots)
+            && restored.fresh.is_empty()
+            && restored.dropped.is_empty();
         Ok(restored)
     }
 
@@ -227,7 +249,7 @@ impl Circuit {
             for (task, keeper) in self.lanes.iter_mut().flat_map(Lane::keepers) {
                 if layout.tasks[task].node() == node {
                     let progress = read_progress(&blob.bytes);
-                    keeper.resume(progress.map_err(|damage| saved(layout.tasks[task].name(), damage))?);
+                    keeper.resume(progress.map_err(|damage| Error::saved(layout.tasks[task].name(), damage))?);
                 }
             }
             restored.kept.push(node);
@@ -243,28 +265,69 @@ impl Circuit {
     /// # Errors
     /// [`Error::Saved`] when the chunk is damaged, or is not what the node keeps.
     pub fn restore_chunk(&mut self, id: ChunkId, rows: &[u8]) -> Result<bool, Error> {
-        let Some(node) = self.prints.iter().position(|print| *print == id.operator) else { return Ok(false) };
-        let layout = self.layout.clone();
-        let tables = self.lanes[0].keepers().map(|(task, keeper)| (task, keeper.tables()));
-        let tables: Vec<(usize, Vec<u16>)> = tables.filter(|(task, _)| layout.tasks[*task].node() == node).collect();
-        let Some((first, _)) = tables.first() else {
-            // An output: its rows are a view's.
-            return Ok(false);
-        };
-        let Some((task, _)) = tables.iter().find(|(_, tables)| tables.contains(&id.table)) else {
-            return Err(saved(layout.tasks[*first].name(), Damage(format!("it keeps no table {}", id.table))));
-        };
-        let failed = |damage: Damage| saved(layout.tasks[*task].name(), damage);
-        let rows = keeper::rows_of(rows).map_err(failed)?;
-        let route = if self.lanes.len() == 1 { Route::First } else { self.route(*task, id.table, &rows)? };
-        self.put(*task, id.table, &rows, &route).map_err(failed)?;
-        Ok(true)
+        Ok(self.restore_chunks(&[(id, Bytes::copy_from_slice(rows))])?.contains(&true))
     }
 
-    fn route(&mut self, task: usize, table: u16, rows: &[&[u8]]) -> Result<Route, Error> {
+    /// [`Circuit::restore_chunk`] of many chunks at once, on all lanes; tells for each whether a node keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Saved`] when a chunk is damaged, or is not what its node keeps.
+    pub fn restore_chunks(&mut self, chunks: &[(ChunkId, Bytes)]) -> Result<Vec<bool>, Error> {
+        let (mut kept, mut parts) = (Vec::with_capacity(chunks.len()), vec![Vec::new(); self.lanes.len()]);
+        for (id, rows) in chunks {
+            let task = self.keeping_task(*id)?;
+            kept.push(task.is_some());
+            let Some(task) = task else { continue };
+            match parts.get_mut(usize::from(id.lane)).filter(|_| self.keeping.in_place) {
+                Some(part) => part.push(Stored { task, id: *id, rows: rows.clone() }),
+                None => self.spread(task, *id, rows)?,
+            }
+        }
+        let bytes: usize = parts.iter().flatten().map(|stored: &Stored| stored.rows.len()).sum();
+        if bytes > 0 {
+            self.keeping.restoring = true;
+            let parallel = bytes >= PARALLEL_BYTES_MIN && self.lanes.len() > 1;
+            self.each_lane(parallel, |lane| Job::Restore(parts[lane].clone()))?;
+            let digests = self.keeping.digests.get_or_insert_with(|| Arc::new(Mutex::new(Digests::new())));
+            let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
+            self.lanes.iter_mut().flat_map(Lane::take_digests).for_each(|(id, chunk)| digests.put(id, chunk));
+        }
+        Ok(kept)
+    }
+
+    /// The task that keeps the rows of a chunk; none when they are nobody's, or a view's.
+    fn keeping_task(&mut self, id: ChunkId) -> Result<Option<usize>, Error> {
+        let Some(node) = self.prints.iter().position(|print| *print == id.operator) else { return Ok(None) };
+        let layout = &self.layout;
+        let mut first = None;
+        for (task, keeper) in self.lanes[0].keepers().filter(|(task, _)| layout.tasks[*task].node() == node) {
+            if keeper.tables().contains(&id.table) {
+                return Ok(Some(task));
+            }
+            first.get_or_insert(task);
+        }
+        match first {
+            Some(task) => {
+                Err(Error::saved(layout.tasks[task].name(), Damage(format!("it keeps no table {}", id.table))))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Restores a chunk that was saved from other lanes or chunks.
+    fn spread(&mut self, task: usize, id: ChunkId, rows: &[u8]) -> Result<(), Error> {
         let layout = self.layout.clone();
-        let routed = self.lanes[0].keeper(task).map_or(Ok(Route::First), |keeper| keeper.route(table, rows));
-        routed.map_err(|damage| saved(layout.tasks[task].name(), damage))
+        let failed = |damage: Damage| Error::saved(layout.tasks[task].name(), damage);
+        self.keeping.in_place = false;
+        let rows = keeper::rows_of(rows).map_err(failed)?;
+        let route = match self.lanes.len() {
+            1 => Route::First,
+            _ => self.lanes[0]
+                .keeper(task)
+                .map_or(Ok(Route::First), |keeper| keeper.route(id.table, &rows))
+                .map_err(failed)?,
+        };
+        self.put(task, id.table, &rows, &route).map_err(failed)
     }
 
     fn put(&mut self, task: usize, table: u16, rows: &[&[u8]], route: &Route) -> Result<(), Damage> {
@@ -282,61 +345,64 @@ impl Circuit {
         Ok(())
     }
 
-    /// The digests of the state and of what came out, as of the last step.
+    /// All chunks are restored: slots are given out as they come from now on.
+    pub(super) fn end_restore(&mut self) {
+        if std::mem::take(&mut self.keeping.restoring) {
+            for (_, keeper) in self.lanes.iter_mut().flat_map(Lane::keepers) {
+                keeper.tables().into_iter().for_each(|table| keeper.prefer(table, None));
+            }
+        }
+    }
+
+    /// Takes it that all chunks that are stored were restored, and nothing else: the next save gives what has changed since.
+    /// False when that cannot be, because lanes, chunks or the plan are others; then the next save is a full one.
+    pub fn resume_saves(&mut self) -> bool {
+        self.keeping.stored = self.options.keep && self.keeping.in_place;
+        self.keeping.stored
+    }
+
+    /// The digests of the state and of what came out, as of the last step; every row is read for them.
     ///
-    /// The first call reads every row; from then on each step's changes alone are.
+    /// [`Start::digests`] gives those of a save without that.
     ///
     /// # Errors
     /// [`Error::Stopped`] when the circuit has failed, [`Error::Broken`] when keeping is off.
     pub fn roots(&mut self) -> Result<Roots, Error> {
         self.check_keeping()?;
-        self.digest(0)?;
-        let rows = self.keeping.trie.as_mut().map_or(Sum::ZERO, Trie::root);
-        let mut state = rows.0.to_le_bytes().to_vec();
+        let rows = self.trie()?.root();
+        let (rest, content) = self.rest()?;
+        Ok(Roots { state: state_root(rows, &rest), content })
+    }
+
+    /// What counts in the root of the state besides rows, and the root of the content.
+    fn rest(&mut self) -> Result<(Vec<u8>, Sum), Error> {
+        let mut rest = Vec::new();
         for (node, progress) in self.progress() {
-            state.extend_from_slice(&self.prints[node].to_le_bytes());
-            state.extend_from_slice(&write_progress(progress));
+            rest.extend_from_slice(&self.prints[node].to_le_bytes());
+            rest.extend_from_slice(&write_progress(progress));
         }
         let content = serde_json::to_vec(&self.content()).map_err(|error| Error::broken("the circuit", error))?;
         let watermarks: Vec<Tracked> = self.trackers.iter().map(Tracker::save).collect();
-        state.extend(serde_json::to_vec(&watermarks).map_err(|error| Error::broken("the circuit", error))?);
+        rest.extend(serde_json::to_vec(&watermarks).map_err(|error| Error::broken("the circuit", error))?);
         let content = entry(&content);
-        state.extend_from_slice(&content.0.to_le_bytes());
-        Ok(Roots { state: entry(&state), content })
+        rest.extend_from_slice(&content.0.to_le_bytes());
+        Ok((rest, content))
     }
 
-    /// The trie of all rows' digests, as of the last call of [`Circuit::roots`].
-    pub fn trie(&self) -> Option<&Trie> {
-        self.keeping.trie.as_ref()
-    }
-
-    /// Digests what a step has changed, once digests are kept and enough has gathered.
-    pub(super) fn digest_changes(&mut self) -> Result<(), Error> {
-        match self.keeping.trie {
-            Some(_) => self.digest(UNDIGESTED_MAX),
-            None => Ok(()),
-        }
-    }
-
-    /// Digests the rows of tables in which more than `least` have changed.
-    fn digest(&mut self, least: usize) -> Result<(), Error> {
-        let mut trie = self.keeping.trie.take().unwrap_or_else(|| Trie::new(Depth::SMALL));
-        for lane in &mut self.lanes {
-            for (task, keeper) in lane.keepers() {
-                let place = &self.layout.tasks[task];
-                for table in keeper.tables() {
-                    if least > 0 && keeper.marks(table).map_or(0, |marks: &mut Marks| marks.undigested()) <= least {
-                        continue;
-                    }
-                    let domain = hash::words(self.prints[place.node()], table.into());
-                    let mut add = |name: u64, change: u128| trie.put(name, Sum(change));
-                    keeper::digest(keeper, table, |row| entry_of(domain, row).0, &mut add)
-                        .map_err(|error| Error::broken(place.name(), error))?;
-                }
+    /// The digests of all rows, as of the last step.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] when a value cannot be written.
+    pub fn trie(&mut self) -> Result<Trie, Error> {
+        let mut trie = Trie::new(DEPTH);
+        for (task, keeper) in self.lanes.iter_mut().flat_map(Lane::keepers) {
+            let place = &self.layout.tasks[task];
+            for table in keeper.tables() {
+                add(&mut trie, keeper, table, domain(self.prints[place.node()], table))
+                    .map_err(|error| Error::broken(place.name(), error))?;
             }
         }
-        self.keeping.trie = Some(trie);
-        Ok(())
+        Ok(trie)
     }
 
     /// The fingerprint of each node of the plan; see [`crate::fingerprint`].
@@ -350,8 +416,16 @@ impl Circuit {
     }
 }
 
-fn saved(operator: &str, damage: Damage) -> Error {
-    Error::Saved { operator: operator.to_string(), message: damage.0 }
+/// Adds the digests of a table's rows.
+fn add(trie: &mut Trie, keeper: &dyn Keeper, table: u16, domain: u64) -> Result<(), arrow_schema::ArrowError> {
+    let mut row = Vec::new();
+    for slot in 0..keeper.slots(table) as u32 {
+        row.clear();
+        if keeper.write(table, slot, &mut row)? {
+            trie.put(name_hash(&row), entry_of(domain, &row));
+        }
+    }
+    Ok(())
 }
 
 fn read_circuit(bytes: &[u8]) -> Result<CircuitState, Damage> {

@@ -3,12 +3,13 @@
 //! A row begins with its *name* (a length of 4 bytes and the bytes of its key) and goes on with what is known under that
 //! name. Restoring inserts by name, so a row may be restored on another lane and into another slot.
 
-use arrow_schema::ArrowError;
-use tidemill_base::hash;
+use std::ops::Range;
 
-use super::FORMAT;
-use super::marks::{Marks, Was};
+use arrow_schema::ArrowError;
+
+use super::marks::{Images, Marks, Was};
 use super::wire::{Damage, Reader, begin_block, end_block};
+use super::{CHUNK_SLOTS, FORMAT};
 
 /// How far an operator has come; the same on every lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,12 @@ pub trait Keeper {
     /// What is wrong with them.
     fn restore(&mut self, table: u16, rows: &[&[u8]]) -> Result<(), Damage>;
 
+    /// Gives the rows that are restored next slots among these as far as they are free, so that they lie in the chunk in
+    /// which they are stored; none once all are restored. A keeper that cannot has all its chunks saved again.
+    fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
+        let _ = (table, slots);
+    }
+
     /// How far it has come.
     fn progress(&self) -> Progress;
 
@@ -88,39 +95,41 @@ pub(crate) type Numbered = (u32, Option<Vec<u8>>);
 
 /// The next chunk of the save that is under way in a table.
 pub(crate) fn next_chunk(keeper: &mut dyn Keeper, table: u16) -> Result<Option<Numbered>, ArrowError> {
+    let slots = keeper.slots(table);
     let Some(marks) = keeper.marks(table) else { return Ok(None) };
-    let chunk_slots = marks.chunk_slots();
     let Some(chunk) = marks.next_chunk() else { return Ok(None) };
+    let (from, images) = (chunk as usize * marks.chunk_slots(), marks.take_images());
+    let places = from as u32..(from + marks.chunk_slots()) as u32;
+    let rows = write_chunk(keeper, table, places, slots as u32, &images);
+    if let Some(marks) = keeper.marks(table) {
+        marks.written(chunk, images);
+    }
+    Ok(Some((chunk, rows?)))
+}
+
+/// The rows of some slots as they were when the save began; none when there was none.
+fn write_chunk(
+    keeper: &dyn Keeper,
+    table: u16,
+    places: Range<u32>,
+    slots: u32,
+    images: &Images,
+) -> Result<Option<Vec<u8>>, ArrowError> {
     let mut out = FORMAT.to_le_bytes().to_vec();
-    let from = chunk as usize * chunk_slots;
-    let (to, empty) = (from + chunk_slots, out.len());
-    let mut image = Vec::new();
-    for slot in from as u32..to as u32 {
-        image.clear();
-        let was = match keeper.marks(table).map(|marks| marks.was(slot)) {
-            Some(Was::Absent) => continue,
-            Some(Was::Row(row)) => {
-                image.extend_from_slice(row);
-                true
-            }
-            Some(Was::Same) | None => false,
-        };
+    let empty = out.len();
+    for slot in places {
         let start = begin_block(&mut out);
-        let there = match was {
-            true => {
-                keeper.write_image(table, &image, &mut out);
+        let there = match images.was(slot) {
+            Was::Absent => false,
+            Was::Row(image) => {
+                keeper.write_image(table, image, &mut out);
                 true
             }
-            false if (slot as usize) < keeper.slots(table) => keeper.write(table, slot, &mut out)?,
-            false => false,
+            Was::Same => slot < slots && keeper.write(table, slot, &mut out)?,
         };
         if there { end_block(&mut out, start) } else { out.truncate(start - 4) }
     }
-    if let Some(marks) = keeper.marks(table) {
-        marks.written(chunk);
-    }
-    let rows = (out.len() > empty).then_some(out);
-    Ok(Some((chunk, rows)))
+    Ok((out.len() > empty).then_some(out))
 }
 
 /// The rows of a chunk that [`next_chunk`] gave.
@@ -130,38 +139,24 @@ pub(crate) fn rows_of(chunk: &[u8]) -> Result<Vec<&[u8]>, Damage> {
     if format > FORMAT {
         return Err(Damage(format!("its format is {format}, and this build reads up to {FORMAT}")));
     }
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(CHUNK_SLOTS);
     while !reader.is_empty() {
         rows.push(reader.block()?);
     }
     Ok(rows)
 }
 
-/// Digests what has changed in a table since the last time: hands the hash of a row's name and the change of the sum of
-/// digests under it to `add`. Of the hash the upper half counts.
-pub(crate) fn digest(
-    keeper: &mut dyn Keeper,
-    table: u16,
-    digest: impl Fn(&[u8]) -> u128,
-    add: &mut dyn FnMut(u64, u128),
-) -> Result<(), ArrowError> {
-    let slots = keeper.slots(table);
-    let Some(touched) = keeper.marks(table).map(|marks| marks.drain(slots)) else { return Ok(()) };
-    let mut row = Vec::new();
-    for slot in touched {
-        row.clear();
-        let (mut name, mut new) = (0, 0);
-        if keeper.write(table, slot, &mut row)? {
-            name = name_of(&row).map_or(0, |(name, _)| hash::bytes(name));
-            new = digest(&row);
-        }
-        let (before, old) = keeper.marks(table).map_or((0, 0), |marks| marks.replace_digest(slot, name, new));
-        if old != 0 {
-            add(before, old.wrapping_neg());
-        }
-        if new != 0 {
-            add(name, new);
-        }
+/// Puts the rows of a chunk back where they were when it was saved, or as near as can be: whatever chunk they come to lie
+/// in is saved again.
+pub(crate) fn restore_in_place(keeper: &mut dyn Keeper, table: u16, chunk: u32, rows: &[&[u8]]) -> Result<(), Damage> {
+    let chunk_slots = keeper.marks(table).map_or(0, |marks| marks.chunk_slots()) as u32;
+    let from = chunk.checked_mul(chunk_slots).filter(|from| from.checked_add(chunk_slots).is_some());
+    let Some(from) = from.filter(|_| rows.len() <= chunk_slots as usize) else { return keeper.restore(table, rows) };
+    let before = keeper.marks(table).map(Marks::take_dirty).unwrap_or_default();
+    keeper.prefer(table, Some(from..from + rows.len() as u32));
+    let restored = keeper.restore(table, rows);
+    if let Some(marks) = keeper.marks(table) {
+        marks.placed(chunk, before);
     }
-    Ok(())
+    restored
 }

@@ -1,27 +1,16 @@
-//! [`Marks`]: which rows of a table have changed since the last save and since the last digest.
+//! [`Marks`]: which chunks of a table have changed since the last save, and its rows as they were when a save began.
 //!
-//! A slot that is about to change is *touched*. The first touch since the last save or digest marks the slot's chunk
-//! dirty and lists the slot; every further one is a look at one byte. While a save is under way the first touch of a row
-//! in a chunk that has not been written yet also asks for the row's *image* as it still is, so the save shows the step at
-//! which it began however many steps run meanwhile. With keeping off a touch does nothing.
-
-use hashbrown::HashTable;
-use tidemill_base::hash;
+//! A slot that is about to change is *touched*: its chunk is dirty then. While a save is under way the first touch of a
+//! row in a chunk that has not been written yet also asks for the row's *image* as it still is, so the save shows the
+//! step at which it began however many steps run meanwhile. With keeping off a touch does nothing.
 
 /// What is known of the slots of one table.
 #[derive(Default)]
 pub struct Marks {
     /// The slots of a chunk; 0 when changes are not noted.
-    chunk_slots: usize,
-    /// Slots stamped with this were touched already.
-    epoch: u8,
-    stamps: Vec<u8>,
-    /// Slots touched since the last digest, some of them twice.
-    touched: Vec<u32>,
+    chunk_slots: u32,
     /// By chunk: whether a row has changed since the last save.
     dirty: Vec<bool>,
-    /// By slot what was digested last; once digests were asked for.
-    digests: Option<Digests>,
     save: Option<Save>,
 }
 
@@ -36,21 +25,18 @@ struct Save {
     images: Images,
 }
 
-/// The rows that the last digest has seen, by slot.
+/// Rows as they were when a save began, by slot.
 #[derive(Default)]
-struct Digests {
-    /// The upper half of the hash of each row's name.
-    names: Vec<u32>,
-    /// The digest of each row, 0 for none.
-    rows: Vec<u128>,
-}
-
-/// Rows as they were, by slot.
-#[derive(Default)]
-struct Images {
-    table: HashTable<(u32, usize, usize)>,
+pub(crate) struct Images {
+    /// By slot: 0 for one that was not touched, [`ASKED`] for one whose image is asked for, else the image's number from 1.
+    numbers: Vec<u32>,
+    /// Where each image is.
+    spans: Vec<(usize, usize)>,
     bytes: Vec<u8>,
 }
+
+/// The number of an image that was asked for and has not been kept yet.
+const ASKED: u32 = u32::MAX;
 
 /// What a slot held when the save began.
 pub(crate) enum Was<'a> {
@@ -63,32 +49,42 @@ pub(crate) enum Was<'a> {
 }
 
 impl Images {
-    fn find(&self, slot: u32) -> Option<(usize, usize)> {
-        let found = self.table.find(hash::word(slot.into()), |entry| entry.0 == slot);
-        found.map(|(_, start, end)| (*start, *end))
+    /// What `slot` held when the save began.
+    pub fn was(&self, slot: u32) -> Was<'_> {
+        match self.numbers.get(slot as usize) {
+            None | Some(0) => Was::Same,
+            Some(number) => match self.spans.get(*number as usize - 1) {
+                Some((start, end)) if start < end => Was::Row(&self.bytes[*start..*end]),
+                _ => Was::Absent,
+            },
+        }
     }
 
-    fn put(&mut self, slot: u32, row: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(row);
-        let entry = (slot, start, self.bytes.len());
-        self.table.insert_unique(hash::word(slot.into()), entry, |entry| hash::word(entry.0.into()));
+    /// Asks for the image of a slot; false when that was done before.
+    fn ask(&mut self, slot: u32) -> bool {
+        let number = &mut self.numbers[slot as usize];
+        let first = *number == 0;
+        if first {
+            *number = ASKED;
+        }
+        first
+    }
+
+    fn put(&mut self, slot: u32, start: usize, end: usize) {
+        self.spans.push((start, end));
+        self.numbers[slot as usize] = self.spans.len() as u32;
     }
 }
 
 impl Marks {
     /// Marks of a table whose changes are noted, by chunks of so many slots.
     pub(crate) fn new(chunk_slots: usize) -> Self {
-        Marks { chunk_slots, epoch: 1, ..Marks::default() }
+        Marks { chunk_slots: u32::try_from(chunk_slots).unwrap_or(u32::MAX), ..Marks::default() }
     }
 
     /// The slots of a chunk.
     pub(crate) fn chunk_slots(&self) -> usize {
-        self.chunk_slots
-    }
-
-    fn chunk_of(&self, slot: u32) -> usize {
-        slot as usize / self.chunk_slots.max(1)
+        self.chunk_slots as usize
     }
 
     /// Whether changes are noted.
@@ -106,9 +102,8 @@ impl Marks {
     /// Makes room for slots `0..slots`.
     #[inline]
     pub(crate) fn resize(&mut self, slots: usize) {
-        if self.is_on() && self.stamps.len() < slots {
-            self.stamps.resize(slots, 0);
-            self.dirty.resize(slots.div_ceil(self.chunk_slots), false);
+        if self.is_on() && self.dirty.len() * self.chunk_slots() < slots {
+            self.dirty.resize(slots.div_ceil(self.chunk_slots()), false);
         }
     }
 
@@ -119,27 +114,11 @@ impl Marks {
             return;
         }
         for slot in slots {
-            let stamp = &mut self.stamps[*slot as usize];
-            if *stamp != self.epoch {
-                *stamp = self.epoch;
-                self.first_touch(*slot, wanted);
-            }
+            self.dirty[(*slot / self.chunk_slots) as usize] = true;
         }
-    }
-
-    fn first_touch(&mut self, slot: u32, wanted: &mut Vec<u32>) {
-        self.touched.push(slot);
-        let chunk = self.chunk_of(slot);
-        self.dirty[chunk] = true;
-        if self.wants(slot) {
-            wanted.push(slot);
+        if let Some(save) = &mut self.save {
+            wanted.extend(slots.iter().copied().filter(|slot| save.wants(*slot, self.chunk_slots)));
         }
-    }
-
-    fn wants(&self, slot: u32) -> bool {
-        self.save.as_ref().is_some_and(|save| {
-            save.pending.get(self.chunk_of(slot)).copied().unwrap_or(false) && save.images.find(slot).is_none()
-        })
     }
 
     /// Notes that a slot got a row which was not there before; it counts as touched.
@@ -147,62 +126,51 @@ impl Marks {
         if !self.is_on() {
             return;
         }
-        if self.wants(slot) {
+        self.dirty[(slot / self.chunk_slots) as usize] = true;
+        if self.save.as_mut().is_some_and(|save| save.wants(slot, self.chunk_slots)) {
             self.log(slot, &[]);
         }
-        let mut wanted = Vec::new();
-        self.touch(&[slot], &mut wanted);
-        debug_assert!(wanted.is_empty(), "what was not there has its image");
     }
 
     /// Keeps the image that [`Marks::touch`] wanted; an empty one means that there was no row.
     pub(crate) fn log(&mut self, slot: u32, row: &[u8]) {
-        if let Some(save) = &mut self.save {
-            save.images.put(slot, row);
+        if let Some(Save { images, .. }) = &mut self.save {
+            let start = images.bytes.len();
+            images.bytes.extend_from_slice(row);
+            images.put(slot, start, images.bytes.len());
         }
     }
 
-    /// How many slots wait to be digested.
-    pub(crate) fn undigested(&self) -> usize {
-        if self.digests.is_some() { self.touched.len() } else { 0 }
+    /// Where images are appended one after another, each told to [`Marks::imaged`]; to be given back.
+    pub(crate) fn lend(&mut self) -> Vec<u8> {
+        self.save.as_mut().map(|save| std::mem::take(&mut save.images.bytes)).unwrap_or_default()
     }
 
-    /// The slots to digest again of a table of `slots`: all of them at the first time.
-    pub(crate) fn drain(&mut self, slots: usize) -> Vec<u32> {
-        let touched = std::mem::take(&mut self.touched);
-        self.next_epoch();
-        let first = self.digests.is_none();
-        let digests = self.digests.get_or_insert_default();
-        digests.names.resize(slots.max(digests.names.len()), 0);
-        digests.rows.resize(slots.max(digests.rows.len()), 0);
-        if first { (0..slots as u32).collect() } else { touched }
+    /// The image of `slot` begins at `start` of what was lent, and ends where `lent` ends.
+    pub(crate) fn imaged(&mut self, slot: u32, start: usize, lent: &[u8]) {
+        if let Some(save) = &mut self.save {
+            save.images.put(slot, start, lent.len());
+        }
     }
 
-    /// Sets the hash of a row's name and its digest, and returns those that the slot had before.
-    pub(crate) fn replace_digest(&mut self, slot: u32, name: u64, digest: u128) -> (u64, u128) {
-        let Some(digests) = &mut self.digests else { return (0, 0) };
-        let before = std::mem::replace(&mut digests.names[slot as usize], (name >> 32) as u32);
-        (u64::from(before) << 32, std::mem::replace(&mut digests.rows[slot as usize], digest))
-    }
-
-    fn next_epoch(&mut self) {
-        self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
-            self.stamps.fill(0);
-            1
-        });
+    /// Takes back what was lent.
+    pub(crate) fn give_back(&mut self, lent: Vec<u8>) {
+        if let Some(save) = &mut self.save {
+            save.images.bytes = lent;
+        }
     }
 
     /// Begins a save of all chunks of `slots`, or of those with changes.
     pub(crate) fn begin_save(&mut self, slots: usize, full: bool) {
-        self.next_epoch();
-        let chunks = slots.div_ceil(self.chunk_slots.max(1));
+        let chunks = slots.div_ceil(self.chunk_slots().max(1));
         self.dirty.resize(chunks.max(self.dirty.len()), false);
         let mut pending = std::mem::replace(&mut self.dirty, vec![false; chunks]);
         if full {
             pending.fill(true);
         }
         let given = (0..pending.len() as u32).filter(|chunk| pending[*chunk as usize]).collect();
-        self.save = Some(Save { pending, next: 0, given, images: Images::default() });
+        let images = Images { numbers: vec![0; pending.len() * self.chunk_slots()], ..Images::default() };
+        self.save = Some(Save { pending, next: 0, given, images });
     }
 
     /// The next chunk to write; none when all are.
@@ -213,21 +181,35 @@ impl Marks {
         Some(save.next as u32)
     }
 
-    /// What `slot` held when the save began.
-    pub(crate) fn was(&self, slot: u32) -> Was<'_> {
-        let Some(save) = &self.save else { return Was::Same };
-        match save.images.find(slot) {
-            None => Was::Same,
-            Some((start, end)) if start == end => Was::Absent,
-            Some((start, end)) => Was::Row(&save.images.bytes[start..end]),
-        }
+    /// The images of the save that is under way, until [`Marks::written`] gives them back.
+    pub(crate) fn take_images(&mut self) -> Images {
+        self.save.as_mut().map(|save| std::mem::take(&mut save.images)).unwrap_or_default()
     }
 
     /// A chunk has been written: its rows may change.
-    pub(crate) fn written(&mut self, chunk: u32) {
-        if let Some(pending) = self.save.as_mut().and_then(|save| save.pending.get_mut(chunk as usize)) {
-            *pending = false;
+    pub(crate) fn written(&mut self, chunk: u32, images: Images) {
+        if let Some(save) = &mut self.save {
+            save.images = images;
+            if let Some(pending) = save.pending.get_mut(chunk as usize) {
+                *pending = false;
+            }
         }
+    }
+
+    /// Forgets for a while which chunks have changed; [`Marks::placed`] has to be called.
+    pub(crate) fn take_dirty(&mut self) -> Vec<bool> {
+        let chunks = self.dirty.len();
+        std::mem::replace(&mut self.dirty, vec![false; chunks])
+    }
+
+    /// The rows of a stored chunk were restored since [`Marks::take_dirty`]; unless all of them lie in the chunk of that
+    /// number, it is to be saved again, and so are those in which they lie.
+    pub(crate) fn placed(&mut self, chunk: u32, before: Vec<bool>) {
+        let chunk = chunk as usize;
+        self.dirty.resize(self.dirty.len().max(chunk + 1).max(before.len()), false);
+        let strayed = self.dirty.iter().enumerate().any(|(other, touched)| *touched && other != chunk);
+        self.dirty[chunk] = strayed;
+        self.dirty.iter_mut().zip(before).for_each(|(dirty, before)| *dirty |= before);
     }
 
     /// Ends a save; what it gave is to be given again unless it was `stored`.
@@ -242,8 +224,17 @@ impl Marks {
 
     /// Bytes held, by capacity.
     pub(crate) fn bytes(&self) -> u64 {
-        let digests = self.digests.as_ref().map_or(0, |digests| digests.rows.capacity() * 20);
-        let images = self.save.as_ref().map_or(0, |save| save.images.bytes.capacity() + save.images.table.len() * 25);
-        (self.stamps.capacity() + self.touched.capacity() * 4 + self.dirty.len() + digests + images) as u64
+        let images = self.save.as_ref().map_or(0, |save| {
+            save.images.numbers.capacity() * 4 + save.images.spans.capacity() * 16 + save.images.bytes.capacity()
+        });
+        (self.dirty.capacity() + images) as u64
+    }
+}
+
+impl Save {
+    /// Whether the image of a slot is needed and has not been asked for.
+    fn wants(&mut self, slot: u32, chunk_slots: u32) -> bool {
+        let pending = self.pending.get((slot / chunk_slots) as usize).copied().unwrap_or(false);
+        pending && self.images.ask(slot)
     }
 }

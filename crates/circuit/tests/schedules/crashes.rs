@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tidemill_base::rand::Rng;
 use tidemill_circuit::Circuit;
 use tidemill_circuit::circuit::Options;
 use tidemill_circuit::decode::Decoders;
+use tidemill_circuit::keep::digests::SaveDigests;
 use tidemill_circuit::keep::{Blob, Chunk, ChunkId, Roots};
 use tidemill_circuit::plan::Spec;
 use tidemill_circuit::step::{StepInput, StepOutput};
@@ -28,6 +30,7 @@ pub(crate) struct Outcome {
 /// A circuit, its views, and what they have said.
 struct Running {
     circuit: Circuit,
+    shape: (usize, usize),
     views: BTreeMap<String, (ViewWriter, View, u64)>,
     integrals: Integrals,
 }
@@ -36,6 +39,8 @@ struct Running {
 #[derive(Clone, Default)]
 struct Stored {
     steps: usize,
+    /// The lanes and the slots of a chunk of the circuit that was saved.
+    shape: (usize, usize),
     blobs: Vec<Blob>,
     chunks: BTreeMap<ChunkId, Vec<u8>>,
     /// What a sink that commits with the save has seen.
@@ -45,6 +50,8 @@ struct Stored {
 /// A save that is under way.
 struct Saving {
     stored: Stored,
+    /// Digests what is given.
+    digests: SaveDigests,
     /// The roots of what is saved, when it is to be tried out at once.
     roots: Option<Roots>,
 }
@@ -63,20 +70,33 @@ impl Running {
                 views.insert(name, (writer, view, circuit.fingerprints()[id]));
             }
         }
-        Running { circuit, views, integrals: Integrals::new() }
+        Running { circuit, shape: (lanes, chunk_slots), views, integrals: Integrals::new() }
     }
 
-    fn restored(case: &Case, lanes: usize, chunk_slots: usize, stored: &Stored) -> Self {
+    fn restored(case: &Case, (lanes, chunk_slots): (usize, usize), stored: &Stored, rng: &mut Rng) -> Self {
         let mut running = Running::new(case, lanes, chunk_slots);
         let restored = running.circuit.restore(&stored.blobs).expect("the blobs are whole");
         assert!(restored.fresh.is_empty() && restored.dropped.is_empty(), "the plan is the same: {restored:?}");
-        for (id, rows) in &stored.chunks {
-            let known = running.circuit.restore_chunk(*id, rows).unwrap_or_else(|error| panic!("{error}"));
+        let mut chunks: Vec<(ChunkId, Bytes)> =
+            stored.chunks.iter().map(|(id, rows)| (*id, Bytes::copy_from_slice(rows))).collect();
+        if rng.chance(1, 2) {
+            (1..chunks.len()).for_each(|at| chunks.swap(at, rng.below(at as u64 + 1) as usize));
+        }
+        let known = running.circuit.restore_chunks(&chunks).unwrap_or_else(|error| panic!("{error}"));
+        for ((id, rows), known) in chunks.iter().zip(known) {
             let view = running.views.values_mut().find(|(_, _, print)| *print == id.operator);
             assert!(known ^ view.is_some(), "a chunk is an operator's or a view's");
             if let Some((writer, _, _)) = view {
                 writer.restore_chunk(restored.step, rows).expect("the rows are whole");
             }
+        }
+        if rng.chance(3, 4) {
+            let resumed = running.circuit.resume_saves();
+            assert_eq!(
+                resumed,
+                stored.shape == (lanes, chunk_slots),
+                "what is stored goes on where it has the same shape"
+            );
         }
         running.integrals = stored.integrals.clone();
         running
@@ -118,7 +138,8 @@ impl Running {
     fn begin_save(&mut self, full: bool, steps: usize, before: &Stored, tried: bool) -> Saving {
         let roots = tried.then(|| self.circuit.roots().expect("state is kept"));
         let start = self.circuit.begin_save(full).expect("state is kept");
-        let mut stored = Stored { steps, blobs: start.blobs, integrals: self.integrals.clone(), ..before.clone() };
+        let (shape, integrals) = (self.shape, self.integrals.clone());
+        let mut stored = Stored { steps, shape, blobs: start.blobs, integrals, ..before.clone() };
         if start.full {
             stored.chunks.retain(|id, _| self.views.values().any(|(_, _, print)| *print == id.operator));
         }
@@ -131,7 +152,7 @@ impl Running {
                 put(&mut stored, chunk);
             }
         }
-        Saving { stored, roots }
+        Saving { stored, digests: start.digests, roots }
     }
 
     fn end_save(&mut self, stored: bool) {
@@ -160,6 +181,8 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
     let mut script = script.recut(rng);
     let lanes = |rng: &mut Rng| 1 + rng.below(4) as usize;
     let chunk_slots = |rng: &mut Rng| [1, 2, 5, 64, 4_096][rng.below(5) as usize];
+    let shape = |rng: &mut Rng| (lanes(rng), chunk_slots(rng));
+    let again = |rng: &mut Rng, stored: &Stored| if rng.chance(1, 2) { stored.shape } else { shape(rng) };
     let mut running = Running::new(case, lanes(rng), chunk_slots(rng));
     let (mut stored, mut saving): (Stored, Option<Saving>) = (Stored::default(), None);
     let (mut crashes, mut done) = (rng.below(4), 0);
@@ -167,10 +190,12 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
     while done < script.count() {
         if let Some(mut under_way) = saving.take() {
             let slice = running.circuit.save_slice(1 + rng.below(400) as usize).expect("a save is under way");
+            slice.chunks.iter().for_each(|chunk| under_way.digests.put(chunk));
             slice.chunks.into_iter().for_each(|chunk| put(&mut under_way.stored, chunk));
             if slice.done {
                 if let Some(roots) = under_way.roots {
-                    let mut other = Running::restored(case, lanes(rng), chunk_slots(rng), &under_way.stored);
+                    assert_eq!(under_way.digests.roots(), roots, "what was given digests to what was there");
+                    let mut other = Running::restored(case, again(rng, &under_way.stored), &under_way.stored, rng);
                     assert_eq!(
                         other.circuit.roots().expect("state is kept"),
                         roots,
@@ -193,7 +218,7 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
             crashes -= 1;
             running = match stored.blobs.is_empty() {
                 true => Running::new(case, lanes(rng), chunk_slots(rng)),
-                false => Running::restored(case, lanes(rng), chunk_slots(rng), &stored),
+                false => Running::restored(case, again(rng, &stored), &stored, rng),
             };
             (saving, done) = (None, stored.steps);
             running.check_views();

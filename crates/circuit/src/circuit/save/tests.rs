@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 
 use crate::circuit::{Circuit, Options};
 use crate::decode::{Block, BlockData, Decoders};
@@ -77,7 +78,7 @@ fn take(circuit: &mut Circuit, numbers: impl IntoIterator<Item = (i64, i64)>) {
     circuit.step(StepInput { now: 0, sources: vec![news] }).expect("nothing fails");
 }
 
-fn chunks(circuit: &mut Circuit) -> Vec<Chunk> {
+fn chunks_of(circuit: &mut Circuit) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     loop {
         let slice = circuit.save_slice(1).expect("a save is under way");
@@ -92,7 +93,7 @@ fn chunks(circuit: &mut Circuit) -> Vec<Chunk> {
 /// A save that is stored.
 fn save(circuit: &mut Circuit, full: bool) -> (Vec<Blob>, Vec<Chunk>) {
     let start = circuit.begin_save(full).expect("state is kept");
-    let chunks = chunks(circuit);
+    let chunks = chunks_of(circuit);
     circuit.end_save(true);
     (start.blobs, chunks)
 }
@@ -106,7 +107,7 @@ fn a_save_gives_the_chunks_that_have_changed() {
     let mut circuit = circuit(&grouped(COUNT), 1);
     take(&mut circuit, (0..95).map(|number| (number, 1)));
     assert!(circuit.begin_save(false).expect("state is kept").full, "the first save is a full one");
-    assert_eq!(numbers(&chunks(&mut circuit)), (0..10).collect::<Vec<_>>());
+    assert_eq!(numbers(&chunks_of(&mut circuit)), (0..10).collect::<Vec<_>>());
     circuit.end_save(true);
     assert_eq!(save(&mut circuit, false).1, []);
     take(&mut circuit, [(42, 1), (95, 1), (96, 1), (42, 1)]);
@@ -121,7 +122,7 @@ fn what_was_not_stored_is_given_again() {
     save(&mut circuit, false);
     take(&mut circuit, [(5, 1)]);
     circuit.begin_save(false).expect("state is kept");
-    chunks(&mut circuit);
+    chunks_of(&mut circuit);
     circuit.end_save(false);
     take(&mut circuit, [(25, 1)]);
     circuit.begin_save(false).expect("state is kept");
@@ -147,13 +148,13 @@ fn a_save_shows_the_step_at_which_it_began() {
         take(circuit, (0..40).map(|number| (number, 1)));
         circuit.begin_save(true).expect("state is kept");
     }
-    let expected = chunks(&mut quiet);
+    let expected = chunks_of(&mut quiet);
     let mut given = busy.save_slice(1).expect("a save is under way").chunks;
     take(&mut busy, (0..60).map(|number| (number, 1)));
     take(&mut busy, (0..35).map(|number| (number, -2)));
     given.extend(busy.save_slice(1).expect("a save is under way").chunks);
     take(&mut busy, (100..150).map(|number| (number, 1)));
-    given.extend(chunks(&mut busy));
+    given.extend(chunks_of(&mut busy));
     assert_eq!(given, expected);
 }
 
@@ -177,6 +178,37 @@ fn state_moves_to_another_number_of_lanes() {
         take(circuit, (0..50).map(|number| (number, -1)));
     }
     assert_eq!(three.roots().expect("state is kept"), one.roots().expect("state is kept"));
+}
+
+#[test]
+fn a_restored_circuit_goes_on_with_what_is_stored() {
+    for lanes in [1, 3] {
+        let plan = grouped(COUNT);
+        let mut before = circuit(&plan, lanes);
+        take(&mut before, (0..200).map(|number| (number, 1)));
+        // Groups that went have left gaps.
+        take(&mut before, (40..120).filter(|number| number % 3 > 0).map(|number| (number, -1)));
+        let (blobs, chunks) = save(&mut before, true);
+        let stored: Vec<_> =
+            chunks.iter().rev().map(|chunk| (chunk.id, Bytes::from(chunk.rows.clone().unwrap_or_default()))).collect();
+        let mut after = circuit(&plan, lanes);
+        after.restore(&blobs).expect("the blobs are whole");
+        after.restore_chunks(&stored).expect("the rows are whole");
+        assert!(after.resume_saves());
+        assert_eq!(save(&mut after, false).1, [], "nothing has changed");
+        take(&mut after, [(7, 1), (41, 1)]);
+        let roots = after.roots().expect("state is kept");
+        let start = after.begin_save(false).expect("state is kept");
+        let given = chunks_of(&mut after);
+        assert!(!start.full && (1..=2).contains(&given.len()), "only what has changed is given: {given:?}");
+        given.iter().for_each(|chunk| start.digests.put(chunk));
+        assert_eq!(start.digests.roots(), roots, "the digests of what was restored are known");
+        let mut other = circuit(&plan, 2);
+        other.restore(&blobs).expect("the blobs are whole");
+        other.restore_chunks(&stored).expect("the rows are whole");
+        assert!(!other.resume_saves(), "on other lanes chunks are others");
+        assert!(other.begin_save(false).expect("state is kept").full);
+    }
 }
 
 #[test]

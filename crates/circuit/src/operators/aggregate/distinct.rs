@@ -8,6 +8,7 @@
 //! grows, as a session's does, they are saved with the group instead.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, UInt32Array};
@@ -27,7 +28,7 @@ use crate::plan::{AggregateCall, AggregateFunction};
 const NONE: u32 = u32::MAX;
 
 /// The different values of all groups.
-pub(super) struct Distinct {
+pub(crate) struct Distinct {
     args: Vec<usize>,
     /// Writes (slot, arguments).
     encoder: KeyEncoder,
@@ -214,6 +215,11 @@ impl Distinct {
         if !self.inline {
             self.marks = Marks::new(chunk_slots);
         }
+    }
+
+    /// Gives new entries these slots as far as they are free; none gives slots as they come.
+    pub fn prefer(&mut self, slots: Option<Range<u32>>) {
+        self.index.prefer(slots);
     }
 
     /// The types of the value.

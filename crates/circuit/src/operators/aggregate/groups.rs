@@ -1,5 +1,6 @@
 //! [`Groups`]: keys, the weight of each group's rows, and its accumulators, a dense slot for each group.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::ArrayRef;
@@ -140,6 +141,11 @@ impl Groups {
     /// The groups that have come since the last call.
     pub fn take_born(&mut self) -> Vec<u32> {
         self.index.take_born()
+    }
+
+    /// Gives new groups these slots as far as they are free; none gives slots as they come.
+    pub fn prefer(&mut self, slots: Option<Range<u32>>) {
+        self.index.prefer(slots);
     }
 
     /// Whether a slot has a group.

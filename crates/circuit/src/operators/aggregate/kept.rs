@@ -7,6 +7,7 @@
 //! Whatever changes a group or a value says so first, with [`Kept::update`] and its like.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, UInt32Array};
@@ -119,11 +120,16 @@ impl Kept {
     fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
         let mut wanted = Vec::new();
         self.marks.touch(slots, &mut wanted);
-        for slot in wanted {
-            let mut image = Vec::new();
-            self.write_group(slot, &mut image)?;
-            self.marks.log(slot, &image);
+        if wanted.is_empty() {
+            return Ok(());
         }
+        let mut images = self.marks.lend();
+        for slot in wanted {
+            let start = images.len();
+            self.write_group(slot, &mut images)?;
+            self.marks.imaged(slot, start, &images);
+        }
+        self.marks.give_back(images);
         Ok(())
     }
 
@@ -407,6 +413,17 @@ impl Keeper for Kept {
             distinct.restore(&slots, &values, &mut tallies)?;
         }
         tallies.iter().try_for_each(Reader::end)
+    }
+
+    fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
+        match self.part(table) {
+            None => self.groups.prefer(slots),
+            Some(part) => {
+                if let Some(distinct) = self.groups.distinct_mut(part) {
+                    distinct.prefer(slots);
+                }
+            }
+        }
     }
 
     fn progress(&self) -> Progress {

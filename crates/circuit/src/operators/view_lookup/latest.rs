@@ -8,6 +8,7 @@
 //! Rows are held as the bytes in which they are saved, without their keys, which the index has.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, SchemaRef};
@@ -226,6 +227,10 @@ impl Keeper for Latest {
             self.rows.put(slot, row.rest());
         }
         Ok(())
+    }
+
+    fn prefer(&mut self, _table: u16, slots: Option<Range<u32>>) {
+        self.index.prefer(slots);
     }
 
     fn progress(&self) -> Progress {
