@@ -103,6 +103,21 @@ impl ExactSum {
         }
     }
 
+    /// Takes back another sum.
+    pub fn unmerge(&mut self, other: &ExactSum) {
+        match other.narrow.checked_neg() {
+            Some(negated) if self.add_narrow(negated, 0) => {}
+            _ => self.wide().subtract(other.narrow, NARROW_POSITION),
+        }
+        if let Some(other) = &other.wide {
+            let wide = self.wide();
+            wide.subtract_limbs(&other.limbs);
+            wide.nan -= other.nan;
+            wide.plus -= other.plus;
+            wide.minus -= other.minus;
+        }
+    }
+
     /// The sum, rounded to the nearest double, ties to even; infinite when it is beyond the greatest.
     pub fn value(&self) -> f64 {
         let Some(wide) = &self.wide else {
@@ -180,15 +195,26 @@ impl ExactSum {
     }
 }
 
+/// The magnitude of `value`, shifted to `position`: its first limb, and what is in that one and the next two.
+fn parts_of(value: i128, position: usize) -> (usize, [u64; 3]) {
+    let (limb, shift) = (position / 64, position % 64);
+    let magnitude = value.unsigned_abs();
+    let low = magnitude << shift;
+    let high = if shift == 0 { 0 } else { (magnitude >> (128 - shift)) as u64 };
+    (limb, [low as u64, (low >> 64) as u64, high])
+}
+
 impl Wide {
     /// Adds `value * 2^(low bit + position)`.
     fn add(&mut self, value: i128, position: usize) {
-        let (limb, shift) = (position / 64, position % 64);
-        let magnitude = value.unsigned_abs();
-        let low = magnitude << shift;
-        let high = if shift == 0 { 0 } else { (magnitude >> (128 - shift)) as u64 };
-        let parts = [low as u64, (low >> 64) as u64, high];
+        let (limb, parts) = parts_of(value, position);
         if value >= 0 { self.add_at(limb, parts) } else { self.subtract_at(limb, parts) }
+    }
+
+    /// Takes `value * 2^(low bit + position)` back.
+    fn subtract(&mut self, value: i128, position: usize) {
+        let (limb, parts) = parts_of(value, position);
+        if value >= 0 { self.subtract_at(limb, parts) } else { self.add_at(limb, parts) }
     }
 
     fn add_at(&mut self, limb: usize, parts: [u64; 3]) {
@@ -223,6 +249,15 @@ impl Wide {
             let (sum, first) = target.overflowing_add(*part);
             let (sum, second) = sum.overflowing_add(u64::from(carry));
             (*target, carry) = (sum, first || second);
+        }
+    }
+
+    fn subtract_limbs(&mut self, other: &[u64; LIMBS]) {
+        let mut borrow = false;
+        for (target, part) in self.limbs.iter_mut().zip(other) {
+            let (rest, first) = target.overflowing_sub(*part);
+            let (rest, second) = rest.overflowing_sub(u64::from(borrow));
+            (*target, borrow) = (rest, first || second);
         }
     }
 
@@ -452,6 +487,10 @@ mod tests {
             let mut merged = sum(right);
             merged.merge(&sum(left));
             prop_assert_eq!(merged.value().to_bits(), expected);
+            let mut taken = sum(&noise);
+            taken.merge(&merged);
+            taken.unmerge(&sum(&noise));
+            prop_assert_eq!(taken.value().to_bits(), expected);
             let mut bytes = Vec::new();
             merged.write(&mut bytes);
             let read = ExactSum::read(&bytes);

@@ -12,7 +12,9 @@
 use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
-use crate::plan::{AggregateSpec, LookupSpec, Node, Plan, Spec, ViewLookupSpec, WindowKey};
+use crate::plan::{
+    AggregateCall, AggregateSpec, LookupSpec, Node, OverCall, OverSpec, Plan, Spec, ViewLookupSpec, WindowKey,
+};
 
 /// The version of what operators mean and keep.
 pub const VERSION: u16 = 1;
@@ -126,7 +128,7 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
         }
         Spec::Lookup(spec) => lookup(node, spec, input),
         Spec::ViewLookup(spec) => view_lookup(node, spec, input, inputs.get(1).copied().unwrap_or(&empty)),
-        Spec::Over(_) => Lineage::default(),
+        Spec::Over(spec) => over(node, spec, input),
         Spec::Union => {
             let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
             let column =
@@ -188,6 +190,32 @@ fn view_lookup(node: &Node, spec: &ViewLookupSpec, input: &Lineage, view: &Linea
     }
 }
 
+fn over(node: &Node, spec: &OverSpec, input: &Lineage) -> Lineage {
+    let column = |column: &usize| input.columns[*column];
+    let keys: Vec<u64> = spec.keys.iter().map(column).collect();
+    let calls = spec.calls.iter().map(|call| match call {
+        OverCall::RowNumber => of("row number", &[]),
+        OverCall::Lag { column: value, offset, default } => {
+            of("lag", &[column(value), *offset, default.as_ref().map_or(0, column)])
+        }
+        OverCall::Aggregate(call) => self::call(call, &input.columns),
+    });
+    let calls: Vec<u64> = calls.collect();
+    let order = [spec.order, spec.origin].map(|by| by.as_ref().map_or(0, column));
+    let how = text(&format!("{:?} {:?} {:?}", spec.turn, spec.domain, spec.frame));
+    let rows = of("over", &[input.rows, all(&keys), all(&order), how, all(&calls), left_out(node, &[])]);
+    let results = (0..calls.len() as u64).map(|result| of("result", &[rows, result]));
+    Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }
+}
+
+/// The fingerprint of a call of an aggregate function over columns.
+fn call(call: &AggregateCall, columns: &[u64]) -> u64 {
+    let args: Vec<u64> = call.args.iter().map(|arg| columns[*arg]).collect();
+    let filter = call.filter.map_or(0, |filter| columns[filter]);
+    let function = text(&format!("{:?} {} {}", call.function, call.distinct, call.result));
+    of("call", &[function, all(&args), filter])
+}
+
 fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: bool) -> Lineage {
     let column = |column: &usize| input.columns[*column];
     let keys: Vec<u64> = spec.keys.iter().map(column).collect();
@@ -200,13 +228,7 @@ fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: b
             of("columns", &[column(start), column(end), text(&format!("{domain:?}"))])
         }
     };
-    let calls = spec.calls.iter().map(|call| {
-        let args: Vec<u64> = call.args.iter().map(column).collect();
-        let filter = call.filter.as_ref().map_or(0, column);
-        let function = text(&format!("{:?} {} {}", call.function, call.distinct, call.result));
-        of("call", &[function, all(&args), filter])
-    });
-    let calls: Vec<u64> = calls.collect();
+    let calls: Vec<u64> = spec.calls.iter().map(|call| self::call(call, &input.columns)).collect();
     let how = text(&format!("{:?} {} {inserts_only}", spec.emit, spec.allowed_lateness_ms));
     let rows = of("aggregate", &[input.rows, all(&keys), window, all(&calls), how, left_out(node, &[])]);
     let more = node.schema.fields().len().saturating_sub(keys.len());
@@ -222,7 +244,7 @@ mod tests {
 
     use super::*;
     use crate::expr::Column;
-    use crate::plan::{AggregateCall, AggregateFunction, Emit, NodeId, OutputSpec, SourceSpec};
+    use crate::plan::{AggregateFunction, Emit, NodeId, OutputSpec, SourceSpec};
 
     fn schema(names: &[&str]) -> SchemaRef {
         Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect::<Vec<_>>()))

@@ -9,6 +9,7 @@ pub mod assign_window;
 pub mod filter;
 pub(crate) mod guard;
 pub mod lookup;
+pub mod over;
 pub mod project;
 pub(crate) mod time;
 pub mod union;
@@ -28,9 +29,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Unnest(spec) => Ok(unnest::lower(graph, lowering, spec)),
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
-        Spec::Over(_) => {
-            Err(Error::Unsupported { what: lowering.node.title().to_string(), position: lowering.node.position })
-        }
+        Spec::Over(spec) => over::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

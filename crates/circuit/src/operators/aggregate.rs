@@ -22,7 +22,7 @@ use groups::{Groups, Recipe};
 use parts::{Parts, Setting};
 use windows::{Cut, Span};
 
-mod accumulator;
+pub(crate) mod accumulator;
 mod approx;
 mod changes;
 mod collect;
@@ -34,7 +34,7 @@ mod grouped;
 mod groups;
 mod kept;
 mod paned;
-mod parts;
+pub(crate) mod parts;
 mod session;
 mod stages;
 mod sum;

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
+use arrow_array::types::{Int64Type, UInt64Type};
 use arrow_array::{ArrayRef, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, LookupSpec, Node, NodeId, OutputSpec, Plan,
-    SourceSpec, Spec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Frame, LookupSpec, Node, NodeId, OutputSpec,
+    OverCall, OverSpec, OverTurn, Plan, SourceSpec, Spec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec,
+    Window, WindowKey,
 };
 
 use super::plans::{
@@ -44,6 +45,29 @@ impl Scalar for Upto {
 
     fn print(&self) -> String {
         "upto(number)".to_string()
+    }
+}
+
+/// The partition that a row came from.
+#[derive(Debug)]
+struct Partition;
+
+impl Scalar for Partition {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let origins = batch.column(ORIGIN).as_primitive::<UInt64Type>();
+        Ok(Arc::new(origins.iter().map(|origin| origin.map(|origin| (origin >> 40) as i64)).collect::<Int64Array>()))
+    }
+
+    fn data_type(&self) -> DataType {
+        DataType::Int64
+    }
+
+    fn print(&self) -> String {
+        "partition".to_string()
+    }
+
+    fn columns(&self) -> Option<Vec<usize>> {
+        Some(vec![ORIGIN])
     }
 }
 
@@ -143,6 +167,19 @@ impl Pipeline {
         self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)))
     }
 
+    fn framed(&mut self, input: NodeId, keys: &[usize], turn: OverTurn, frame: Frame, calls: Vec<OverCall>) -> NodeId {
+        let result = |call: &OverCall| match call {
+            OverCall::Aggregate(call) => call.result.clone(),
+            OverCall::RowNumber => DataType::Int64,
+            OverCall::Lag { column, .. } => decoded().field(*column).data_type().clone(),
+        };
+        let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
+        let schema = with(&self.schema(input), fields.collect::<Vec<_>>());
+        let (order, domain, origin, keys) = (Some(TIME), TimeDomain::Event, Some(ORIGIN), keys.to_vec());
+        let spec = OverSpec { keys, order, domain, origin, turn, frame, calls };
+        self.add(Spec::Over(spec), vec![input], schema)
+    }
+
     fn output(&mut self, name: &str, input: NodeId) {
         self.add(Spec::Output(OutputSpec { name: name.to_string(), key: None }), vec![input], self.schema(input));
     }
@@ -224,6 +261,23 @@ fn distincts() -> Vec<AggregateCall> {
     calls.push(distinct(Sum, FLOAT, DataType::Float64));
     calls.push(call(Count, vec![], DataType::Int64));
     calls
+}
+
+fn aggregates(calls: Vec<AggregateCall>) -> Vec<OverCall> {
+    calls.into_iter().map(OverCall::Aggregate).collect()
+}
+
+fn looks_back() -> Vec<OverCall> {
+    let lag = |column, offset, default| OverCall::Lag { column, offset, default };
+    vec![OverCall::RowNumber, lag(TEXT, 1, None), lag(NUMBER, 3, Some(KEY)), lag(TIME, 2, None)]
+}
+
+fn rows(preceding: Option<u64>) -> Frame {
+    Frame::Rows { preceding }
+}
+
+fn range(preceding_ms: Option<i64>, unit_ms: Option<i64>) -> Frame {
+    Frame::Range { preceding_ms, unit_ms }
 }
 
 fn hop() -> Window {
@@ -428,6 +482,53 @@ pub(crate) const PIPELINES: &[Named] = &[
         let key = WindowKey::Columns { start: TIME, end, domain: TimeDomain::Processing };
         let node = p.aggregate(rows, &[KEY], Some(key), [numbers(), distincts()].concat(), Emit::OnClose, 0);
         p.output("out", node);
+        p.case()
+    }),
+    ("rows over those before them in time", |_| {
+        let (mut p, source) = Pipeline::over(false, DELAY);
+        let calls = || aggregates([numbers(), edges(ORIGIN), distincts()].concat());
+        let time = p.framed(source, &[KEY], OverTurn::Watermark, range(Some(60), None), calls());
+        let units = p.framed(source, &[TEXT], OverTurn::Watermark, range(Some(60), Some(20)), calls());
+        let count = p.framed(source, &[KEY], OverTurn::Watermark, rows(Some(4)), [calls(), looks_back()].concat());
+        p.output("time", time);
+        p.output("units", units);
+        p.output("count", count);
+        p.case()
+    }),
+    ("rows over all before them in time", |_| {
+        let (mut p, source) = Pipeline::over(false, 10);
+        let calls = || aggregates([numbers(), edges(ORIGIN), distincts()].concat());
+        let time = p.framed(source, &[], OverTurn::Watermark, range(None, None), calls());
+        let count = p.framed(source, &[TEXT], OverTurn::Watermark, rows(None), [calls(), looks_back()].concat());
+        p.output("time", time);
+        p.output("count", count);
+        p.case()
+    }),
+    ("rows over those that came before them", |_| {
+        let (mut p, source) = Pipeline::over(false, 10);
+        // What came first is known within a partition, whatever the steps.
+        let source = p.project(source, vec![("partition", Arc::new(Partition))]);
+        let partition = p.schema(source).fields().len() - 1;
+        let calls = || aggregates([numbers(), edges(ORIGIN), distincts()].concat());
+        let time = p.framed(source, &[partition, KEY], OverTurn::Arrival, range(Some(60), None), calls());
+        let more = [calls(), looks_back()].concat();
+        let units = p.framed(source, &[partition, FLAG], OverTurn::Arrival, range(Some(40), Some(10)), more.clone());
+        let count = p.framed(source, &[TEXT, partition], OverTurn::Arrival, rows(Some(3)), more);
+        p.output("time", time);
+        p.output("units", units);
+        p.output("count", count);
+        p.case()
+    }),
+    ("rows over all that came before them", |_| {
+        let (mut p, source) = Pipeline::over(false, DELAY);
+        let source = p.project(source, vec![("partition", Arc::new(Partition))]);
+        let partition = p.schema(source).fields().len() - 1;
+        let plain = aggregates([numbers(), edges(ORIGIN)].concat());
+        let calls = [plain.clone(), aggregates(distincts()), looks_back()].concat();
+        let time = p.framed(source, &[partition], OverTurn::Arrival, range(None, Some(10)), plain);
+        let count = p.framed(source, &[partition, KEY], OverTurn::Arrival, rows(None), calls);
+        p.output("time", time);
+        p.output("count", count);
         p.case()
     }),
 ];

@@ -61,6 +61,28 @@ impl Rows<'_> {
     }
 }
 
+/// How a state changes by another one of the same accumulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It becomes the other.
+    Set,
+    /// The other is added to it.
+    Add,
+    /// The other, which was added before, is taken from it; where [`Accumulator::takes_back`] alone.
+    Take,
+}
+
+/// A change of the state `to` by the state `from`, which is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fold {
+    /// How.
+    pub how: How,
+    /// The slot that is read.
+    pub from: u32,
+    /// The slot that changes.
+    pub to: u32,
+}
+
 /// The state of one or more aggregate calls, a slot for each group.
 pub(crate) trait Accumulator: Send {
     /// Makes room for slots `0..slots`.
@@ -74,6 +96,17 @@ pub(crate) trait Accumulator: Send {
 
     /// Adds the states `from` of another accumulator of the same kind to the states `to` of this one.
     fn merge(&mut self, other: &dyn Accumulator, from: &[u32], to: &[u32]) -> Result<(), ArrowError>;
+
+    /// Changes states by others of this accumulator, one after another.
+    fn fold(&mut self, folds: &[Fold]) -> Result<(), ArrowError> {
+        let _ = folds;
+        Err(ArrowError::ComputeError("this aggregate's states do not fold".to_string()))
+    }
+
+    /// Whether a state can be taken from one that it was added to.
+    fn takes_back(&self) -> bool {
+        false
+    }
 
     /// Forgets a group; the slot will be another's.
     fn retire(&mut self, slot: u32);
@@ -134,6 +167,14 @@ pub(crate) trait Family: Send + 'static {
 
     /// Adds one state to another.
     fn merge(&self, into: &mut Self::State, from: &Self::State);
+
+    /// Takes a state from one that it was added to.
+    fn unmerge(&self, into: &mut Self::State, from: &Self::State) {
+        let _ = (into, from);
+    }
+
+    /// Whether [`Family::unmerge`] does so.
+    const TAKES_BACK: bool = false;
 
     /// One column a call.
     fn evaluate(&self, states: &[&Self::State]) -> Result<Vec<ArrayRef>, ArrowError>;
@@ -219,6 +260,26 @@ impl<F: Family> Accumulator for Cells<F> {
             self.family.merge(&mut self.states[*to as usize], &other.states[*from as usize]);
         }
         Ok(())
+    }
+
+    fn fold(&mut self, folds: &[Fold]) -> Result<(), ArrowError> {
+        for Fold { how, from, to } in folds {
+            if *how == How::Set {
+                self.states[*to as usize] = F::State::default();
+            }
+            let Ok([from, to]) = self.states.get_disjoint_mut([*from as usize, *to as usize]) else {
+                return Err(ArrowError::ComputeError("a state cannot change by itself".to_string()));
+            };
+            match how {
+                How::Set | How::Add => self.family.merge(to, from),
+                How::Take => self.family.unmerge(to, from),
+            }
+        }
+        Ok(())
+    }
+
+    fn takes_back(&self) -> bool {
+        F::TAKES_BACK
     }
 
     fn retire(&mut self, slot: u32) {

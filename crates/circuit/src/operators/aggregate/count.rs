@@ -34,6 +34,12 @@ impl Family for Count {
         *into += from;
     }
 
+    fn unmerge(&self, into: &mut i64, from: &i64) {
+        *into -= from;
+    }
+
+    const TAKES_BACK: bool = true;
+
     fn evaluate(&self, states: &[&i64]) -> Result<Vec<ArrayRef>, ArrowError> {
         Ok(vec![finish(Arc::new(states.iter().map(|count| **count).collect::<Int64Array>()), &self.result)?])
     }
@@ -87,6 +93,13 @@ impl Family for Bools {
         into[0] += from[0];
         into[1] += from[1];
     }
+
+    fn unmerge(&self, into: &mut [i64; 2], from: &[i64; 2]) {
+        into[0] -= from[0];
+        into[1] -= from[1];
+    }
+
+    const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&[i64; 2]]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |all: &bool| -> ArrayRef {

@@ -119,6 +119,13 @@ impl Family for Integers {
         into.count += from.count;
     }
 
+    fn unmerge(&self, into: &mut Sum<i64>, from: &Sum<i64>) {
+        into.sum = into.sum.wrapping_sub(from.sum);
+        into.count -= from.count;
+    }
+
+    const TAKES_BACK: bool = true;
+
     fn evaluate(&self, states: &[&Sum<i64>]) -> Result<Vec<ArrayRef>, ArrowError> {
         self.0.totals.iter().map(|total| integer_column(states, total)).collect()
     }
@@ -201,6 +208,13 @@ impl Family for Decimals {
         into.sum = into.sum.wrapping_add(from.sum);
         into.count += from.count;
     }
+
+    fn unmerge(&self, into: &mut Sum<i256>, from: &Sum<i256>) {
+        into.sum = into.sum.wrapping_sub(from.sum);
+        into.count -= from.count;
+    }
+
+    const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&Sum<i256>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |total: &Total| {
@@ -336,6 +350,13 @@ impl Family for Floats {
         into.sum.merge(&from.sum);
         into.count += from.count;
     }
+
+    fn unmerge(&self, into: &mut Sum<ExactSum>, from: &Sum<ExactSum>) {
+        into.sum.unmerge(&from.sum);
+        into.count -= from.count;
+    }
+
+    const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&Sum<ExactSum>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |total: &Total| {

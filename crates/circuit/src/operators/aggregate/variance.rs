@@ -95,6 +95,14 @@ impl Family for Floats {
         into.squares.merge(&from.squares);
     }
 
+    fn unmerge(&self, into: &mut Moments<ExactSum>, from: &Moments<ExactSum>) {
+        into.count -= from.count;
+        into.sum.unmerge(&from.sum);
+        into.squares.unmerge(&from.squares);
+    }
+
+    const TAKES_BACK: bool = true;
+
     fn evaluate(&self, states: &[&Moments<ExactSum>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |spread: &Spread| {
             let value = |state: &&Moments<ExactSum>| {
@@ -190,6 +198,14 @@ impl Family for Integers {
         into.sum = into.sum.wrapping_add(from.sum);
         into.squares = into.squares.wrapping_add(from.squares);
     }
+
+    fn unmerge(&self, into: &mut Moments<i64>, from: &Moments<i64>) {
+        into.count -= from.count;
+        into.sum = into.sum.wrapping_sub(from.sum);
+        into.squares = into.squares.wrapping_sub(from.squares);
+    }
+
+    const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&Moments<i64>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |spread: &Spread| {
@@ -323,6 +339,14 @@ impl Family for Decimals {
         into.sum = into.sum.wrapping_add(from.sum);
         into.squares = into.squares.wrapping_add(from.squares);
     }
+
+    fn unmerge(&self, into: &mut Moments<i256>, from: &Moments<i256>) {
+        into.count -= from.count;
+        into.sum = into.sum.wrapping_sub(from.sum);
+        into.squares = into.squares.wrapping_sub(from.squares);
+    }
+
+    const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&Moments<i256>]) -> Result<Vec<ArrayRef>, ArrowError> {
         let column = |spread: &Spread| {

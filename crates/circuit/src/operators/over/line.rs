@@ -1,0 +1,250 @@
+//! [`Line`]: what is kept of one key in the order of its frames, with partial results over runs of it.
+//!
+//! An element is a row, or all rows of one time (or one unit of time), and its slot has their state. Elements come at the
+//! end nearly always, in the middle when a row comes out of order, and go from the front. Over each full run of [`FAN`]
+//! elements stands a partial state, over [`FAN`] of those another, and so on: any range is the sum of O(log n) states. Runs
+//! are counted from the first element there ever was, so that neither end moves them; an element that comes in the middle
+//! does, and the partial states behind it are made again.
+//!
+//! States that can be taken back need no partial states: a running total over the newest frame is enough. Its start is
+//! [`Line::start`].
+
+use std::collections::VecDeque;
+
+use super::bank::Bank;
+use crate::operators::aggregate::accumulator::How;
+
+/// The states under a partial state.
+const FAN: u64 = 16;
+
+/// A row, or the rows of one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element {
+    /// Its time, or its number among the rows of its key.
+    pub at: i64,
+    /// Its state.
+    pub slot: u32,
+}
+
+/// Where an element is, or belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is there.
+    There(usize),
+    /// It belongs there.
+    Before(usize),
+}
+
+/// The elements of a key.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    elements: VecDeque<Element>,
+    /// How many elements have gone from the front.
+    gone: u64,
+    /// The first element of the newest frame.
+    start: usize,
+    levels: Vec<Level>,
+}
+
+/// Partial states over runs of the level below.
+#[derive(Debug, Default)]
+struct Level {
+    /// The number of the first run.
+    first: u64,
+    slots: VecDeque<u32>,
+}
+
+impl Level {
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+}
+
+impl Line {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// An element.
+    pub fn get(&self, index: usize) -> Element {
+        self.elements[index]
+    }
+
+    /// The first element.
+    pub fn first(&self) -> Option<Element> {
+        self.elements.front().copied()
+    }
+
+    /// The last element.
+    pub fn last(&self) -> Option<Element> {
+        self.elements.back().copied()
+    }
+
+    /// The first element of the newest frame.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Where an element of `at` is or belongs.
+    pub fn place(&self, at: i64) -> Place {
+        match self.elements.back() {
+            None => Place::Before(0),
+            Some(last) if last.at < at => Place::Before(self.elements.len()),
+            Some(last) if last.at == at => Place::There(self.elements.len() - 1),
+            Some(_) => {
+                let index = self.index(at);
+                if self.elements[index].at == at { Place::There(index) } else { Place::Before(index) }
+            }
+        }
+    }
+
+    /// The first element that is not before `at`.
+    pub fn index(&self, at: i64) -> usize {
+        self.elements.partition_point(|element| element.at < at)
+    }
+
+    /// Puts an element where it belongs; it counts in the newest frame unless it lies before that.
+    pub fn insert(&mut self, index: usize, element: Element, in_frame: bool, bank: &mut Bank) {
+        if index == self.elements.len() {
+            self.elements.push_back(element);
+        } else {
+            self.elements.insert(index, element);
+            self.unseal(self.gone + index as u64, bank);
+        }
+        if !in_frame {
+            self.start += 1;
+        }
+        self.seal(bank);
+    }
+
+    /// Adds a state to the partial states over an element.
+    pub fn add_over(&self, index: usize, slot: u32, bank: &mut Bank) {
+        let mut run = self.gone + index as u64;
+        for level in &self.levels {
+            run /= FAN;
+            if let Some(partial) = run.checked_sub(level.first).and_then(|place| level.slots.get(place as usize)) {
+                bank.plain(How::Add, slot, *partial);
+            }
+        }
+    }
+
+    /// Starts the newest frame one element later.
+    pub fn advance(&mut self) {
+        self.start += 1;
+    }
+
+    /// Takes the first element away.
+    pub fn pop(&mut self, bank: &mut Bank) -> Option<Element> {
+        let element = self.elements.pop_front()?;
+        let (mut place, mut borders) = (self.gone, true);
+        self.gone += 1;
+        self.start = self.start.saturating_sub(1);
+        for level in &mut self.levels {
+            // A run that has lost an element is never read again.
+            borders &= place % FAN == 0;
+            place /= FAN;
+            if borders
+                && level.first == place
+                && let Some(slot) = level.slots.pop_front()
+            {
+                level.first += 1;
+                bank.release(slot);
+            }
+        }
+        Some(element)
+    }
+
+    /// Calls `each` with the slots of states that make up the elements `from..to`.
+    pub fn cover(&self, from: usize, to: usize, mut each: impl FnMut(u32)) {
+        let (mut low, mut high) = (self.gone + from as u64, self.gone + to as u64);
+        for height in 0..=self.levels.len() {
+            let (inner_low, inner_high) = (low.div_ceil(FAN), high / FAN);
+            let above = self
+                .levels
+                .get(height)
+                .filter(|level| inner_low < inner_high && level.first <= inner_low && inner_high <= level.end());
+            if above.is_none() {
+                return (low..high).for_each(|place| each(self.slot(height, place)));
+            }
+            (low..inner_low * FAN).for_each(|place| each(self.slot(height, place)));
+            (inner_high * FAN..high).for_each(|place| each(self.slot(height, place)));
+            (low, high) = (inner_low, inner_high);
+        }
+    }
+
+    /// The slot of a run of the level `height - 1`, or of an element.
+    fn slot(&self, height: usize, place: u64) -> u32 {
+        match height.checked_sub(1) {
+            None => self.elements[(place - self.gone) as usize].slot,
+            Some(level) => self.levels[level].slots[(place - self.levels[level].first) as usize],
+        }
+    }
+
+    /// Makes the partial states of runs that are full.
+    fn seal(&mut self, bank: &mut Bank) {
+        if !bank.has_plain() {
+            return;
+        }
+        for height in 0.. {
+            let (first, end) = match height {
+                0 => (self.gone, self.gone + self.elements.len() as u64),
+                _ => (self.levels[height - 1].first, self.levels[height - 1].end()),
+            };
+            if self.levels.len() == height {
+                if end / FAN <= first.div_ceil(FAN) {
+                    return;
+                }
+                self.levels.push(Level { first: first.div_ceil(FAN), slots: VecDeque::new() });
+            }
+            if self.levels[height].slots.is_empty() {
+                self.levels[height].first = self.levels[height].first.max(first.div_ceil(FAN));
+            }
+            for run in self.levels[height].end()..end / FAN {
+                let partial = bank.claim();
+                (run * FAN..(run + 1) * FAN).for_each(|place| bank.plain(How::Add, self.slot(height, place), partial));
+                self.levels[height].slots.push_back(partial);
+            }
+        }
+    }
+
+    /// Drops the partial states of runs that reach beyond an element.
+    fn unseal(&mut self, place: u64, bank: &mut Bank) {
+        let mut whole = place;
+        for level in &mut self.levels {
+            whole /= FAN;
+            while level.end() > whole.max(level.first) {
+                level.slots.pop_back().into_iter().for_each(|slot| bank.release(slot));
+            }
+        }
+    }
+
+    /// Puts an element at the end, wherever it belongs; [`Line::rebuild`] follows.
+    pub fn restore(&mut self, element: Element) {
+        self.elements.push_back(element);
+    }
+
+    /// Orders restored elements, adds up those of one time, and starts the newest frame `preceding` before the last.
+    pub fn rebuild(&mut self, preceding: Option<i64>, bank: &mut Bank, merged: &mut Vec<u32>) {
+        let elements = self.elements.make_contiguous();
+        elements.sort_by_key(|element| element.at);
+        let of_one_time = elements.chunk_by(|one, other| one.at == other.at).map(|same| {
+            for other in &same[1..] {
+                bank.both(How::Add, other.slot, same[0].slot);
+                merged.push(other.slot);
+            }
+            same[0]
+        });
+        let elements: VecDeque<Element> = of_one_time.collect();
+        self.elements = elements;
+        let newest = self.last().map_or(i64::MIN, |last| last.at);
+        self.start = preceding.map_or(0, |preceding| self.index(newest.saturating_sub(preceding)));
+        self.seal(bank);
+    }
+
+    /// Bytes held on the heap.
+    pub fn bytes(&self) -> u64 {
+        let levels: usize = self.levels.iter().map(|level| size_of::<Level>() + 4 * level.slots.capacity()).sum();
+        (self.elements.capacity() * size_of::<Element>() + levels) as u64
+    }
+}
