@@ -1,4 +1,4 @@
-//! Bodies: read within limits of length and time, unpacked within limits of length.
+//! Bodies: held within a budget, unpacked within limits of length.
 //!
 //! Every byte held for a body is paid for out of one budget for all connections ([`Budget`]), the packed as well as the
 //! unpacked ones, so that neither many clients nor a small body that unpacks to a huge one can fill the memory.
@@ -6,12 +6,9 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use http::header::{CONTENT_ENCODING, HeaderMap};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::options::Options;
+use crate::asked::Encoding;
 use crate::problem::Problem;
 
 /// The unit in which the budget is paid.
@@ -33,7 +30,8 @@ impl Budget {
         Budget(Arc::new(Semaphore::new((bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS))))
     }
 
-    fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    /// Pays for bytes; they are given back when the permit is dropped.
+    pub(crate) fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let paid = self.0.clone().try_acquire_many_owned(units);
         paid.map_err(|_| Problem::full("the bodies of all requests together are more than is held at once"))
@@ -48,61 +46,27 @@ pub(crate) struct Body {
     paid: OwnedSemaphorePermit,
 }
 
-/// How a body is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    /// Not at all.
-    Identity,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Encoding {
-    /// What `Content-Encoding` says.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
-        let text = String::from_utf8_lossy(value.as_bytes());
-        match text.trim().to_ascii_lowercase().as_str() {
-            "" | "identity" => Ok(Encoding::Identity),
-            "gzip" | "x-gzip" => Ok(Encoding::Gzip),
-            "zstd" => Ok(Encoding::Zstd),
-            _ => Err(Problem::encoding(&text)),
-        }
-    }
-}
-
-/// Reads a whole body.
-pub(crate) async fn read(body: Incoming, budget: &Budget, options: &Options) -> Result<Body, Problem> {
-    tokio::time::timeout(options.body_timeout, collect(body, budget, options.body_bytes_max))
-        .await
-        .unwrap_or_else(|_| Err(Problem::slow_body()))
-}
-
-async fn collect(mut body: Incoming, budget: &Budget, bytes_max: usize) -> Result<Body, Problem> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Err(too_large(bytes_max));
-    }
-    let mut held = Body { bytes: Vec::with_capacity(announced), paid: budget.pay(announced)? };
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::bad_body(format!("the body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if held.bytes.len() + data.len() > bytes_max {
-            return Err(too_large(bytes_max));
-        }
-        held.grow(data.len(), budget)?;
-        held.bytes.extend_from_slice(&data);
-    }
-    Ok(held)
-}
-
-fn too_large(bytes_max: usize) -> Problem {
+/// The problem of a body that is longer than may be.
+pub(crate) fn too_large(bytes_max: usize) -> Problem {
     Problem::too_large(format!("a body may be {bytes_max} bytes long"))
 }
 
 impl Body {
+    /// An empty body with room for `bytes`, which are paid for.
+    pub(crate) fn with_room(bytes: usize, budget: &Budget) -> Result<Self, Problem> {
+        Ok(Body { paid: budget.pay(bytes)?, bytes: Vec::with_capacity(bytes) })
+    }
+
+    /// Adds bytes; the whole is at most `bytes_max` long.
+    pub(crate) fn add(&mut self, data: &[u8], budget: &Budget, bytes_max: usize) -> Result<(), Problem> {
+        if self.bytes.len() + data.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        self.grow(data.len(), budget)?;
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+
     /// Pays for `more` bytes to come.
     fn grow(&mut self, more: usize, budget: &Budget) -> Result<(), Problem> {
         let owed = (self.bytes.len() + more).div_ceil(UNIT_BYTES);
@@ -188,9 +152,9 @@ mod tests {
             let mut cut = packed.clone();
             cut.truncate(packed.len() / 2);
             let problem = unpacked(packed, encoding, 1_000_000).expect_err("one byte too many");
-            assert_eq!(problem.answer().status(), 413);
+            assert_eq!(problem.reply().status, 413);
             let problem = unpacked(cut, encoding, 10_000_000).expect_err("half of it is missing");
-            assert_eq!(problem.answer().status(), 400);
+            assert_eq!(problem.reply().status, 400);
         }
     }
 
@@ -198,7 +162,7 @@ mod tests {
     fn gives_back_what_was_paid() {
         let budget = Budget::new(64 << 10);
         let one = budget.pay(40 << 10).expect("it fits");
-        assert_eq!(budget.pay(40 << 10).expect_err("it does not").answer().status(), 429);
+        assert_eq!(budget.pay(40 << 10).expect_err("it does not").reply().status, 429);
         drop(one);
         drop(budget.pay(64 << 10).expect("it fits again"));
     }

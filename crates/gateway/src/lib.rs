@@ -8,13 +8,27 @@
 //! `POST /v1/sources/{name}` takes events, `GET /v1/views/{name}` answers rows, `/v1/tables/{name}/..` edits and compares,
 //! `GET /v1/versions` lists the versions of the pipeline's state, `GET /v1/health` tells whether the door is open. [`Server`] is the standard stack: HTTP/1.1 and HTTP/2 on one port.
 
-mod body;
+// What stands behind the doors, and what they allow.
 mod error;
 mod hall;
-mod ingest;
 mod options;
+
+// What requests ask and what they are answered, whoever carries them.
+mod asked;
+mod body;
+mod door;
+mod events;
 mod problem;
 mod query;
+mod question;
+mod reply;
+mod route;
+
+// The standard stack.
+mod decide;
+mod incoming;
+mod ingest;
+mod outgoing;
 mod router;
 mod server;
 mod tables;

@@ -18,6 +18,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// The longest body once `Content-Encoding` is undone; default 64 MiB.
     pub inflated_bytes_max: usize,
+    /// The longest body of a request for a decision; default 64 KiB.
+    pub question_bytes_max: usize,
     /// Bytes of bodies held at once over all connections; beyond it the answer is 429. Default 256 MiB.
     pub inflight_bytes_max: usize,
     /// How long a client may take to send a request's head, and may be silent between requests; default 30 s.
@@ -41,6 +43,7 @@ impl Default for Options {
             connections_max: 10_000,
             body_bytes_max: 16 << 20,
             inflated_bytes_max: 64 << 20,
+            question_bytes_max: 64 << 10,
             inflight_bytes_max: 256 << 20,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),

@@ -1,17 +1,16 @@
 //! [`Problem`]: what an HTTP answer says when something is wrong, as RFC 9457 has it.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tidemill_format::Rejected;
 
-use crate::hall::{Denial, Ground, Refusal};
+use crate::hall::{Denial, Ground, Refusal, Rejection};
+use crate::reply::Reply;
 
-/// An answer with its whole body.
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// The type of a problem document.
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The most bad records that an answer names.
 pub(crate) const RECORDS_NAMED_MAX: usize = 100;
@@ -55,9 +54,10 @@ pub(crate) struct BadRecord {
     pub record: String,
 }
 
-impl From<Rejected> for BadRecord {
-    fn from(rejected: Rejected) -> Self {
-        BadRecord { line: rejected.line, column: rejected.column, reason: rejected.reason, record: rejected.text }
+impl From<&Rejected> for BadRecord {
+    fn from(rejected: &Rejected) -> Self {
+        let Rejected { line, column, reason, text, .. } = rejected;
+        BadRecord { line: *line, column: *column, reason: reason.clone(), record: text.clone() }
     }
 }
 
@@ -92,9 +92,9 @@ impl Problem {
     }
 
     /// Records that are not what the source declares; `stopped` when reading ended at the last of them.
-    pub(crate) fn bad_records(mut errors: Vec<BadRecord>, stopped: bool) -> Self {
-        let rejected = errors.len();
-        errors.truncate(RECORDS_NAMED_MAX);
+    pub(crate) fn bad_records(records: Vec<Rejected>, stopped: bool) -> Self {
+        let rejected = records.len();
+        let errors = records.iter().take(RECORDS_NAMED_MAX).map(BadRecord::from).collect();
         let detail = match rejected {
             1 => "1 record is not what the source declares; nothing was accepted".to_string(),
             _ if stopped => {
@@ -125,7 +125,7 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "TM5104", "not found", format!("there is no {what} '{name}'")).help(help)
     }
 
-    pub(crate) fn method(method: &http::Method, allow: &str) -> Self {
+    pub(crate) fn method(method: &str, allow: &str) -> Self {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "TM5105", "wrong method", format!("{method} does nothing here"))
             .help(format!("use {allow}"))
             .header(ALLOW, allow)
@@ -160,19 +160,65 @@ impl Problem {
             .header(CONNECTION, "close")
     }
 
-    pub(crate) fn refused(refusal: Refusal, source: &str) -> Self {
+    /// Why a source or an endpoint (`what`) takes nothing of a body.
+    pub(crate) fn rejected(rejection: Rejection, what: &str, name: &str) -> Self {
+        match rejection {
+            Rejection::Refused(refusal) => Problem::refused(refusal, what, name),
+            Rejection::Records { rejected, stopped } => Problem::bad_records(rejected, stopped),
+            Rejection::Body(reason) => Problem::bad_body(reason),
+            Rejection::KeyReused => Problem::key_reused(),
+        }
+    }
+
+    /// Why a source or an endpoint (`what`) takes nothing now.
+    pub(crate) fn refused(refusal: Refusal, what: &str, name: &str) -> Self {
         match refusal {
-            Refusal::Full => {
-                Problem::full(format!("source '{source}' is full: the engine has more than it can take in"))
-            }
-            Refusal::TooLarge => Problem::too_large(format!("source '{source}' never holds so many rows at once")),
+            Refusal::Full => Problem::full(format!("{what} '{name}' is full: the engine has more than it can take in")),
+            Refusal::TooLarge => Problem::too_large(format!("{what} '{name}' never holds so many rows at once")),
             Refusal::Closed => Problem::draining(),
             Refusal::Lost => Problem::lost("the journal has failed; nothing of the request was acknowledged"),
             Refusal::NoSuchDurability => Problem::bad_query(
-                format!("source '{source}' has no journal, and so no such durability"),
+                format!("{what} '{name}' has no journal, and so no such durability"),
                 "leave out ?durability=.., or run the pipeline with a state folder",
             ),
         }
+    }
+
+    fn key_reused() -> Self {
+        let detail = "the Idempotency-Key came before, with another body";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "TM5117", "key reused", detail)
+            .help("send a key of its own with each new request, and the same body with the same key")
+    }
+
+    /// Bytes that are no request, as RFC 9112 has it.
+    pub(crate) fn malformed(status: StatusCode, detail: &str) -> Self {
+        Problem::new(status, "TM5122", "no request", detail).help("send one request as RFC 9112 has it")
+    }
+
+    /// The same, and the end of the connection.
+    pub(crate) fn closing(self) -> Self {
+        if self.0.headers.iter().any(|(name, _)| name == CONNECTION) { self } else { self.header(CONNECTION, "close") }
+    }
+
+    /// A header that cannot be read.
+    pub(crate) fn bad_header(name: &str, help: &str) -> Self {
+        let detail = format!("the header {name} cannot be read");
+        Problem::new(StatusCode::BAD_REQUEST, "TM5118", "bad header", detail).help(help)
+    }
+
+    /// An endpoint without a fallback did not answer in time.
+    pub(crate) fn deadline(endpoint: &str) -> Self {
+        let detail = format!("endpoint '{endpoint}' did not answer within the deadline, and has no fallback");
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "TM5116", "too late", detail)
+            .help("declare a 'fallback' with CREATE ENDPOINT, or give it a longer 'deadline'")
+    }
+
+    /// Too many requests wait for an endpoint without a fallback.
+    pub(crate) fn overloaded(endpoint: &str) -> Self {
+        let detail = format!("more requests wait for endpoint '{endpoint}' than it answers in time");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TM5119", "overloaded", detail)
+            .help("send the same request again after the time in Retry-After; nothing of it was taken")
+            .header(RETRY_AFTER, "1")
     }
 
     pub(crate) fn full(detail: impl Into<String>) -> Self {
@@ -235,23 +281,10 @@ impl Problem {
     }
 
     /// The answer.
-    pub(crate) fn answer(self) -> Answer {
-        let Problem(document) = self;
-        let mut answer = json(document.status, &document);
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        answer.headers_mut().extend(document.headers);
-        answer
+    pub(crate) fn reply(self) -> Reply {
+        let Problem(mut document) = self;
+        let headers = std::mem::take(&mut document.headers);
+        let Reply { status, body, .. } = Reply::json(document.status, &document);
+        Reply { status, kind: PROBLEM_JSON, headers, body }
     }
-}
-
-/// An answer in JSON.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let (status, text) = match serde_json::to_vec(value) {
-        Ok(text) => (status, text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("\"{error}\"").into_bytes()),
-    };
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
 }

@@ -1,11 +1,16 @@
 //! Names and query parameters as they stand in a URL.
 
+use std::borrow::Cow;
+
 use tidemill_base::suggest;
 
 use crate::problem::Problem;
 
-/// Undoes percent-encoding; none when it is broken or not UTF-8.
-pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+/// Undoes percent-encoding; none when it is broken or not UTF-8. What needs no undoing is lent.
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| byte == b'%' || (plus_is_space && byte == b'+')) {
+        return Some(Cow::Borrowed(text));
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -18,7 +23,7 @@ pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
             byte => byte,
         });
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -26,20 +31,23 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// The parameters of a query string, in their order.
-pub(crate) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {
+pub(crate) fn pairs(query: Option<&str>) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Problem>> {
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            match (decode(name, true), decode(value, true)) {
-                (Some(name), Some(value)) => Ok((name, value)),
-                _ => Err(Problem::bad_query(
-                    format!("'{part}' in the query is not percent-encoded UTF-8"),
-                    "encode each byte outside letters and digits as % and two hexadecimal digits",
-                )),
-            }
-        })
-        .collect()
+    parts.map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match (decode(name, true), decode(value, true)) {
+            (Some(name), Some(value)) => Ok((name, value)),
+            _ => Err(Problem::bad_query(
+                format!("'{part}' in the query is not percent-encoded UTF-8"),
+                "encode each byte outside letters and digits as % and two hexadecimal digits",
+            )),
+        }
+    })
+}
+
+/// Fails when there is any parameter.
+pub(crate) fn none(query: Option<&str>) -> Result<(), Problem> {
+    pairs(query).next().map_or(Ok(()), |pair| Err(unknown(&pair?.0, &[])))
 }
 
 /// A whole number up to `most`.
@@ -69,6 +77,7 @@ mod tests {
         assert_eq!(decode("a%20b%C3%BC", false).as_deref(), Some("a bü"));
         assert_eq!(decode("a+b", true).as_deref(), Some("a b"));
         assert_eq!(decode("a+b", false).as_deref(), Some("a+b"));
+        assert!(matches!(decode("plain", true), Some(Cow::Borrowed("plain"))));
         for broken in ["%", "%2", "%zz", "%ff"] {
             assert_eq!(decode(broken, false), None, "{broken}");
         }
@@ -76,10 +85,11 @@ mod tests {
 
     #[test]
     fn reads_parameters_in_order() {
-        let read = |text| pairs(Some(text)).ok();
-        let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+        let read = |text| pairs(Some(text)).collect::<Result<Vec<_>, Problem>>().ok();
+        let pair = |name: &'static str, value: &'static str| (Cow::from(name), Cow::from(value));
         assert_eq!(read("key=1&key.b=x%3D&flag"), Some(vec![pair("key", "1"), pair("key.b", "x="), pair("flag", "")]));
         assert_eq!(read("&&"), Some(Vec::new()));
         assert_eq!(read("a=%f"), None);
+        assert!(none(Some("&")).is_ok() && none(Some("a")).is_err());
     }
 }

@@ -1,159 +1,54 @@
-//! Which request goes where.
+//! Which request goes where, on the standard stack.
 
 use std::sync::Arc;
 
-use http::{Method, Request, StatusCode};
+use http::Request;
 use hyper::body::Incoming;
-use serde::Serialize;
-use tidemill_base::suggest;
 
-use crate::body::Budget;
-use crate::hall::Hall;
-use crate::options::Options;
-use crate::problem::{Answer, Problem, json};
-use crate::{ingest, query, tables, views};
-
-/// What every request shares.
-pub(crate) struct Doors {
-    /// What stands behind the doors.
-    pub hall: Arc<Hall>,
-    /// What the doors allow.
-    pub options: Options,
-    /// What bodies may hold.
-    pub budget: Budget,
-}
-
-/// The state of the door, as `GET /v1/health` tells it.
-#[derive(Debug, Serialize)]
-struct Health {
-    status: &'static str,
-    version: &'static str,
-}
+use crate::door::Door;
+use crate::outgoing::Answer;
+use crate::problem::Problem;
+use crate::route::{OfTable, OfVersions, Route};
+use crate::{decide, ingest, tables, views};
 
 /// Answers a request.
-pub(crate) async fn route(doors: &Arc<Doors>, request: Request<Incoming>) -> Answer {
-    dispatch(doors, request).await.unwrap_or_else(Problem::answer)
+pub(crate) async fn route(door: &Arc<Door>, request: Request<Incoming>) -> Answer {
+    dispatch(door, request).await.unwrap_or_else(|problem| problem.reply().into())
 }
 
-async fn dispatch(doors: &Arc<Doors>, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let path = request.uri().path().to_string();
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    match parts.as_slice() {
-        ["v1", "sources", name] if !name.is_empty() => {
-            allow(&request, &[Method::POST])?;
-            ingest::post(doors, &decoded(name)?, request).await
-        }
-        ["v1", "views", name] if !name.is_empty() => {
-            allow(&request, &[Method::GET, Method::HEAD])?;
-            views::get(doors, &decoded(name)?, request).await
-        }
-        ["v1", "tables", name, rest @ ..] if !name.is_empty() && !rest.is_empty() => {
-            table(doors, &decoded(name)?, rest, &path, request).await
-        }
-        ["v1", "versions", rest @ ..] => versions(doors, rest, &path, request).await,
-        ["v1", "health"] => {
-            allow(&request, &[Method::GET, Method::HEAD])?;
-            Ok(health(doors))
-        }
-        ["v1", "sources"] => {
-            allow(&request, &[Method::GET, Method::HEAD])?;
-            Ok(json(StatusCode::OK, &doors.hall.inbox_names()))
-        }
-        ["v1", "views"] => {
-            allow(&request, &[Method::GET, Method::HEAD])?;
-            Ok(json(StatusCode::OK, &doors.hall.view_names()))
-        }
-        ["v1", "tables"] => {
-            allow(&request, &[Method::GET, Method::HEAD])?;
-            Ok(json(StatusCode::OK, &doors.hall.table_names()))
-        }
-        _ => Err(Problem::not_found("path", &path, nearest_path(&parts))),
+async fn dispatch(door: &Arc<Door>, request: Request<Incoming>) -> Result<Answer, Problem> {
+    // A copy of the path is cheap, and lets go of the request.
+    let uri = request.uri().clone();
+    match Route::of(request.method().as_str(), uri.path())? {
+        Route::Events(name) => ingest::post(door, &name, request).await,
+        Route::Question(name) => decide::post(door, &name, request).await,
+        Route::Rows(name) => views::get(door, &name, request).await,
+        Route::Changes(name) => Err(Problem::not_found("stream of view", &name, "")),
+        Route::Health => Ok(door.health().into()),
+        Route::Names(names) => Ok(door.names(names).into()),
+        Route::Table(name, of) => table(door, &name, of, request).await,
+        Route::Versions(of) => versions(door, of, request).await,
     }
 }
 
-/// What is asked of a versioned table.
-async fn table(
-    doors: &Arc<Doors>,
-    name: &str,
-    rest: &[&str],
-    path: &str,
-    request: Request<Incoming>,
-) -> Result<Answer, Problem> {
-    let reading = [Method::GET, Method::HEAD];
-    let found = || tables::find(doors, name);
-    match rest {
-        ["versions"] => {
-            allow(&request, &[Method::GET, Method::HEAD, Method::POST])?;
-            match *request.method() {
-                Method::POST => tables::submit(doors, found()?, request).await,
-                _ => tables::list(found()?, request).await,
-            }
-        }
-        ["at", version] => {
-            allow(&request, &reading)?;
-            tables::at(found()?, decoded(version)?, request).await
-        }
-        ["diff", range] => {
-            allow(&request, &reading)?;
-            tables::diff(found()?, &decoded(range)?, request).await
-        }
-        ["rollback"] => {
-            allow(&request, &[Method::POST])?;
-            tables::roll_back(doors, found()?, request).await
-        }
-        _ => Err(Problem::not_found(
-            "path",
-            path,
-            "a table has versions, at/{version}, diff/{a}..{b} and rollback under it",
-        )),
+/// What is done with a versioned table.
+async fn table(door: &Arc<Door>, name: &str, of: OfTable<'_>, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let found = tables::find(door, name)?;
+    match of {
+        OfTable::List => tables::list(found, request).await,
+        OfTable::Submit => tables::submit(door, found, request).await,
+        OfTable::At(version) => tables::at(found, version.into_owned(), request).await,
+        OfTable::Diff(range) => tables::diff(found, &range, request).await,
+        OfTable::RollBack => tables::roll_back(door, found, request).await,
     }
 }
 
-/// What is asked of the versions of the pipeline's state.
-async fn versions(
-    doors: &Arc<Doors>,
-    rest: &[&str],
-    path: &str,
-    request: Request<Incoming>,
-) -> Result<Answer, Problem> {
-    allow(&request, &[Method::GET, Method::HEAD])?;
-    let state = || tables::state(doors);
-    match rest {
-        [] => tables::state_list(state()?, request).await,
-        ["diff", range] => tables::state_diff(state()?, &decoded(range)?, request).await,
-        [version] => tables::state_show(state()?, decoded(version)?, request).await,
-        _ => Err(Problem::not_found("path", path, "there are /v1/versions/{version} and /v1/versions/diff/{a}..{b}")),
-    }
-}
-
-fn allow(request: &Request<Incoming>, methods: &[Method]) -> Result<(), Problem> {
-    if methods.contains(request.method()) {
-        return Ok(());
-    }
-    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    Err(Problem::method(request.method(), &names.join(", ")))
-}
-
-fn decoded(name: &str) -> Result<String, Problem> {
-    query::decode(name, false)
-        .ok_or_else(|| Problem::bad_query(format!("'{name}' is not percent-encoded UTF-8"), "encode the name as UTF-8"))
-}
-
-fn nearest_path(parts: &[&str]) -> String {
-    let kinds = ["sources", "views", "tables", "versions", "health"];
-    match parts.get(1).and_then(|kind| suggest::nearest(kind, kinds)) {
-        Some(kind @ ("health" | "versions")) => format!("did you mean /v1/{kind}?"),
-        Some("tables") => "did you mean /v1/tables/{name}/versions?".to_string(),
-        Some(kind) => format!("did you mean /v1/{kind}/{{name}}?"),
-        None => "there are /v1/sources, /v1/views, /v1/tables, /v1/versions and /v1/health".to_string(),
-    }
-}
-
-fn health(doors: &Doors) -> Answer {
-    let version = env!("CARGO_PKG_VERSION");
-    if doors.hall.is_draining() {
-        json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "draining", version })
-    } else {
-        json(StatusCode::OK, &Health { status: "ok", version })
+/// What is asked about the versions of the pipeline's state.
+async fn versions(door: &Arc<Door>, of: OfVersions<'_>, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let state = tables::state(door)?;
+    match of {
+        OfVersions::List => tables::state_list(state, request).await,
+        OfVersions::Show(version) => tables::state_show(state, version.into_owned(), request).await,
+        OfVersions::Diff(range) => tables::state_diff(state, &range, request).await,
     }
 }

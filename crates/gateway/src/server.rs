@@ -19,11 +19,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::body::Budget;
+use crate::door::Door;
 use crate::error::Error;
 use crate::hall::Hall;
 use crate::options::Options;
-use crate::router::{self, Doors};
+use crate::router;
 
 /// How long the accept loop waits after the system refused it a connection (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -61,10 +61,9 @@ impl Server {
             runtime.block_on(TcpListener::bind(address)).map_err(|source| Error::Bind { address, source })?;
         let address = listener.local_addr().map_err(|source| Error::Bind { address, source })?;
         let hall = Arc::new(hall);
-        let budget = Budget::new(options.inflight_bytes_max);
-        let doors = Arc::new(Doors { hall: hall.clone(), options, budget });
+        let door = Arc::new(Door::new(options, hall.clone()));
         let (stop, stopped) = watch::channel(false);
-        let accept = runtime.spawn(accept(listener, doors, stopped));
+        let accept = runtime.spawn(accept(listener, door, stopped));
         tracing::info!(%address, "listening");
         Ok(Server { address, hall, stop, accept, runtime })
     }
@@ -97,9 +96,9 @@ impl Server {
 }
 
 /// Accepts connections until told to stop, and gives those that are open.
-async fn accept(listener: TcpListener, doors: Arc<Doors>, mut stopped: watch::Receiver<bool>) -> GracefulShutdown {
+async fn accept(listener: TcpListener, door: Arc<Door>, mut stopped: watch::Receiver<bool>) -> GracefulShutdown {
     let connections = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(doors.options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+    let permits = Arc::new(Semaphore::new(door.options.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     loop {
         let next = async {
             let permit = permits.clone().acquire_owned().await;
@@ -112,9 +111,9 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, mut stopped: watch::Re
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (doors, watcher) = (doors.clone(), connections.watcher());
+                let (door, watcher) = (door.clone(), connections.watcher());
                 tokio::spawn(async move {
-                    serve(stream, doors, watcher, peer).await;
+                    serve(stream, door, watcher, peer).await;
                     drop(permit);
                 });
             }
@@ -127,24 +126,24 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, mut stopped: watch::Re
 }
 
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, doors: Arc<Doors>, watcher: Watcher, peer: SocketAddr) {
+async fn serve(stream: TcpStream, door: Arc<Door>, watcher: Watcher, peer: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
     }
     let began = Arc::new(AtomicBool::new(false));
     let service = service_fn({
-        let (doors, began) = (doors.clone(), began.clone());
+        let (door, began) = (door.clone(), began.clone());
         move |request| {
             began.store(true, Ordering::Relaxed);
-            let doors = doors.clone();
-            async move { Ok::<_, std::convert::Infallible>(router::route(&doors, request).await) }
+            let door = door.clone();
+            async move { Ok::<_, std::convert::Infallible>(router::route(&door, request).await) }
         }
     });
-    let builder = builder(&doors.options);
+    let builder = builder(&door.options);
     let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
     let mut connection = pin!(connection);
     // hyper's own time limit on heads begins once it has seen which HTTP is spoken; this one begins with the connection.
-    let first = tokio::time::sleep(doors.options.header_timeout);
+    let first = tokio::time::sleep(door.options.header_timeout);
     let result = tokio::select! {
         result = &mut connection => result,
         () = first, if !began.load(Ordering::Relaxed) => {
@@ -160,7 +159,7 @@ async fn serve(stream: TcpStream, doors: Arc<Doors>, watcher: Watcher, peer: Soc
     }
 }
 
-fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

@@ -7,19 +7,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value as Json;
 
-use crate::body::{self, Encoding};
+use crate::asked::{self, Encoding};
+use crate::door::Door;
 use crate::hall::{Denial, Lookup, Submitted, Table, TableRows, Versions};
-use crate::problem::{Answer, Problem, json};
-use crate::query;
-use crate::router::Doors;
+use crate::outgoing::Answer;
+use crate::problem::Problem;
+use crate::reply::Reply;
 use crate::views::{self, Layout};
+use crate::{incoming, query};
 
 /// How long a submit that waits sleeps between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
@@ -37,25 +37,21 @@ const VERSION: HeaderName = HeaderName::from_static("tidemill-version");
 const MORE: HeaderName = HeaderName::from_static("tidemill-more");
 
 /// The table of that name.
-pub(crate) fn find(doors: &Doors, name: &str) -> Result<Arc<dyn Table>, Problem> {
-    let found = doors.hall.table(name).map_err(|missing| Problem::not_found("versioned table", name, missing.help))?;
+pub(crate) fn find(door: &Door, name: &str) -> Result<Arc<dyn Table>, Problem> {
+    let found = door.hall.table(name).map_err(|missing| Problem::not_found("versioned table", name, missing.help))?;
     Ok(found.clone())
 }
 
 /// Submits a change: `POST .../versions`.
-pub(crate) async fn submit(
-    doors: &Doors,
-    table: Arc<dyn Table>,
-    request: Request<Incoming>,
-) -> Result<Answer, Problem> {
-    no_query(&request)?;
-    let body = read_body(doors, request).await?;
+pub(crate) async fn submit(door: &Door, table: Arc<dyn Table>, request: Request<Incoming>) -> Result<Answer, Problem> {
+    query::none(request.uri().query())?;
+    let body = read_body(door, request).await?;
     let submitted = {
         let table = table.clone();
         blocking(move || table.submit(&body)).await?
     };
     let ticket = match submitted {
-        Submitted::Accepted(accepted) => return Ok(json(StatusCode::CREATED, &accepted)),
+        Submitted::Accepted(accepted) => return Ok(Reply::json(StatusCode::CREATED, &accepted).into()),
         Submitted::Waiting(ticket) => ticket,
     };
     let waiting = Waiting { table, ticket };
@@ -63,7 +59,7 @@ pub(crate) async fn submit(
         tokio::time::sleep(LOOK_INTERVAL).await;
         let table = waiting.table.clone();
         if let Some(accepted) = blocking(move || table.look(ticket).transpose()).await? {
-            return Ok(json(StatusCode::CREATED, &accepted));
+            return Ok(Reply::json(StatusCode::CREATED, &accepted).into());
         }
     }
 }
@@ -86,21 +82,22 @@ impl Drop for Waiting {
 
 /// Returns to an older version: `POST .../rollback`.
 pub(crate) async fn roll_back(
-    doors: &Doors,
+    door: &Door,
     table: Arc<dyn Table>,
     request: Request<Incoming>,
 ) -> Result<Answer, Problem> {
-    no_query(&request)?;
-    let body = read_body(doors, request).await?;
+    query::none(request.uri().query())?;
+    let body = read_body(door, request).await?;
     let made = blocking(move || table.roll_back(&body)).await?;
-    Ok(json(StatusCode::CREATED, &made))
+    Ok(Reply::json(StatusCode::CREATED, &made).into())
 }
 
 /// Lists versions: `GET .../versions`, as a graph with `?graph`.
 pub(crate) async fn list(table: Arc<dyn Table>, request: Request<Incoming>) -> Result<Answer, Problem> {
     let (mut graph, mut limit) = (false, VERSIONS_DEFAULT);
-    for (name, value) in query::pairs(request.uri().query())? {
-        match (name.as_str(), value.as_str()) {
+    for pair in query::pairs(request.uri().query()) {
+        let (name, value) = pair?;
+        match (name.as_ref(), value.as_ref()) {
             ("graph", "" | "true") => graph = true,
             ("graph", "false") => graph = false,
             ("limit", value) => limit = query::limit(value, VERSIONS_MAX)?,
@@ -119,13 +116,13 @@ pub(crate) async fn at(table: Arc<dyn Table>, version: String, request: Request<
         Layout::Json => ("application/json", serde_json::to_vec(&rows)),
         Layout::Lines => ("application/x-ndjson", lines(&rows)),
     };
-    let text = text.map_err(|error| Problem::internal(error.to_string()))?;
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.extend(HeaderValue::from_str(&version).ok().map(|version| (VERSION, version)));
-    headers.insert(MORE, HeaderValue::from_static(if more { "true" } else { "false" }));
-    Ok(answer)
+    let body = text.map_err(|error| Problem::internal(error.to_string()))?;
+    let more = HeaderValue::from_static(if more { "true" } else { "false" });
+    let reply = Reply { status: StatusCode::OK, kind, headers: vec![(MORE, more)], body };
+    Ok(match HeaderValue::from_str(&version) {
+        Ok(version) => reply.header(VERSION, version).into(),
+        Err(_) => reply.into(),
+    })
 }
 
 fn lines(rows: &[Json]) -> serde_json::Result<Vec<u8>> {
@@ -139,19 +136,19 @@ fn lines(rows: &[Json]) -> serde_json::Result<Vec<u8>> {
 
 /// Compares two versions: `GET .../diff/{a}..{b}`.
 pub(crate) async fn diff(table: Arc<dyn Table>, range: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
-    no_query(&request)?;
+    query::none(request.uri().query())?;
     let (from, to) = range_of(range)?;
     found(blocking(move || table.diff(&from, &to)).await)
 }
 
 /// The versions of the pipeline's state.
-pub(crate) fn state(doors: &Doors) -> Result<Arc<dyn Versions>, Problem> {
-    doors.hall.versions().cloned().ok_or_else(Problem::no_versions)
+pub(crate) fn state(door: &Door) -> Result<Arc<dyn Versions>, Problem> {
+    door.hall.versions().cloned().ok_or_else(Problem::no_versions)
 }
 
 /// Lists the versions of the pipeline's state: `GET /v1/versions`.
 pub(crate) async fn state_list(state: Arc<dyn Versions>, request: Request<Incoming>) -> Result<Answer, Problem> {
-    no_query(&request)?;
+    query::none(request.uri().query())?;
     found(blocking(move || state.list()).await)
 }
 
@@ -161,7 +158,7 @@ pub(crate) async fn state_show(
     version: String,
     request: Request<Incoming>,
 ) -> Result<Answer, Problem> {
-    no_query(&request)?;
+    query::none(request.uri().query())?;
     found(blocking(move || state.show(&version)).await)
 }
 
@@ -171,13 +168,13 @@ pub(crate) async fn state_diff(
     range: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Problem> {
-    no_query(&request)?;
+    query::none(request.uri().query())?;
     let (from, to) = range_of(range)?;
     found(blocking(move || state.diff(&from, &to)).await)
 }
 
 fn found(value: Result<Json, Problem>) -> Result<Answer, Problem> {
-    value.map(|value| json(StatusCode::OK, &value))
+    value.map(|value| Reply::json(StatusCode::OK, &value).into())
 }
 
 fn range_of(range: &str) -> Result<(String, String), Problem> {
@@ -187,22 +184,15 @@ fn range_of(range: &str) -> Result<(String, String), Problem> {
     }
 }
 
-fn no_query(request: &Request<Incoming>) -> Result<(), Problem> {
-    match query::pairs(request.uri().query())?.first() {
-        Some((name, _)) => Err(query::unknown(name, &[])),
-        None => Ok(()),
-    }
-}
-
 /// Reads a body of JSON.
-async fn read_body(doors: &Doors, request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
-    if doors.hall.is_draining() {
+async fn read_body(door: &Door, request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
+    if door.hall.is_draining() {
         return Err(Problem::draining());
     }
-    crate::ingest::check_type(request.headers())?;
+    asked::check_json(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
-    let body = body::read(request.into_body(), &doors.budget, &doors.options).await?;
-    Ok(body.inflate(encoding, &doors.budget, doors.options.inflated_bytes_max)?.bytes)
+    let body = incoming::read(request.into_body(), door).await?;
+    Ok(body.inflate(encoding, &door.budget, door.options.inflated_bytes_max)?.bytes)
 }
 
 /// Does what may wait for a disk or a bucket on a thread for that.

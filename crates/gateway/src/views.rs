@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
-use http_body_util::Full;
+use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tidemill_format::encode::JsonEncoder;
 use tidemill_format::{Encoder as _, JsonOptions};
 
+use crate::door::Door;
 use crate::hall::{KeyPart, Lookup, LookupError, Rows};
-use crate::problem::{Answer, Problem};
+use crate::outgoing::Answer;
+use crate::problem::Problem;
 use crate::query;
-use crate::router::Doors;
+use crate::reply::{self, Reply};
 
 /// The rows that are answered unless the request says otherwise.
 const LIMIT_DEFAULT: usize = 1_000;
@@ -37,15 +37,15 @@ pub(crate) enum Layout {
 }
 
 /// Answers rows.
-pub(crate) async fn get(doors: &Arc<Doors>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let view = doors.hall.view(name).map_err(|missing| Problem::not_found("view", name, missing.help))?;
+pub(crate) async fn get(door: &Arc<Door>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let view = door.hall.view(name).map_err(|missing| Problem::not_found("view", name, missing.help))?;
     let layout = layout(request.headers())?;
     let lookup = lookup(request.uri().query())?;
     let view = view.clone();
     let work = move || view.read(&lookup).map_err(problem).and_then(|rows| answer(&rows, layout));
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Problem::internal(format!("reading the view failed: {error}"))))
+    let read = tokio::task::spawn_blocking(work).await;
+    let read = read.unwrap_or_else(|error| Err(Problem::internal(format!("reading the view failed: {error}"))));
+    read.map(Answer::from)
 }
 
 fn problem(error: LookupError) -> Problem {
@@ -77,12 +77,16 @@ pub(crate) fn layout(headers: &HeaderMap) -> Result<Layout, Problem> {
 /// What the parameters of the request ask for.
 pub(crate) fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
     let mut lookup = Lookup { key: Vec::new(), limit: LIMIT_DEFAULT };
-    for (name, value) in query::pairs(query)? {
-        match name.as_str() {
+    for pair in query::pairs(query) {
+        let (name, value) = pair?;
+        match name.as_ref() {
             "limit" => lookup.limit = query::limit(&value, LIMIT_MAX)?,
-            "key" => lookup.key.push(KeyPart { column: None, value }),
+            "key" => lookup.key.push(KeyPart { column: None, value: value.into_owned() }),
             other => match other.strip_prefix("key.") {
-                Some(column) => lookup.key.push(KeyPart { column: Some(column.to_string()), value }),
+                Some(column) => {
+                    let column = Some(column.to_string());
+                    lookup.key.push(KeyPart { column, value: value.into_owned() });
+                }
                 None => return Err(query::unknown(other, &["key", "limit"])),
             },
         }
@@ -90,22 +94,19 @@ pub(crate) fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
     Ok(lookup)
 }
 
-fn answer(rows: &Rows, layout: Layout) -> Result<Answer, Problem> {
+fn answer(rows: &Rows, layout: Layout) -> Result<Reply, Problem> {
     let mut lines = Vec::new();
     let mut encoder = JsonEncoder::new(JsonOptions::default());
     for batch in &rows.batches {
         encoder.encode(batch, None, &mut lines).map_err(|error| Problem::internal(error.to_string()))?;
     }
-    let (kind, text) = match layout {
+    let (kind, body) = match layout {
         Layout::Lines => ("application/x-ndjson", lines),
-        Layout::Json => ("application/json", array(lines)),
+        Layout::Json => (reply::JSON, array(lines)),
     };
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(VERSION, HeaderValue::from(rows.version));
-    headers.insert(MORE, HeaderValue::from_static(if rows.more { "true" } else { "false" }));
-    Ok(answer)
+    let more = HeaderValue::from_static(if rows.more { "true" } else { "false" });
+    let headers = vec![(VERSION, HeaderValue::from(rows.version)), (MORE, more)];
+    Ok(Reply { status: StatusCode::OK, kind, headers, body })
 }
 
 /// Lines as an array: a line break is never inside a value.
