@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use serde_json::{Map, Value as Json};
 use tidemill_base::suggest;
 use tidemill_circuit::Delta;
 use tidemill_format::Rejected;
+use tokio::sync::Notify;
 
 /// A source that is filled through a door.
 pub trait Inbox: Send + Sync {
@@ -43,6 +45,11 @@ pub trait Inbox: Send + Sync {
 
     /// Calls `tell` once everything up to `place` survives what `level` says, or never will.
     fn when_durable(&self, place: u64, level: Durability, tell: Tell);
+
+    /// The columns that are declared, by which bodies of Protocol Buffers are read; none where it reads no such bodies.
+    fn columns(&self) -> Option<SchemaRef> {
+        None
+    }
 }
 
 /// Is told that records are durable, or why they never will be.
@@ -277,6 +284,11 @@ pub trait View: Send + Sync {
     /// # Errors
     /// What is wrong with the lookup.
     fn read(&self, lookup: &Lookup) -> Result<Rows, LookupError>;
+
+    /// The columns of its rows, when they are known before any is read.
+    fn columns(&self) -> Option<SchemaRef> {
+        None
+    }
 }
 
 /// What is asked of a view.
@@ -441,6 +453,7 @@ pub struct Hall {
     tables: BTreeMap<String, Arc<dyn Table>>,
     versions: Option<Arc<dyn Versions>>,
     draining: AtomicBool,
+    drains: Notify,
 }
 
 impl Hall {
@@ -527,6 +540,28 @@ impl Hall {
     /// Refuses events from now on.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.drains.notify_waiters();
+    }
+
+    /// Comes to its end when events are refused.
+    pub(crate) async fn drained(&self) {
+        let drains = self.drains.notified();
+        let mut drains = std::pin::pin!(drains);
+        // Asked to be woken first, so that nothing is missed between the look and the wait.
+        drains.as_mut().enable();
+        if !self.is_draining() {
+            drains.await;
+        }
+    }
+
+    /// The columns of the sources that say them, by name.
+    pub(crate) fn inbox_columns(&self) -> impl Iterator<Item = (&str, SchemaRef)> {
+        self.inboxes.iter().filter_map(|(name, inbox)| Some((name.as_str(), inbox.columns()?)))
+    }
+
+    /// The columns of the views that say them, by name.
+    pub(crate) fn view_columns(&self) -> impl Iterator<Item = (&str, SchemaRef)> {
+        self.views.iter().filter_map(|(name, view)| Some((name.as_str(), view.columns()?)))
     }
 }
 
