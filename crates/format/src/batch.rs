@@ -94,6 +94,19 @@ impl Batches {
         records.extend(std::iter::repeat_n(ordinal, added));
     }
 
+    /// Sends out rows that were filled column by column from the first record on, in batches of the usual length.
+    pub(crate) fn emit_columns(&mut self, block: &str, out: &mut Decoded) -> Result<(), Error> {
+        self.flush(block);
+        let rows = self.record.rows;
+        let batch = self.record.finish(&self.schema)?;
+        self.flushed = 0;
+        for first in (0..rows).step_by(BATCH_ROWS) {
+            let batch = batch.slice(first, BATCH_ROWS.min(rows - first));
+            out.batches.push(DecodedBatch { batch, weights: None, record_first: first as u32, records: None });
+        }
+        Ok(())
+    }
+
     /// Copies strings out of `block`, which is about to go away.
     pub(crate) fn flush(&mut self, block: &str) {
         self.record.flush(block, &self.arena);

@@ -290,6 +290,28 @@ impl Column {
         }
     }
 
+    /// Appends bytes; the column must be one of bytes.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        if let Values::Binaries(binaries) = &mut self.values {
+            binaries.bytes.extend_from_slice(bytes);
+            binaries.offsets.push(binaries.bytes.len() as i32);
+            self.len += 1;
+        }
+    }
+
+    /// Makes a row null that a value stands for already. Rows must come in rising order.
+    pub(crate) fn mark_null(&mut self, row: usize) {
+        self.nulls.push(row as u32);
+    }
+
+    /// The strings from row `from` on; they must be of rows that have not been copied out of the block.
+    pub(crate) fn spans(&self, from: usize) -> &[Span] {
+        match &self.values {
+            Values::Strings(strings) => strings.pending.get(from.saturating_sub(strings.flushed)..).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
     /// Appends the scalar that `text` says. Strings, rows, lists and maps are no scalars here.
     pub(crate) fn push_text(&mut self, text: &str) -> Result<(), Misfit> {
         match &mut self.values {

@@ -5,7 +5,7 @@ mod json;
 
 #[cfg(test)]
 pub(crate) use cells::write_json_string;
-pub(crate) use cells::{Cells, Style};
+pub(crate) use cells::{Cells, Kind, Style};
 pub use json::{DebeziumEncoder, JsonEncoder};
 
 /// How often a row is written: its weight, or once when there are none.

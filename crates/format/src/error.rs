@@ -109,6 +109,24 @@ pub enum Error {
         /// The greatest length.
         limit: usize,
     },
+    /// A table has more columns than the format can number.
+    #[error("{format} numbers at most {limit} columns, and there are {columns}")]
+    TooManyColumns {
+        /// The format.
+        format: &'static str,
+        /// The columns of the table.
+        columns: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// A body is no message, or not the message of its table.
+    #[error("byte {byte} of the message: {reason}")]
+    BadMessage {
+        /// Where the fault is, from 0.
+        byte: usize,
+        /// What was expected and what was found.
+        reason: String,
+    },
     /// The file is no Parquet file, or a damaged one.
     #[error("the parquet file cannot be read: {0}")]
     ParquetRead(#[source] parquet::errors::ParquetError),
@@ -144,14 +162,17 @@ impl Explain for Error {
             Error::ParquetRead(_) => "TM0209",
             Error::ParquetWrite(_) => "TM0210",
             Error::Columns(_) => "TM0211",
+            Error::BadMessage { .. } => "TM0212",
+            Error::TooManyColumns { .. } => "TM0213",
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
             Error::BadRecord { .. } | Error::Null { .. } | Error::BlockTooLarge { .. } => Kind::Input,
-            Error::ParquetRead(_) => Kind::Input,
+            Error::ParquetRead(_) | Error::BadMessage { .. } => Kind::Input,
             Error::UnsupportedType { .. } | Error::ColumnType { .. } | Error::MissingColumn { .. } => Kind::Config,
+            Error::TooManyColumns { .. } => Kind::Config,
             Error::NotAStream { .. } | Error::Retraction { .. } => Kind::Config,
             Error::ParquetWrite(_) => Kind::Environment,
             Error::Columns(_) => Kind::Bug,
@@ -166,6 +187,7 @@ impl Explain for Error {
                 )
             }
             Error::UnsupportedType { .. } => "use another format, or leave the column out".to_string(),
+            Error::TooManyColumns { .. } => "put columns together as a ROW or a MAP".to_string(),
             Error::ColumnType { found, .. } => format!("declare the column as {}", types::sql_name(found)),
             Error::MissingColumn { .. } => {
                 "declare only columns that the input has; names are case-sensitive".to_string()
@@ -174,6 +196,10 @@ impl Explain for Error {
             Error::NotAStream { .. } => "use json, csv or debezium-json here".to_string(),
             Error::Retraction { .. } => "use 'format' = 'debezium-json', or a query that only adds rows".to_string(),
             Error::BlockTooLarge { limit, .. } => format!("a record must be shorter than {limit} bytes"),
+            Error::BadMessage { .. } => {
+                "generate the client from `tidemill proto TABLE` again, and send the message that the field is for"
+                    .to_string()
+            }
             Error::ParquetRead(_) => "check that the file is complete".to_string(),
             Error::ParquetWrite(_) | Error::Columns(_) => return None,
         })

@@ -1,4 +1,5 @@
-//! Bytes to Arrow columns and back, directed by a schema: JSON, CSV, Parquet, debezium-json, and tables for people.
+//! Bytes to Arrow columns and back, directed by a schema: JSON, CSV, Parquet, debezium-json, Protocol Buffers, and tables
+//! for people.
 //!
 //! The one idea: a reader cuts its stream into blocks at the ends of records ([`Cutter`]), a [`Decoder`] turns a block
 //! into batches of the columns that are needed, and an [`Encoder`] turns batches with weights into bytes. A bad record is
@@ -8,6 +9,7 @@ pub mod csv;
 pub mod encode;
 pub mod json;
 pub mod parquet;
+pub mod protobuf;
 pub mod table;
 
 mod batch;

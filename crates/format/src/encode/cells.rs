@@ -37,7 +37,8 @@ pub(crate) struct Cells {
     kind: Kind,
 }
 
-enum Kind {
+/// The values of a column by type.
+pub(crate) enum Kind {
     Null,
     Boolean(BooleanArray),
     Integer(ScalarBuffer<i64>),
@@ -60,6 +61,10 @@ enum Kind {
 impl Cells {
     pub(crate) fn of(array: &ArrayRef) -> Result<Self, ArrowError> {
         Ok(Cells { array: array.clone(), kind: kind(array)? })
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     pub(crate) fn is_null(&self, row: usize) -> bool {
