@@ -10,15 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow_row::{RowConverter, SortField};
 use arrow_schema::{ArrowError, SchemaRef};
-use hashbrown::HashTable;
-use tidemill_base::hash;
 
 use crate::delta::Delta;
 
+mod change;
+mod index;
 mod save;
 
+use change::{Keyed, Turn, Wrong, gather};
+use index::{Identity, Index, NOWHERE, Place};
 pub use save::Save;
 use save::Saving;
 
@@ -100,15 +101,17 @@ pub struct ViewSpec {
 #[derive(Clone)]
 pub struct View {
     spec: Arc<ViewSpec>,
+    identity: Option<Arc<Identity>>,
     state: Arc<RwLock<State>>,
 }
 
 /// The one writer of a view.
 pub struct ViewWriter {
     spec: Arc<ViewSpec>,
+    /// What tells rows apart; none where rows only come and nobody asks for one.
+    identity: Option<Arc<Identity>>,
     state: Arc<RwLock<State>>,
-    rows: RowConverter,
-    /// Where each row of each chunk is indexed.
+    /// The slot of each row of each chunk.
     owners: BTreeMap<u32, Vec<u32>>,
     next_chunk: u32,
     saving: Saving,
@@ -131,20 +134,6 @@ struct State {
     index: Index,
 }
 
-/// Finds rows by key, or by the whole row where there is no key.
-struct Index {
-    converter: RowConverter,
-    table: HashTable<u32>,
-    entries: Vec<Entry>,
-    free: Vec<u32>,
-}
-
-struct Entry {
-    key: Box<[u8]>,
-    chunk: u32,
-    row: u32,
-}
-
 /// Makes a view and its writer.
 ///
 /// # Errors
@@ -152,20 +141,18 @@ struct Entry {
 pub fn view(spec: ViewSpec) -> Result<(ViewWriter, View), Error> {
     // A key of no columns names nothing: the one row of a global aggregate is found by itself.
     let spec = ViewSpec { key: spec.key.filter(|key| !key.is_empty()), ..spec };
-    let fail = |source| Error::Arrow { view: spec.name.clone(), source };
-    let sort = |columns: &[usize]| -> Vec<SortField> {
-        columns.iter().map(|column| SortField::new(spec.schema.field(*column).data_type().clone())).collect()
+    let identity = match spec.append_only && spec.key.is_none() {
+        true => None,
+        false => Some(Identity::new(&spec.schema, spec.key.as_deref())),
     };
-    let all: Vec<usize> = (0..spec.schema.fields().len()).collect();
-    let rows = RowConverter::new(sort(&all)).map_err(fail)?;
-    let converter = RowConverter::new(sort(spec.key.as_deref().unwrap_or(&all))).map_err(fail)?;
-    let index = Index { converter, table: HashTable::new(), entries: Vec::new(), free: Vec::new() };
-    let state = Arc::new(RwLock::new(State { version: 0, chunks: BTreeMap::new(), index }));
-    let spec = Arc::new(spec);
-    let saving = Saving::default();
+    let identity = identity.transpose().map_err(|source| Error::Arrow { view: spec.name.clone(), source })?;
+    let identity = identity.map(Arc::new);
+    let state = Arc::new(RwLock::new(State { version: 0, chunks: BTreeMap::new(), index: Index::default() }));
+    let (spec, owners, saving) = (Arc::new(spec), BTreeMap::new(), Saving::default());
+    let (identity_too, state_too) = (identity.clone(), state.clone());
     let writer =
-        ViewWriter { spec: spec.clone(), state: state.clone(), rows, owners: BTreeMap::new(), next_chunk: 0, saving };
-    Ok((writer, View { spec, state }))
+        ViewWriter { spec: spec.clone(), identity: identity_too, state: state_too, owners, next_chunk: 0, saving };
+    Ok((writer, View { spec, identity, state }))
 }
 
 impl View {
@@ -202,17 +189,15 @@ impl View {
             let names: Vec<_> = columns.iter().map(|column| self.spec.schema.field(*column).name().as_str()).collect();
             return Err(Error::BadKey { view: self.spec.name.clone(), columns: names.join(", ") });
         }
-        let found = self.read(|state| -> Result<Snapshot, ArrowError> {
-            let mut batches = Vec::new();
-            for key in state.index.converter.convert_columns(keys)?.iter() {
-                if let Some(entry) = state.index.find(key.as_ref()) {
-                    let entry = &state.index.entries[entry as usize];
-                    batches.extend(state.chunks.get(&entry.chunk).map(|c| c.batch.slice(entry.row as usize, 1)));
-                }
-            }
-            Ok(Snapshot { version: state.version, batches })
-        });
-        found.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })
+        let rows = keys.first().map_or(0, |key| key.len());
+        let identities = self.identity.as_ref().map(|identity| identity.keys(keys, rows)).transpose();
+        let identities = identities.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
+        Ok(self.read(|state| {
+            let places = identities.iter().flat_map(|identities| state.index.find(identities));
+            let found =
+                places.filter_map(|place| Some(state.chunks.get(&place.chunk)?.batch.slice(place.row as usize, 1)));
+            Snapshot { version: state.version, batches: found.collect() }
+        }))
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -232,17 +217,21 @@ impl ViewWriter {
     /// # Errors
     /// [`Error::NotThere`] when a row is taken back that is not there: a bug in an operator.
     pub fn apply(&mut self, step: u64, deltas: &[Delta]) -> Result<(), Error> {
-        let fail = |source| Error::Arrow { view: self.spec.name.clone(), source };
-        let net = self.net(deltas).map_err(fail)?;
+        let keyed = self.identity.as_ref().map(|identity| Keyed::new(identity, deltas)).transpose();
+        let keyed = keyed.map_err(|source| self.refused(source))?;
         let shared = self.state.clone();
         let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
-        match net {
-            None => {
-                self.append(&mut state, step, deltas.iter().map(|delta| (delta.batch().clone(), None)).collect())?
-            }
-            Some((gone, come)) => {
-                self.remove(&mut state, step, &gone)?;
-                self.insert(&mut state, step, come)?;
+        match keyed {
+            None => deltas.iter().for_each(|delta| {
+                self.append(&mut state, delta.batch().clone(), None, Vec::new());
+            }),
+            Some(keyed) => {
+                let by_key = self.spec.key.is_some();
+                let turns = keyed.turns(deltas, &mut state, by_key).map_err(|wrong| match wrong {
+                    Wrong::NotThere => Error::NotThere { view: self.spec.name.clone(), step },
+                    Wrong::Arrow(source) => self.refused(source),
+                })?;
+                self.turn(&mut state, step, deltas, &turns)?;
             }
         }
         self.tidy(&mut state)?;
@@ -250,148 +239,60 @@ impl ViewWriter {
         Ok(())
     }
 
+    fn refused(&self, source: ArrowError) -> Error {
+        Error::Arrow { view: self.spec.name.clone(), source }
+    }
+
     /// Only the number of the last step changes.
     pub fn pass(&mut self, step: u64) {
         self.state.write().unwrap_or_else(PoisonError::into_inner).version = step;
     }
 
-    /// The step's rows that go and that come, each once with its count; none when rows just come and need no index.
-    #[allow(clippy::type_complexity)]
-    fn net(
-        &self,
-        deltas: &[Delta],
-    ) -> Result<Option<(Vec<(RecordBatch, Vec<i64>)>, Vec<(RecordBatch, Vec<i64>)>)>, ArrowError> {
-        let weighted = deltas.iter().any(|delta| delta.weights().is_some());
-        if self.spec.append_only && self.spec.key.is_none() && !weighted {
-            return Ok(None);
-        }
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
-        if !weighted && self.spec.key.is_some() {
-            come.extend(deltas.iter().map(|delta| (delta.batch().clone(), vec![1; delta.rows()])));
-            return Ok(Some((gone, come)));
-        }
-        let all = Delta::concat(&self.spec.schema, deltas)?;
-        let rows = self.rows.convert_columns(all.batch().columns())?;
-        let mut table: HashTable<u32> = HashTable::new();
-        let mut weights: Vec<i64> = vec![0; all.rows()];
-        let hashes: Vec<u64> = rows.iter().map(|row| hash::bytes(row.as_ref())).collect();
-        for row in 0..all.rows() {
-            let same = |other: &u32| rows.row(*other as usize) == rows.row(row);
-            let entry = table.entry(hashes[row], same, |other| hashes[*other as usize]).or_insert(row as u32);
-            weights[*entry.get() as usize] += all.weight(row);
-        }
-        let pick = |keep: fn(i64) -> bool| -> Result<(RecordBatch, Vec<i64>), ArrowError> {
-            let picked: Vec<u32> = (0..all.rows() as u32).filter(|row| keep(weights[*row as usize])).collect();
-            let counts = picked.iter().map(|row| weights[*row as usize].abs()).collect();
-            Ok((arrow_select::take::take_record_batch(all.batch(), &UInt32Array::from(picked))?, counts))
-        };
-        gone.push(pick(|weight| weight < 0)?);
-        come.push(pick(|weight| weight > 0)?);
-        Ok(Some((gone, come)))
-    }
-
-    fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
-        match &self.spec.key {
-            Some(key) => key.iter().map(|column| batch.column(*column).clone()).collect(),
-            None => batch.columns().to_vec(),
-        }
-    }
-
-    fn remove(&mut self, state: &mut State, step: u64, gone: &[(RecordBatch, Vec<i64>)]) -> Result<(), Error> {
-        for (batch, counts) in gone.iter().filter(|(batch, _)| batch.num_rows() > 0) {
-            let columns = self.key_columns(batch);
-            let mut left: Vec<(u32, i64)> = Vec::new();
-            let keys = state.index.converter.convert_columns(&columns);
-            let keys = keys.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
-            for (row, key) in keys.iter().enumerate() {
-                let Some(slot) = state.index.find(key.as_ref()) else {
-                    return Err(Error::NotThere { view: self.spec.name.clone(), step });
-                };
-                let copies = state.kill(slot, step);
-                match copies - counts[row] {
-                    0 => {}
-                    more if more > 0 => left.push((row as u32, more)),
-                    _ => return Err(Error::NotThere { view: self.spec.name.clone(), step }),
+    /// Lets rows go and others take their places.
+    fn turn(&mut self, state: &mut State, step: u64, deltas: &[Delta], turns: &[Turn]) -> Result<(), Error> {
+        let (mut rows, mut copies, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+        for turn in turns {
+            if let Some(place) = turn.gone {
+                state.kill(place, step);
+            }
+            match turn.come {
+                Some((row, count)) => {
+                    rows.push(row);
+                    copies.push(count);
+                    slots.push(turn.slot);
                 }
-            }
-            if !left.is_empty() {
-                let (rows, counts): (Vec<u32>, Vec<i64>) = left.into_iter().unzip();
-                let batch = arrow_select::take::take_record_batch(batch, &UInt32Array::from(rows))
-                    .map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
-                self.insert(state, step, vec![(batch, counts)])?;
+                None if turn.gone.is_some() || state.index.place(turn.slot) == NOWHERE => state.index.forget(turn.slot),
+                None => {}
             }
         }
+        let batch = gather(&self.spec.schema, deltas, &rows).map_err(|source| self.refused(source))?;
+        self.append(state, batch, Some(copies), slots);
         Ok(())
     }
 
-    /// Adds rows; a row whose key (or self) is there takes its place: a key has one row, equal rows are counted.
-    fn insert(&mut self, state: &mut State, step: u64, come: Vec<(RecordBatch, Vec<i64>)>) -> Result<(), Error> {
-        let mut ready = Vec::with_capacity(come.len());
-        for (batch, mut counts) in come.into_iter().filter(|(batch, _)| batch.num_rows() > 0) {
-            let columns = self.key_columns(&batch);
-            let keys = state.index.converter.convert_columns(&columns);
-            let keys = keys.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
-            for (row, key) in keys.iter().enumerate() {
-                if let Some(slot) = state.index.find(key.as_ref()) {
-                    let copies = state.kill(slot, step);
-                    if self.spec.key.is_none() {
-                        counts[row] += copies;
-                    }
-                }
-            }
-            ready.push((batch, Some(counts)));
-        }
-        self.append(state, step, ready)
+    /// Adds a chunk of rows, each with its slot where there is an index; none of no rows. Returns its number.
+    fn append(&mut self, state: &mut State, batch: RecordBatch, copies: Option<Vec<u32>>, slots: Vec<u32>) -> u32 {
+        let number = self.next_chunk;
+        self.put(state, number, batch, copies, slots);
+        number
     }
 
-    fn append(
-        &mut self,
-        state: &mut State,
-        step: u64,
-        batches: Vec<(RecordBatch, Option<Vec<i64>>)>,
-    ) -> Result<(), Error> {
-        let indexed = !(self.spec.append_only && self.spec.key.is_none());
-        for (batch, counts) in batches {
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            let columns = if indexed { self.key_columns(&batch) } else { Vec::new() };
-            let number = self.next_chunk;
-            self.next_chunk += 1;
-            let copies = counts.filter(|counts| counts.iter().any(|count| *count != 1));
-            let copies = copies.map(|counts| counts.into_iter().map(|count| count as u32).collect());
-            let rows = batch.num_rows();
-            if indexed {
-                let keys = state.index.converter.convert_columns(&columns);
-                let keys = keys.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
-                let mut owners = Vec::with_capacity(rows);
-                for (row, key) in keys.iter().enumerate() {
-                    // The same key twice in one chunk: the later row is the one that is there.
-                    if let Some(slot) = state.index.find(key.as_ref()) {
-                        let earlier = &state.index.entries[slot as usize];
-                        let (chunk, row) = (earlier.chunk, earlier.row);
-                        if chunk != number {
-                            state.kill(slot, step);
-                        } else {
-                            state.index.forget(slot);
-                            owners[row as usize] = u32::MAX;
-                        }
-                    }
-                    owners.push(state.index.enter(key.as_ref(), number, row as u32));
-                }
-                self.owners.insert(number, owners);
-            }
-            let owners = self.owners.get(&number);
-            let gone: Vec<AtomicU64> = (0..rows)
-                .map(|row| AtomicU64::new(if owners.is_some_and(|o| o[row] == u32::MAX) { 0 } else { ALIVE }))
-                .collect();
-            let alive = gone.iter().filter(|gone| gone.load(Ordering::Relaxed) == ALIVE).count() as u64;
-            state.chunks.insert(
-                number,
-                Arc::new(Chunk { batch, copies, gone, alive: AtomicU64::new(alive), dirty: AtomicBool::new(true) }),
-            );
+    fn put(&mut self, state: &mut State, number: u32, batch: RecordBatch, copies: Option<Vec<u32>>, slots: Vec<u32>) {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return;
         }
-        Ok(())
+        self.next_chunk = self.next_chunk.max(number + 1);
+        for (row, slot) in slots.iter().enumerate() {
+            state.index.set(*slot, Place { chunk: number, row: row as u32 });
+        }
+        if !slots.is_empty() {
+            self.owners.insert(number, slots);
+        }
+        let gone = (0..rows).map(|_| AtomicU64::new(ALIVE)).collect();
+        let copies = copies.filter(|copies| copies.iter().any(|count| *count != 1));
+        let (alive, dirty) = (AtomicU64::new(rows as u64), AtomicBool::new(true));
+        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive, dirty }));
     }
 
     /// Merges small chunks and rewrites those of which less than half is there.
@@ -422,35 +323,29 @@ impl ViewWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let number = self.next_chunk;
-        self.next_chunk += 1;
-        for (row, slot) in owners.iter().enumerate() {
-            let entry = &mut state.index.entries[*slot as usize];
-            (entry.chunk, entry.row) = (number, row as u32);
-        }
-        if !owners.is_empty() {
-            self.owners.insert(number, owners);
-        }
-        let rows = batch.num_rows();
-        let gone = (0..rows).map(|_| AtomicU64::new(ALIVE)).collect();
-        let copies = copies.iter().any(|count| *count != 1).then_some(copies);
-        let (alive, dirty) = (AtomicU64::new(rows as u64), AtomicBool::new(true));
-        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive, dirty }));
+        self.append(state, batch, Some(copies), owners);
         Ok(())
     }
 }
 
 impl State {
-    /// Takes the row of an index entry away with step `step`; how often it was there.
-    fn kill(&mut self, slot: u32, step: u64) -> i64 {
-        let entry = &self.index.entries[slot as usize];
-        let (chunk, row) = (self.chunks.get(&entry.chunk).cloned(), entry.row as usize);
-        self.index.forget(slot);
-        let Some(chunk) = chunk else { return 0 };
-        chunk.gone[row].store(step, Ordering::Release);
+    /// Takes the row at a place away with step `step`.
+    fn kill(&mut self, place: Place, step: u64) {
+        let Some(chunk) = self.chunks.get(&place.chunk) else { return };
+        chunk.gone[place.row as usize].store(step, Ordering::Release);
         chunk.alive.fetch_sub(1, Ordering::Relaxed);
         chunk.dirty.store(true, Ordering::Relaxed);
-        i64::from(chunk.copies(row))
+    }
+
+    /// How often the row at a place is there.
+    fn copies(&self, place: Place) -> i64 {
+        self.chunks.get(&place.chunk).map_or(0, |chunk| i64::from(chunk.copies(place.row as usize)))
+    }
+
+    /// The row at a place, with its copies.
+    fn row(&self, place: Place) -> Option<Delta> {
+        let row = self.chunks.get(&place.chunk)?.batch.slice(place.row as usize, 1);
+        Some(Delta::weighted(row, vec![self.copies(place)]))
     }
 }
 
@@ -472,37 +367,6 @@ impl Chunk {
         }
         let repeated = rows.iter().flat_map(|row| std::iter::repeat_n(*row, self.copies(*row as usize) as usize));
         arrow_select::take::take_record_batch(&self.batch, &repeated.collect::<UInt32Array>())
-    }
-}
-
-impl Index {
-    fn find(&self, key: &[u8]) -> Option<u32> {
-        self.table.find(hash::bytes(key), |slot| &*self.entries[*slot as usize].key == key).copied()
-    }
-
-    fn enter(&mut self, key: &[u8], chunk: u32, row: u32) -> u32 {
-        let entry = Entry { key: key.into(), chunk, row };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u32
-            }
-        };
-        let entries = &self.entries;
-        self.table.insert_unique(hash::bytes(key), slot, |slot| hash::bytes(&entries[*slot as usize].key));
-        slot
-    }
-
-    fn forget(&mut self, slot: u32) {
-        let hash = hash::bytes(&self.entries[slot as usize].key);
-        if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
-            entry.remove();
-            self.free.push(slot);
-        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Saving {
     given: Option<(Vec<u32>, Vec<u32>)>,
     /// Whether that save is a full one.
     full: bool,
+    /// Whether rows were restored that are not stored, or elsewhere.
+    elsewhere: bool,
 }
 
 /// The chunks of a view that have changed since its last save, as they were when this save began.
@@ -123,22 +125,63 @@ impl ViewWriter {
     /// # Errors
     /// [`Error::Saved`] when the chunk is damaged or has other columns.
     pub fn restore_chunk(&mut self, step: u64, chunk: &[u8]) -> Result<(), Error> {
-        let (batch, copies) =
-            self.read_rows(chunk).map_err(|damage| Error::Saved { view: self.spec.name.clone(), message: damage.0 })?;
+        self.saving.elsewhere = true;
+        self.restore(step, self.next_chunk, chunk)
+    }
+
+    /// [`ViewWriter::restore_chunk`] of a chunk that is stored and stays so; see [`ViewWriter::resume_saves`].
+    ///
+    /// # Errors
+    /// [`Error::Saved`] when the chunk is damaged or has other columns.
+    pub fn restore_stored(&mut self, step: u64, id: ChunkId, chunk: &[u8]) -> Result<(), Error> {
+        self.restore(step, id.chunk, chunk)?;
+        self.saving.known.insert(id.chunk);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        // A chunk of no rows is not there, and is forgotten with the next save.
+        if let Some(chunk) = state.chunks.get(&id.chunk) {
+            chunk.dirty.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes it that all chunks that are stored were restored, and nothing else: the next save gives what has changed since.
+    /// False when others were restored too; then the next save is a full one.
+    pub fn resume_saves(&mut self) -> bool {
+        self.saving.stored = !self.saving.elsewhere;
+        self.saving.stored
+    }
+
+    fn restore(&mut self, step: u64, number: u32, chunk: &[u8]) -> Result<(), Error> {
+        let damaged = |message: String| Error::Saved { view: self.spec.name.clone(), message };
+        let (batch, copies) = self.read_rows(chunk).map_err(|damage| damaged(damage.0))?;
+        let keys = self.identity.as_ref().map(|identity| identity.of(&batch)).transpose();
+        let keys = keys.map_err(|error| damaged(error.to_string()))?;
         let shared = self.state.clone();
         let mut state = shared.write().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut state, step, vec![(batch, Some(copies))])?;
+        if number == u32::MAX || state.chunks.contains_key(&number) {
+            return Err(damaged(format!("there are two chunks {number}")));
+        }
+        let mut slots = Vec::new();
+        if let Some(keys) = keys {
+            let before = state.index.len();
+            state.index.reserve(keys.len());
+            state.index.intern(&keys, &keys.hashes(), &mut slots);
+            if state.index.len() - before < keys.len() {
+                return Err(damaged("a row is there twice".to_string()));
+            }
+        }
+        self.put(&mut state, number, batch, Some(copies), slots);
         state.version = step;
         Ok(())
     }
 
-    fn read_rows(&self, chunk: &[u8]) -> Result<(RecordBatch, Vec<i64>), Damage> {
+    fn read_rows(&self, chunk: &[u8]) -> Result<(RecordBatch, Vec<u32>), Damage> {
         let fields = self.spec.schema.fields().iter();
         let mut builders = fields.map(|field| Builder::new(field.data_type())).collect::<Result<Vec<_>, _>>()?;
         let mut copies = Vec::new();
         for row in rows_of(chunk)? {
             let mut reader = Reader::new(row);
-            copies.push(i64::from(reader.u32()?));
+            copies.push(reader.u32()?);
             builders.iter_mut().try_for_each(|builder| builder.read(&mut reader))?;
             reader.end()?;
         }

@@ -84,6 +84,54 @@ fn what_comes_and_goes_in_one_step_was_never_there() {
 }
 
 #[test]
+fn rows_of_one_key_may_come_and_go_in_any_order() {
+    let check = |changes: &[(i64, i64, i64)], expected: &[(i64, i64)]| {
+        let (mut writer, view) = make(Some(vec![0]), false);
+        writer.apply(1, &[delta(&[(1, 10, 1), (2, 20, 1)])]).expect("two rows come");
+        let (one, two) = changes.split_at(changes.len() / 2);
+        writer.apply(2, &[delta(one), delta(two)]).expect("the step is consistent");
+        assert_eq!(rows(&view.scan().expect("rows are there")), expected, "{changes:?}");
+    };
+    check(&[(1, 10, -1), (1, 11, 1)], &[(1, 11), (2, 20)]);
+    check(&[(1, 11, 1), (1, 10, -1)], &[(1, 11), (2, 20)]);
+    check(&[(1, 11, 1), (1, 11, -1)], &[(1, 10), (2, 20)]);
+    check(&[(1, 12, 1), (1, 11, 1), (1, 10, -1), (1, 12, -1)], &[(1, 11), (2, 20)]);
+    check(&[(1, 11, -1), (1, 10, -1), (1, 11, 1), (2, 20, -1)], &[]);
+    check(&[(3, 30, -1), (3, 31, 1), (3, 30, 1), (3, 31, -1)], &[(1, 10), (2, 20)]);
+    check(&[(3, 30, 0), (1, 10, 0), (3, 31, 0)], &[(1, 10), (2, 20)]);
+    check(&[(1, 12, 1), (1, 13, 1)], &[(1, 13), (2, 20)]);
+    let (mut writer, _) = make(Some(vec![0]), false);
+    assert!(matches!(writer.apply(1, &[delta(&[(1, 1, -1), (1, 2, 1)])]), Err(Error::NotThere { step: 1, .. })));
+}
+
+#[test]
+fn a_restored_view_goes_on_with_what_is_stored() {
+    for key in [None, Some(vec![0])] {
+        let (mut writer, view) = make(key.clone(), false);
+        writer.apply(1, &[delta(&[(1, 10, 1), (2, 20, 1), (3, 30, 1)])]).expect("rows come");
+        writer.apply(2, &[delta(&[(4, 40, 1), (5, 50, 1), (3, 30, -1)])]).expect("rows come and go");
+        let mut save = writer.begin_save(false, 7);
+        let stored: Vec<_> = std::iter::from_fn(|| save.next_chunk().expect("integers can be written")).collect();
+        assert!(save.is_full() && stored.len() == 2);
+        let (mut again, other) = make(key, false);
+        for chunk in stored.iter().rev() {
+            again.restore_stored(2, chunk.id, chunk.rows.as_deref().expect("rows")).expect("the rows are whole");
+        }
+        assert!(again.resume_saves());
+        let scans = [&view, &other].map(|view| rows(&view.scan().expect("rows are there")));
+        assert_eq!(scans[0], scans[1]);
+        again.apply(3, &[delta(&[(4, 40, -1), (6, 60, 1)])]).expect("rows come and go");
+        let mut save = again.begin_save(false, 7);
+        let given: Vec<u32> = std::iter::from_fn(|| save.next_chunk().expect("integers can be written"))
+            .map(|chunk| chunk.id.chunk)
+            .collect();
+        assert_eq!((save.is_full(), given), (false, vec![1, 2]), "only what has changed is given");
+        let twice = again.restore_stored(3, stored[0].id, stored[0].rows.as_deref().expect("rows"));
+        assert!(matches!(twice, Err(Error::Saved { .. })), "a chunk is there once");
+    }
+}
+
+#[test]
 fn equals_a_plain_map_under_random_changes() {
     for seed in 0..30 {
         let mut rng = Rng::seeded(seed);

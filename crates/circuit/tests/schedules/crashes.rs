@@ -82,14 +82,20 @@ impl Running {
         if rng.chance(1, 2) {
             (1..chunks.len()).for_each(|at| chunks.swap(at, rng.below(at as u64 + 1) as usize));
         }
+        let in_place = rng.chance(1, 2);
         let known = running.circuit.restore_chunks(&chunks).unwrap_or_else(|error| panic!("{error}"));
         for ((id, rows), known) in chunks.iter().zip(known) {
             let view = running.views.values_mut().find(|(_, _, print)| *print == id.operator);
             assert!(known ^ view.is_some(), "a chunk is an operator's or a view's");
             if let Some((writer, _, _)) = view {
-                writer.restore_chunk(restored.step, rows).expect("the rows are whole");
+                let done = match in_place {
+                    true => writer.restore_stored(restored.step, *id, rows),
+                    false => writer.restore_chunk(restored.step, rows),
+                };
+                done.expect("the rows are whole");
             }
         }
+        running.views.values_mut().filter(|_| in_place).for_each(|(writer, _, _)| assert!(writer.resume_saves()));
         if rng.chance(3, 4) {
             let resumed = running.circuit.resume_saves();
             assert_eq!(
