@@ -12,12 +12,13 @@ use arrow_array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
     Int16Array, Int32Array, Int64Array, ListArray, MapArray, PrimitiveArray, RecordBatch, StructArray,
     Time32MillisecondArray, Time32SecondArray, Time64MicrosecondArray, Time64NanosecondArray,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, FieldRef, Fields, SchemaRef, TimeUnit};
+use arrow_select::nullif::nullif;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -31,6 +32,9 @@ pub const BATCH_ROWS: usize = 8_192;
 
 /// After how many rows the strings are copied out of the block.
 pub(crate) const FLUSH_ROWS: usize = 256;
+
+/// The least room of a column, in values or bytes.
+const ROOM_MIN: usize = 64;
 
 /// Where a string stands: in the block, or in the arena of strings that had to be rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +74,15 @@ pub(crate) struct Strings {
     builder: StringBuilder,
     flushed: usize,
     pub(crate) pending: Vec<Span>,
-    bytes_last: usize,
+    /// What the builder has room for.
+    room: (usize, usize),
 }
 
 impl Strings {
     fn flush(&mut self, block: &str, arena: &str) {
         for &span in &self.pending {
-            if span == Span::NULL {
-                self.builder.append_null();
-            } else {
-                self.builder.append_value(span.of(block, arena));
-            }
+            // Nulls are kept beside the strings, as for every other type.
+            self.builder.append_value(if span == Span::NULL { "" } else { span.of(block, arena) });
         }
         self.flushed += self.pending.len();
         self.pending.clear();
@@ -90,12 +92,19 @@ impl Strings {
         self.pending.truncate(len.saturating_sub(self.flushed));
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        self.bytes_last = self.bytes_last.max(self.builder.values_slice().len());
-        let fresh = StringBuilder::with_capacity(self.flushed, self.bytes_last + self.bytes_last / 16);
-        let mut builder = std::mem::replace(&mut self.builder, fresh);
-        self.flushed = 0;
-        Arc::new(builder.finish())
+    fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (rows, bytes) = (std::mem::take(&mut self.flushed), self.builder.values_slice().len());
+        let (rows_had, bytes_had) = self.room;
+        self.room = (room(rows, rows_had), room(bytes + bytes / 16, bytes_had));
+        let fresh = StringBuilder::with_capacity(self.room.0, self.room.1);
+        let mut strings = std::mem::replace(&mut self.builder, fresh).finish();
+        if rows < rows_had / 2 || bytes < bytes_had / 2 {
+            strings.shrink_to_fit();
+        }
+        match nulls {
+            None => Ok(Arc::new(strings)),
+            Some(valid) => nullif(&strings, &BooleanArray::new(!valid.inner(), None)),
+        }
     }
 }
 
@@ -404,7 +413,7 @@ impl Column {
             Values::Decimal(values, precision, scale) => {
                 Arc::new(Decimal128Array::try_new(buffer(values), nulls)?.with_precision_and_scale(*precision, *scale)?)
             }
-            Values::Strings(strings) => strings.finish(),
+            Values::Strings(strings) => strings.finish(nulls)?,
             Values::Binaries(binaries) => {
                 let offsets = offsets(&mut binaries.offsets);
                 Arc::new(BinaryArray::try_new(offsets, Buffer::from_vec(fresh(&mut binaries.bytes)), nulls)?)
@@ -460,10 +469,21 @@ fn unsupported(format: &'static str, column: String, field: &FieldRef) -> Error 
     Error::UnsupportedType { format, column, data_type: field.data_type().clone() }
 }
 
-/// Takes a vector out and leaves an empty one that holds as much.
+/// Takes a vector out and leaves an empty one with room for as much.
 fn fresh<T>(values: &mut Vec<T>) -> Vec<T> {
-    let capacity = values.len();
-    std::mem::replace(values, Vec::with_capacity(capacity))
+    let (length, had) = (values.len(), values.capacity());
+    let mut taken = std::mem::replace(values, Vec::with_capacity(room(length, had)));
+    if length < had / 2 {
+        taken.shrink_to_fit();
+    }
+    taken
+}
+
+/// The room to begin with when `length` was used of what there `had` been: the same, but a little less where that was less
+/// than half, so that batches of changing sizes do not grow their columns anew each time.
+fn room(length: usize, had: usize) -> usize {
+    let kept = if length < had / 2 { had - had / 8 } else { had };
+    length.max(kept).max(ROOM_MIN)
 }
 
 fn buffer<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {

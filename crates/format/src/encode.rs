@@ -6,7 +6,7 @@ mod json;
 #[cfg(test)]
 pub(crate) use cells::write_json_string;
 pub(crate) use cells::{Cells, Kind, Style};
-pub use json::{DebeziumEncoder, JsonEncoder};
+pub use json::{DebeziumEncoder, JsonEncoder, JsonRows};
 
 /// How often a row is written: its weight, or once when there are none.
 pub(crate) fn weight(weights: Option<&[i64]>, row: usize) -> i64 {

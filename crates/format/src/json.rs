@@ -2,12 +2,14 @@
 
 pub(crate) mod body;
 pub(crate) mod debezium;
+pub(crate) mod gather;
 pub(crate) mod lines;
 pub(crate) mod parse;
 pub(crate) mod scan;
 pub(crate) mod shape;
 
 pub use debezium::DebeziumDecoder;
+pub use gather::{JsonGather, JsonKeys, Unkept};
 pub use lines::JsonDecoder;
 
 use crate::scalar::time::TimestampStandard;

@@ -48,6 +48,27 @@ impl Encoder for JsonEncoder {
     }
 }
 
+/// Rows that are written one by one, as JSON objects.
+pub struct JsonRows {
+    fields: Vec<(String, Cells)>,
+    style: Style,
+}
+
+impl JsonRows {
+    /// The rows of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Columns`] when Arrow cannot read a column.
+    pub fn new(batch: &RecordBatch, options: JsonOptions) -> Result<Self, Error> {
+        Ok(JsonRows { fields: fields(batch)?, style: options.style() })
+    }
+
+    /// Appends a row.
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
+        write_json_object(&self.fields, row, self.style, out);
+    }
+}
+
 /// Writes change records: a row of positive weight as `"op":"c"`, one of negative weight as `"op":"d"`.
 #[derive(Debug)]
 pub struct DebeziumEncoder {

@@ -30,20 +30,23 @@ impl JsonDecoder {
         let text = match simdutf8::compat::from_utf8(body) {
             Ok(text) => text,
             Err(error) => {
-                let at = error.valid_up_to();
-                let reason = "the body is not valid UTF-8".to_string();
-                out.rejected.push(Place::default().reject(body, at, body.len(), at, reason));
+                out.rejected.push(not_utf8(body, error.valid_up_to()));
                 return Ok(());
             }
         };
-        let start = first_byte(text, 0);
-        if text.as_bytes().get(start) == Some(&b'[') {
-            self.body_array(text, start, out)?;
-        } else {
-            self.body_objects(text, start, out)?;
-        }
+        self.read_body(text, out)?;
         self.batches.flush(text);
         self.batches.emit(out)
+    }
+
+    /// Reads every record of a body into the columns.
+    pub(super) fn read_body(&mut self, text: &str, out: &mut Decoded) -> Result<(), Error> {
+        let start = first_byte(text, 0);
+        if text.as_bytes().get(start) == Some(&b'[') {
+            self.body_array(text, start, out)
+        } else {
+            self.body_objects(text, start, out)
+        }
     }
 
     fn body_array(&mut self, text: &str, start: usize, out: &mut Decoded) -> Result<(), Error> {
@@ -96,7 +99,9 @@ impl JsonDecoder {
         let mut parser = Parser { text, arena: &mut self.batches.arena, rules };
         match parser.object(&mut self.batches.record, at) {
             Ok(end) => {
-                self.batches.commit(place.record, &[1], text, out)?;
+                if !self.gathers {
+                    self.batches.commit(place.record, &[1], text, out)?;
+                }
                 place.record += 1;
                 Ok(Some(end))
             }
@@ -109,6 +114,11 @@ impl JsonDecoder {
             }
         }
     }
+}
+
+/// What is wrong with a body that is no text.
+pub(super) fn not_utf8(body: &[u8], at: usize) -> Rejected {
+    Place::default().reject(body, at, body.len(), at, "the body is not valid UTF-8".to_string())
 }
 
 fn reject(place: &mut Place, text: &str, range: std::ops::Range<usize>, wrong: Fault, out: &mut Decoded) {

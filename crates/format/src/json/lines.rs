@@ -15,6 +15,8 @@ use crate::format::Decoder;
 pub struct JsonDecoder {
     pub(super) batches: Batches,
     pub(super) options: JsonOptions,
+    /// Whether the rows of a body stay in the columns until they are kept.
+    pub(super) gathers: bool,
 }
 
 pub(super) const FORMAT: &str = "json";
@@ -25,7 +27,12 @@ impl JsonDecoder {
     /// # Errors
     /// [`Error::UnsupportedType`] when a column's type has no form in JSON.
     pub fn new(options: JsonOptions, schema: SchemaRef) -> Result<Self, Error> {
-        Ok(JsonDecoder { batches: Batches::new(schema, false, FORMAT)?, options })
+        Ok(JsonDecoder { batches: Batches::new(schema, false, FORMAT)?, options, gathers: false })
+    }
+
+    /// A decoder whose rows stay in its columns.
+    pub(super) fn gathering(options: JsonOptions, schema: SchemaRef) -> Result<Self, Error> {
+        Ok(JsonDecoder { gathers: true, ..JsonDecoder::new(options, schema)? })
     }
 
     /// The schema of the batches.
