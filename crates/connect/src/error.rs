@@ -234,6 +234,14 @@ pub enum Error {
         /// Why not.
         error: Full,
     },
+    /// What was kept for a reader that is behind cannot be read again.
+    #[error("table '{table}': what was kept cannot be read again: {problem}")]
+    NotReread {
+        /// The table.
+        table: String,
+        /// Why not.
+        problem: String,
+    },
     /// Writing was stopped before it was done, because the pipeline was aborted.
     #[error("sink '{table}': stopped before all rows were written")]
     Stopped {
@@ -303,6 +311,7 @@ impl Explain for Error {
             Error::StagedLost { .. } => "TM3019",
             Error::Ring { error, .. } => error.code(),
             Error::NotKept { .. } => "TM3020",
+            Error::NotReread { .. } => "TM3021",
         }
     }
 
@@ -319,7 +328,7 @@ impl Explain for Error {
             Error::Format { error, .. } => error.kind(),
             Error::Ring { error, .. } => error.kind(),
             Error::RecordTooLong { .. } => Kind::Input,
-            Error::Changed { .. } | Error::StagedLost { .. } => Kind::Restore,
+            Error::Changed { .. } | Error::StagedLost { .. } | Error::NotReread { .. } => Kind::Restore,
             Error::Missing { .. }
             | Error::NoFiles { .. }
             | Error::Denied { .. }
@@ -397,6 +406,10 @@ impl Explain for Error {
             }
             Error::NotKept { .. } => {
                 "see why the journal cannot be written, and start again: the ring still has it".to_string()
+            }
+            Error::NotReread { .. } => {
+                "run `tidemill journal verify` on the state folder; a start reads it again from its newest snapshot"
+                    .to_string()
             }
             Error::Io { .. } | Error::Stopped { .. } => return None,
         })

@@ -28,6 +28,7 @@ mod pool;
 
 pub use catalogue::{Connector, Table};
 pub use error::{Error, Role};
-pub use http::inbox::{Accepted, Full, InboxHandle, Keep};
+pub use http::inbox::{Accepted, Full, InboxHandle, Keep, Kept, NotTaken, Note, Puller, Reading, Reread, Rereads};
+pub use http::inbox::{Remembers, SHORT_BYTES, Short};
 pub use sink::{Delivery, Rows, Sink, SinkSummary, Staged, StagedFile};
 pub use source::{Origin, Position, Replay, Source, SourceEvent};

@@ -1,18 +1,33 @@
-//! [`Inbox`]: a source that is filled from above through an [`InboxHandle`].
+//! [`Inbox`]: a source that is filled from above through an [`InboxHandle`], and read by one or several [`Puller`]s.
 //!
-//! The queue is bounded by rows and never waits: when it is full the gateway answers 429. What was accepted is handed on
-//! even after a graceful stop was asked for; nothing is accepted from then on.
+//! It is bounded by rows and never waits: when it is full the gateway answers 429. What was accepted is handed on even
+//! after a graceful stop was asked for; nothing is accepted from then on.
+//!
+//! Reading order: [`intake`] is where bodies come in, [`puller`] where blocks come out, [`keep`] what keeps bodies
+//! meanwhile.
+
+mod intake;
+mod keep;
+mod puller;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::SchemaRef;
-use crossbeam_channel::{Receiver, Sender as Bell, bounded};
+use crossbeam_channel::Sender as Bell;
 use tidemill_base::options::{self, Options as Pairs};
 use tidemill_circuit::decode::{Block, BlockData, MakeDecoder};
-use tidemill_format::Format;
+use tidemill_format::{Format, JsonOptions, Rejected};
 use tidemill_stage::{Cancel, Halt, Sender};
+
+use intake::{Chunk, Columns, Intake, Part, Sealed};
+pub use keep::{Keep, Kept, Note, Reread, Rereads};
+use puller::Queues;
+pub use puller::{Puller, Reading};
 
 use crate::catalogue::Table;
 use crate::decode;
@@ -25,12 +40,28 @@ const RECORDS_MAX: u64 = 262_144;
 /// Bytes that may wait.
 const BYTES_MAX: u64 = 256 << 20;
 
+/// Blocks that are taken from an inbox at a time, in rows.
+const PULL_ROWS: u64 = 8_192;
+
+/// The longest body that is read under the lock.
+pub const SHORT_BYTES: usize = 4 << 10;
+
 /// What the options of `'connector' = 'http'` without a `'url'` say.
 #[derive(Debug, Clone)]
 pub struct Options {
     format: Format,
     records_max: u64,
     bytes_max: u64,
+    remembers: Remembers,
+}
+
+/// What is remembered of requests that name themselves by a key, so that a repeated one is not taken twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembers {
+    /// For how long.
+    pub window: Duration,
+    /// In how many bytes at most.
+    pub bytes: u64,
 }
 
 impl Options {
@@ -53,6 +84,10 @@ impl Options {
             format,
             records_max: options.integer("inbox.rows")?.unwrap_or(RECORDS_MAX).max(1),
             bytes_max: options.size("inbox.bytes")?.unwrap_or(BYTES_MAX).max(1),
+            remembers: Remembers {
+                window: options.duration("idempotency.window")?.unwrap_or(Duration::from_secs(60)),
+                bytes: options.size("idempotency.bytes")?.unwrap_or(256 << 20),
+            },
         })
     }
 
@@ -66,23 +101,44 @@ impl Options {
 pub struct Accepted {
     /// How many records were taken in before them.
     pub offset: u64,
+    /// How many they are.
+    pub records: u32,
     /// Where they are kept, when the inbox has a [`Keep`].
     pub kept: Option<u64>,
 }
 
-/// What keeps the records of a source before they are acknowledged or let go of: the journal.
-pub trait Keep: Send + Sync {
-    /// Keeps a body; `first_record` records of the source stand before its own. Gives the place where it is kept.
-    ///
-    /// # Errors
-    /// [`Full::Waiting`] when there is no room now, [`Full::Lost`] when nothing can be kept any more.
-    fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full>;
+/// A short body, on its way in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Short<'a> {
+    /// The body: an object, an array of objects, or objects one after another.
+    pub body: &'a [u8],
+    /// Whether bad records are left out instead of refusing all.
+    pub skip_bad: bool,
+    /// Whether it has to be one record.
+    pub one: bool,
+    /// What is kept with it.
+    pub note: Note<'a>,
+}
 
-    /// Whether what is kept at `place` is there as durably as was asked.
-    fn is_durable(&self, place: u64) -> bool;
-
-    /// The source has let go of what is kept at `place`, and will never read it again.
-    fn let_go(&self, place: u64);
+/// Why nothing of a short body was taken in.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// There is no room for it.
+    Full(Full),
+    /// Records are bad.
+    Records {
+        /// Which, and why.
+        rejected: Vec<Rejected>,
+        /// Whether reading stopped before the end because too many were bad.
+        stopped: bool,
+    },
+    /// It cannot be read at all, or not here: its rows have to be decoded first.
+    Body(String),
+    /// It has to be one record, and is not.
+    NotOne {
+        /// Its records.
+        records: u32,
+    },
 }
 
 /// Why records were not taken in.
@@ -117,28 +173,38 @@ pub struct InboxHandle {
 }
 
 struct Shared {
+    table: String,
     keep: OnceLock<Arc<dyn Keep>>,
-    queue: Mutex<Queue>,
-    /// Holds a token when something came since the reader looked last.
-    bell: Bell<()>,
-    records_max: u64,
-    bytes_max: u64,
+    rereads: OnceLock<Arc<dyn Rereads>>,
+    columns: OnceLock<Columns>,
+    /// Where bodies come in. Taken after `queues` where both are.
+    intake: Mutex<Intake>,
+    /// Where blocks come out.
+    queues: Mutex<Queues>,
+    /// Records and bytes that may wait.
+    limits: (u64, u64),
+    remembers: Remembers,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Shared").field("table", &self.table).finish_non_exhaustive()
     }
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    blocks: VecDeque<Block>,
-    waiting_records: u64,
-    waiting_bytes: u64,
-    /// Records taken in since the start.
-    accepted: u64,
-    closed: bool,
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a body, when bodies are kept.
+    fn keep(&self, first_record: u64, records: u32, note: &Note<'_>, body: &[u8]) -> Result<Option<u64>, Full> {
+        self.keep.get().map(|keep| keep.keep(first_record, records, note, body)).transpose()
+    }
 }
 
 impl InboxHandle {
@@ -147,52 +213,204 @@ impl InboxHandle {
         let _ = self.shared.keep.set(keep);
     }
 
-    /// Puts back what was kept but not taken in before a restart, however much it is.
-    pub fn put_back(&self, block: Block) {
-        let mut queue = self.shared.lock();
-        queue.accepted = queue.accepted.max(block.first_record + u64::from(block.records));
-        queue.waiting_records += u64::from(block.records);
-        queue.waiting_bytes += bytes(&block.data);
-        queue.blocks.push_back(block);
-        drop(queue);
-        let _ = self.shared.bell.try_send(());
+    /// Has what is kept read again by readers that are far behind. Said once, before anything comes.
+    pub fn reread_from(&self, rereads: Arc<dyn Rereads>) {
+        let _ = self.shared.rereads.set(rereads);
     }
 
-    /// Takes records in, or says at once why not. `data` is whole records, or rows of the source's decoded columns, and
-    /// `body` what they were decoded from, which is what is kept.
+    /// Has short bodies of JSON read into `decoded` where they come in. The blocks have the columns `rows`: those, and last,
+    /// if there is one more, a BOOLEAN that says whether somebody waits for the row. Said once, before anything comes.
+    ///
+    /// # Errors
+    /// When a column's type has no form in JSON.
+    pub fn read_json(
+        &self,
+        options: JsonOptions,
+        decoded: SchemaRef,
+        rows: SchemaRef,
+    ) -> Result<(), tidemill_format::Error> {
+        let columns = Columns { options, decoded, rows };
+        let chunk = Chunk::new(&columns)?;
+        let _ = self.shared.columns.set(columns);
+        self.shared.lock().open = Some(chunk);
+        Ok(())
+    }
+
+    /// Has only these columns read from bodies for whose answers `asked` waits.
+    pub fn read_only(&self, asked: u32, columns: &[&str]) {
+        let mut intake = self.shared.lock();
+        if let Some(open) = &intake.open {
+            let keys = open.gather.keys(columns);
+            intake.keys.push((asked, keys));
+        }
+    }
+
+    /// What is to be remembered of requests with keys.
+    pub fn remembers(&self) -> Remembers {
+        self.shared.remembers
+    }
+
+    /// One more reader, of what comes in from now on.
+    pub fn reader(&self, reading: Reading) -> Puller {
+        Puller::new(self.clone(), reading)
+    }
+
+    /// Puts back what was kept but not taken in before a restart, however much it is.
+    pub fn put_back(&self, block: Block) {
+        let (bytes, end) = (bytes(&block.data), block.first_record + u64::from(block.records));
+        let ends = [block.records].into();
+        let sealed = Sealed { from: block.first_record, bytes, ends, place: None, data: block.data };
+        let mut queues = self.shared.queues();
+        let mut intake = self.shared.lock();
+        intake.accepted = intake.accepted.max(end);
+        intake.bytes += bytes;
+        queues.put_back(&sealed);
+        let bells = intake.bells.clone();
+        drop((intake, queues));
+        ring(&bells);
+    }
+
+    /// Takes records in, or says at once why not. `data` is whole records, or rows of the inbox's columns, and `body` what
+    /// they were decoded from, which is what is kept. `admit` is told their place before anybody can see them.
     ///
     /// # Errors
     /// [`Full`] when there is no room or the source has stopped; nothing was taken in then.
-    pub fn try_push(&self, data: BlockData, records: u32, body: &[u8]) -> Result<Accepted, Full> {
-        let bytes = bytes(&data);
-        let count = u64::from(records);
-        let mut queue = self.shared.lock();
-        if queue.closed {
-            return Err(Full::Closed);
-        }
-        if count > self.shared.records_max || bytes > self.shared.bytes_max {
-            return Err(Full::TooLarge { records: count, bytes });
-        }
+    pub fn push(
+        &self,
+        data: BlockData,
+        records: u32,
+        note: &Note<'_>,
+        body: &[u8],
+        admit: impl FnOnce(&Accepted),
+    ) -> Result<Accepted, Full> {
+        let data = self.whole(data, note.asked != 0)?;
+        let mut intake = self.shared.lock();
+        let rereads = self.shared.rereads.get().is_some();
+        intake.room(records.into(), body.len() as u64, self.shared.limits, rereads)?;
+        let offset = intake.accepted;
         if records == 0 {
-            return Ok(Accepted { offset: queue.accepted, kept: None });
+            let accepted = Accepted { offset, records, kept: None };
+            admit(&accepted);
+            return Ok(accepted);
         }
-        let room = queue.waiting_records + count <= self.shared.records_max
-            && queue.waiting_bytes + bytes <= self.shared.bytes_max;
-        if !room {
-            return Err(Full::Waiting { records: queue.waiting_records });
+        if let Some(columns) = self.shared.columns.get() {
+            intake.close_chunk(columns).map_err(|error| lost(&self.shared.table, &error))?;
         }
-        let offset = queue.accepted;
         // Under the lock, so that what is kept and what waits have one order.
-        let kept = self.shared.keep.get().map(|keep| keep.keep(offset, records, body)).transpose()?;
-        queue.accepted += count;
-        queue.waiting_records += count;
-        queue.waiting_bytes += bytes;
-        let to = queue.accepted;
-        queue.blocks.push_back(Block { partition: 0, from: offset, to, first_record: offset, records, data });
-        drop(queue);
-        // A bell that rings already needs no second ring.
-        let _ = self.shared.bell.try_send(());
-        Ok(Accepted { offset, kept })
+        let kept = self.shared.keep(offset, records, note, body)?;
+        let accepted = Accepted { offset, records, kept };
+        admit(&accepted);
+        intake.accepted += u64::from(records);
+        intake.bytes += body.len() as u64;
+        let (ends, bytes) = ([records].into(), body.len() as u64);
+        intake.parts.push(Part::Whole(Sealed { from: offset, bytes, ends, place: kept, data }));
+        let bells = intake.bells.clone();
+        drop(intake);
+        ring(&bells);
+        Ok(accepted)
+    }
+
+    /// Rows with all columns of the inbox.
+    fn whole(&self, data: BlockData, asked: bool) -> Result<BlockData, Full> {
+        let (Some(columns), BlockData::Rows(delta)) = (self.shared.columns.get(), &data) else { return Ok(data) };
+        if !columns.has_asked() || delta.batch().num_columns() == columns.rows.fields().len() {
+            return Ok(data);
+        }
+        let rows = delta.rows();
+        let asked = || if asked { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+        let whole = columns.whole(delta.clone(), asked).map_err(|error| lost(&self.shared.table, &error))?;
+        Ok(BlockData::Rows(whole))
+    }
+
+    /// Takes the records of a short body in, or says at once why not. `admit` is told their place before anybody can see
+    /// them.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; nothing was taken in then.
+    pub fn take(
+        &self,
+        short: &Short<'_>,
+        admit: impl FnOnce(&Accepted),
+    ) -> Result<(Accepted, Vec<Rejected>), NotTaken> {
+        let shared = &*self.shared;
+        let rereads = shared.rereads.get().is_some();
+        let mut guard = shared.lock();
+        let intake = &mut *guard;
+        intake.room(1, short.body.len() as u64, shared.limits, rereads).map_err(NotTaken::Full)?;
+        let (Some(columns), Some(mut open)) = (shared.columns.get(), intake.open.take()) else {
+            return Err(NotTaken::Body("bodies are not read here".to_string()));
+        };
+        let taken = Self::take_into(&mut open, shared, intake, short, rereads, admit);
+        let full = open.is_full();
+        intake.open = Some(open);
+        let (accepted, rejected) = taken?;
+        if accepted.records == 0 {
+            return Ok((accepted, rejected));
+        }
+        if full {
+            intake.close_chunk(columns).map_err(|error| NotTaken::Body(error.to_string()))?;
+        }
+        let bells = intake.bells.clone();
+        drop(guard);
+        ring(&bells);
+        Ok((accepted, rejected))
+    }
+
+    /// Takes a short body into a chunk.
+    fn take_into(
+        open: &mut Chunk,
+        shared: &Shared,
+        intake: &mut Intake,
+        short: &Short<'_>,
+        rereads: bool,
+        admit: impl FnOnce(&Accepted),
+    ) -> Result<(Accepted, Vec<Rejected>), NotTaken> {
+        let Short { body, skip_bad, one, note } = short;
+        let keys = match note.asked {
+            0 => None,
+            asked => intake.keys.iter_mut().find(|(who, _)| *who == asked).map(|(_, keys)| keys),
+        };
+        let mut read = open.gather.read(body, keys).map_err(|error| NotTaken::Body(error.to_string()))?;
+        let stopped = read.stopped();
+        if !read.rejected().is_empty() && (!skip_bad || stopped) {
+            return Err(NotTaken::Records { rejected: read.take_rejected(), stopped });
+        }
+        let (offset, records) = (intake.accepted, read.rows() as u32);
+        if *one && records != 1 {
+            return Err(NotTaken::NotOne { records });
+        }
+        if records > 1 {
+            intake.room(records.into(), body.len() as u64, shared.limits, rereads).map_err(NotTaken::Full)?;
+        }
+        let rejected = if read.rejected().is_empty() { Vec::new() } else { read.take_rejected() };
+        if records == 0 {
+            let accepted = Accepted { offset, records, kept: None };
+            admit(&accepted);
+            return Ok((accepted, rejected));
+        }
+        // Under the lock, so that what is kept and what waits have one order.
+        let kept = shared.keep(offset, records, note, body).map_err(NotTaken::Full)?;
+        let accepted = Accepted { offset, records, kept };
+        admit(&accepted);
+        read.keep();
+        if open.is_empty() {
+            (open.from, open.place) = (offset, kept);
+        }
+        open.ends.push(open.gather.rows() as u32);
+        open.asked.extend(std::iter::repeat_n(note.asked != 0, records as usize));
+        open.bytes += body.len() as u64;
+        intake.accepted += u64::from(records);
+        intake.bytes += body.len() as u64;
+        Ok((accepted, rejected))
+    }
+
+    /// Goes on behind so many records, for every reader.
+    fn resume(&self, records: u64) {
+        let mut intake = self.shared.lock();
+        intake.accepted = intake.accepted.max(records);
+        for reader in &intake.readers {
+            reader.progress.records.store(intake.accepted, Ordering::Release);
+        }
     }
 
     /// Whether there is room for more, asked before the records are read at all.
@@ -200,34 +418,35 @@ impl InboxHandle {
     /// # Errors
     /// [`Full`] when there is none or the source has stopped.
     pub fn room(&self) -> Result<(), Full> {
-        let queue = self.shared.lock();
-        if queue.closed {
-            return Err(Full::Closed);
-        }
-        if queue.waiting_records >= self.shared.records_max || queue.waiting_bytes >= self.shared.bytes_max {
-            return Err(Full::Waiting { records: queue.waiting_records });
-        }
-        Ok(())
+        self.shared.lock().room(1, 1, self.shared.limits, self.shared.rereads.get().is_some())
     }
 
-    /// The records that wait.
-    pub fn waiting(&self) -> u64 {
-        self.shared.lock().waiting_records
+    /// Takes nothing from now on; what was taken in still waits.
+    pub fn close(&self) {
+        let mut intake = self.shared.lock();
+        intake.closed = true;
+        let bells = intake.bells.clone();
+        drop(intake);
+        ring(&bells);
+    }
+
+    /// Whether it takes nothing any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+/// A bell that rings already needs no second ring.
+fn ring(bells: &[Bell<()>]) {
+    for bell in bells {
+        let _ = bell.try_send(());
     }
+}
 
-    fn pop(&self) -> Option<Block> {
-        let mut queue = self.lock();
-        let block = queue.blocks.pop_front()?;
-        queue.waiting_records -= u64::from(block.records);
-        queue.waiting_bytes -= bytes(&block.data);
-        Some(block)
-    }
+/// Rows that do not make a batch are a fault of this program: nothing can be taken in any more.
+fn lost(table: &str, error: &tidemill_format::Error) -> Full {
+    tracing::error!(table, %error, "Decoded rows do not fit together.");
+    Full::Lost
 }
 
 fn bytes(data: &BlockData) -> u64 {
@@ -241,25 +460,25 @@ fn bytes(data: &BlockData) -> u64 {
 pub struct Inbox {
     table: String,
     decoder: MakeDecoder,
-    handle: InboxHandle,
-    bell: Receiver<()>,
+    puller: Puller,
     resumed: bool,
 }
 
 impl Inbox {
     pub(crate) fn open(table: &Table, options: &Options, decoded: SchemaRef) -> Result<Self, Error> {
         let decoder = decode::decoder(table, &options.format, &decoded, None)?;
-        let (ring, bell) = bounded(1);
-        let (records_max, bytes_max) = (options.records_max, options.bytes_max);
-        let shared = Shared { keep: OnceLock::new(), queue: Mutex::default(), bell: ring, records_max, bytes_max };
-        let handle = InboxHandle { shared: Arc::new(shared) };
-        Ok(Inbox { table: table.name.clone(), decoder, handle, bell, resumed: false })
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.handle.shared.lock().closed = true;
+        let shared = Shared {
+            table: table.name.clone(),
+            keep: OnceLock::new(),
+            rereads: OnceLock::new(),
+            columns: OnceLock::new(),
+            intake: Mutex::default(),
+            queues: Mutex::default(),
+            limits: (options.records_max, options.bytes_max),
+            remembers: options.remembers,
+        };
+        let puller = InboxHandle { shared: Arc::new(shared) }.reader(Reading::Following);
+        Ok(Inbox { table: table.name.clone(), decoder, puller, resumed: false })
     }
 }
 
@@ -273,36 +492,40 @@ impl Source for Inbox {
     }
 
     fn inbox(&self) -> Option<InboxHandle> {
-        Some(self.handle.clone())
+        Some(self.puller.inbox().clone())
     }
 
     fn resume(&mut self, positions: &[Position]) -> Result<(), Error> {
         let Some(position) = positions.first() else { return Ok(()) };
-        let mut queue = self.handle.shared.lock();
-        queue.accepted = queue.accepted.max(position.records);
-        drop(queue);
+        self.puller.inbox().resume(position.records);
         self.resumed = true;
         Ok(())
     }
 
     fn read(self: Box<Self>, events: &mut Sender<SourceEvent>, cancel: &Cancel) -> Result<(), Halt> {
-        let shared = &self.handle.shared;
-        if !self.resumed {
+        let Inbox { mut puller, resumed, .. } = *self;
+        if !resumed {
             events.send(SourceEvent::Opened { partition: 0, origin: Origin::named("http") })?;
         }
+        let mut blocks = VecDeque::new();
         loop {
             // Once closed nothing is accepted, however fast it comes, so that the queue runs empty.
             let draining = cancel.is_draining();
             if draining {
-                shared.lock().closed = true;
+                puller.inbox().close();
             }
-            match shared.pop() {
-                Some(block) => events.send(SourceEvent::Block(block))?,
-                None if draining => return Ok(()),
-                None => crossbeam_channel::select_biased! {
+            puller.pull(PULL_ROWS, &mut blocks)?;
+            if blocks.is_empty() && draining {
+                return Ok(());
+            }
+            if blocks.is_empty() {
+                crossbeam_channel::select_biased! {
                     recv(cancel.drain_signal()) -> _ => {}
-                    recv(self.bell) -> _ => {}
-                },
+                    recv(puller.bell()) -> _ => {}
+                }
+            }
+            for block in blocks.drain(..) {
+                events.send(SourceEvent::Block(block))?;
             }
         }
     }
@@ -313,81 +536,4 @@ impl Source for Inbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow_schema::{DataType, Field, Schema};
-    use tidemill_stage::Graph;
-
-    use super::*;
-
-    fn open(pairs: &[(&str, &str)]) -> Inbox {
-        let columns = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-        let table = Table { name: "t".into(), columns: columns.clone(), partitioned_by: vec![], options: vec![] };
-        let pairs = pairs.iter().map(|(key, value)| (key.to_string(), value.to_string()));
-        let options = Options::take(&mut Pairs::new("connector 'http'", pairs)).expect("good options");
-        Inbox::open(&table, &options, columns).expect("json is a stream")
-    }
-
-    fn push(handle: &InboxHandle, records: u32) -> Result<Accepted, Full> {
-        let body = "{\"a\": 1}\n".repeat(records as usize);
-        handle.try_push(BlockData::Bytes(body.clone().into()), records, body.as_bytes())
-    }
-
-    #[test]
-    fn pushes_back_when_full() {
-        let inbox = open(&[("inbox.rows", "10")]);
-        let handle = inbox.inbox().expect("it is an inbox");
-        assert_eq!(push(&handle, 6), Ok(Accepted { offset: 0, kept: None }));
-        assert_eq!(push(&handle, 4), Ok(Accepted { offset: 6, kept: None }));
-        assert_eq!(push(&handle, 1), Err(Full::Waiting { records: 10 }));
-        assert!(matches!(push(&handle, 11), Err(Full::TooLarge { records: 11, .. })));
-        drop(inbox);
-        assert_eq!(push(&handle, 1), Err(Full::Closed));
-    }
-
-    #[test]
-    fn what_was_accepted_is_handed_on_after_a_stop() {
-        for seed in 0..50 {
-            let inbox = open(&[("inbox.rows", "1000")]);
-            let handle = inbox.inbox().expect("it is an inbox");
-            let cancel = Cancel::new();
-            let mut graph = Graph::new(&cancel, 2);
-            let events = graph.source("inbox", move |out, cancel| Box::new(inbox).read(out, cancel));
-            let (count, taken) = bounded(1);
-            graph.sink("count", events, move |input, _| {
-                let (mut records, mut at) = (0, 0);
-                while let Some(event) = input.recv()? {
-                    if let SourceEvent::Block(block) = event {
-                        assert_eq!(block.from, at);
-                        (at, records) = (block.to, records + u64::from(block.records));
-                    }
-                }
-                let _ = count.send(records);
-                Ok(())
-            });
-            let stopper = cancel.clone();
-            let gateway = std::thread::spawn(move || {
-                let (mut accepted, mut after_stop) = (0, 0);
-                for turn in 0.. {
-                    if turn == seed * 7 {
-                        stopper.drain();
-                    }
-                    match push(&handle, 1) {
-                        Ok(_) => {
-                            accepted += 1;
-                            after_stop += u64::from(turn >= seed * 7);
-                            assert!(after_stop <= 1_002, "a stop is not put off while more comes");
-                        }
-                        Err(Full::Closed) => return accepted,
-                        Err(_) => std::thread::yield_now(),
-                    }
-                }
-                accepted
-            });
-            graph.run().expect("a graceful stop");
-            let accepted: u64 = gateway.join().expect("it ends when the inbox closes");
-            assert_eq!(taken.recv(), Ok(accepted));
-        }
-    }
-}
+mod tests;

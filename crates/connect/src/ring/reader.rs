@@ -16,7 +16,7 @@ use super::block::{self, Gather, Mark, Piece};
 use crate::catalogue::Table;
 use crate::decode;
 use crate::error::Error;
-use crate::http::inbox::{Full, Keep};
+use crate::http::inbox::{Full, Keep, Note};
 use crate::source::{Origin, Position, Replay, Source, SourceEvent};
 
 /// How to wait while the ring is in use.
@@ -263,7 +263,7 @@ impl Reading<'_> {
     /// Keeps a block, waiting for room; none when it was stopped before there was any.
     fn keep(&mut self, keep: &dyn Keep, body: &Bytes, records: u32, cancel: &Cancel) -> Result<Option<u64>, Error> {
         loop {
-            match keep.keep(self.source.records, records, body) {
+            match keep.keep(self.source.records, records, &Note::default(), body) {
                 Ok(place) => return Ok(Some(place)),
                 Err(Full::Waiting { .. }) => {
                     self.release();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidemill_base::Explain;
 use tidemill_circuit::decode::{Block, BlockData, Decoded};
-use tidemill_connect::{Full, Keep, Source, SourceEvent};
+use tidemill_connect::{Full, Keep, Note, Source, SourceEvent};
 use tidemill_journal::ring::{Producer, Ring};
 use tidemill_stage::{Cancel, Graph};
 
@@ -25,7 +25,7 @@ struct Kept {
 }
 
 impl Keep for Kept {
-    fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full> {
+    fn keep(&self, first_record: u64, records: u32, _: &Note<'_>, body: &[u8]) -> Result<u64, Full> {
         if self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Err(Full::Waiting { records: 0 });
         }
