@@ -24,8 +24,12 @@ mod question;
 mod reply;
 mod route;
 
+// The fast stack.
+pub mod fast;
+
 // The standard stack.
 mod decide;
+mod grpc;
 mod incoming;
 mod ingest;
 mod outgoing;
