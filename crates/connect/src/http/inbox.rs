@@ -250,7 +250,7 @@ impl InboxHandle {
         self.shared.remembers
     }
 
-    /// One more reader, of what comes in from now on.
+    /// One more reader, of what no reader has been handed yet and of what comes in from now on.
     pub fn reader(&self, reading: Reading) -> Puller {
         Puller::new(self.clone(), reading)
     }
@@ -526,6 +526,9 @@ impl Source for Inbox {
             }
             for block in blocks.drain(..) {
                 events.send(SourceEvent::Block(block))?;
+                if !draining && cancel.is_draining() {
+                    puller.inbox().close();
+                }
             }
         }
     }

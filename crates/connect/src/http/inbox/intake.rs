@@ -213,6 +213,16 @@ impl Intake {
         Ok(())
     }
 
+    /// The records that no reader has been handed, and the bytes of their bodies.
+    pub fn waiting(&self) -> (u64, u64) {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Gathered(chunk) => (chunk.gather.rows() as u64, chunk.bytes),
+            Part::Whole(sealed) => (sealed.records(), sealed.bytes),
+        });
+        let open = self.open.iter().map(|chunk| (chunk.gather.rows() as u64, chunk.bytes));
+        parts.chain(open).fold((0, 0), |sum, (records, bytes)| (sum.0 + records, sum.1 + bytes))
+    }
+
     /// Puts what is open before what comes next as a block of its own.
     pub fn close_chunk(&mut self, columns: &Columns) -> Result<(), FormatError> {
         if self.open.as_ref().is_none_or(Chunk::is_empty) {

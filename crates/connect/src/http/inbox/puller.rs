@@ -169,7 +169,7 @@ impl Queues {
 }
 
 impl Puller {
-    /// A reader of what comes in from now on.
+    /// A reader of what no reader has been handed yet, and of what comes in from now on.
     pub(super) fn new(inbox: InboxHandle, reading: Reading) -> Self {
         let (ring, bell) = bounded(1);
         let progress = Arc::new(Progress::default());
@@ -178,8 +178,9 @@ impl Puller {
         queues.next_id += 1;
         queues.readers.push(Queue { id, pieces: VecDeque::new(), records: 0, bytes: 0, reading });
         let mut intake = inbox.shared.lock();
-        progress.records.store(intake.accepted, Ordering::Release);
-        progress.bytes.store(intake.bytes, Ordering::Release);
+        let (records, bytes) = intake.waiting();
+        progress.records.store(intake.accepted.saturating_sub(records), Ordering::Release);
+        progress.bytes.store(intake.bytes.saturating_sub(bytes), Ordering::Release);
         progress.permit.store(u64::MAX, Ordering::Relaxed);
         let decides = reading == Reading::Deciding;
         intake.readers.push(Watched { id, progress: progress.clone(), bell: ring, decides });

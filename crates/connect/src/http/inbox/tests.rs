@@ -248,3 +248,16 @@ fn a_reader_that_follows_and_falls_behind_reads_again_what_is_kept() {
     take(&handle, "{\"a\":40}", 0).expect("there is room");
     assert_eq!(pulled(&mut readers[1], 7), "40: 40");
 }
+
+#[test]
+fn a_reader_gets_what_came_before_it_when_nobody_was_handed_that() {
+    let (handle, first) = gathering(&[("inbox.rows", "3")], &[Reading::Deciding]);
+    take(&handle, "{\"a\":1}", 0).expect("there is room");
+    take(&handle, "{\"a\":2}", 0).expect("there is room");
+    let mut second = handle.reader(Reading::Deciding);
+    drop(first);
+    take(&handle, "{\"a\":3}", 0).expect("there is room");
+    assert!(matches!(take(&handle, "{}", 0), Err(NotTaken::Full(Full::Waiting { records: 3 }))));
+    assert_eq!(pulled(&mut second, 9), "0: 1 2 3");
+    take(&handle, "{\"a\":4}", 0).expect("there is room");
+}
