@@ -36,6 +36,11 @@ impl Budget {
         let paid = self.0.clone().try_acquire_many_owned(units);
         paid.map_err(|_| Problem::full("the bodies of all requests together are more than is held at once"))
     }
+
+    /// The bytes that were paid for.
+    pub(crate) fn covered(paid: &OwnedSemaphorePermit) -> usize {
+        paid.num_permits() * UNIT_BYTES
+    }
 }
 
 /// A body that has arrived, and what was paid for it.

@@ -1,11 +1,12 @@
 //! [`Door`]: one listening front, whichever stack carries it: what stands behind it and what it allows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::body::Budget;
+use crate::grpc::Services;
 use crate::hall::Hall;
 use crate::options::Options;
 use crate::reply::Reply;
@@ -19,6 +20,8 @@ pub(crate) struct Door {
     pub options: Options,
     /// What bodies may hold.
     pub budget: Budget,
+    /// The services of gRPC, made when the first call comes.
+    pub grpc: OnceLock<Services>,
 }
 
 /// The state of the door, as `GET /v1/health` tells it.
@@ -32,7 +35,7 @@ impl Door {
     /// A door to `hall`.
     pub(crate) fn new(options: Options, hall: Arc<Hall>) -> Self {
         let budget = Budget::new(options.inflight_bytes_max);
-        Door { hall, options, budget }
+        Door { hall, options, budget, grpc: OnceLock::new() }
     }
 
     /// The answer to `GET /v1/health`.

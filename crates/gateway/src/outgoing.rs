@@ -19,6 +19,8 @@ pub(crate) type Answer = Response<Outgoing>;
 pub(crate) enum Outgoing {
     /// All of it.
     Whole(Full<Bytes>),
+    /// Messages of gRPC.
+    Messages(tonic::body::Body),
 }
 
 impl Body for Outgoing {
@@ -28,18 +30,22 @@ impl Body for Outgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Outgoing::Whole(body) => Pin::new(body).poll_frame(cx),
+            // What is wrong with a call is in its trailers.
+            Outgoing::Messages(body) => Pin::new(body).poll_frame(cx).map(|frame| frame?.ok().map(Ok)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Whole(body) => body.is_end_stream(),
+            Outgoing::Messages(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Whole(body) => body.size_hint(),
+            Outgoing::Messages(body) => body.size_hint(),
         }
     }
 }

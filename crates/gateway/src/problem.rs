@@ -41,6 +41,20 @@ struct Document {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// What a problem tells.
+pub(crate) struct Told<'a> {
+    /// The status of HTTP.
+    pub status: StatusCode,
+    /// The code of the error's page.
+    pub code: &'static str,
+    /// A sentence about this case.
+    pub detail: &'a str,
+    /// How to go on.
+    pub help: Option<&'a str>,
+    /// When to try again.
+    pub retry_seconds: Option<u64>,
+}
+
 /// A bad record, as answers name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct BadRecord {
@@ -278,6 +292,14 @@ impl Problem {
         let detail = format!("rows cannot be answered as '{accept}'");
         Problem::new(StatusCode::NOT_ACCEPTABLE, "TM5114", "not acceptable", detail)
             .help("accept application/json or application/x-ndjson")
+    }
+
+    /// What it tells, for those who do not tell it as a document.
+    pub(crate) fn told(&self) -> Told<'_> {
+        let Document { status, code, detail, help, headers, .. } = self.0.as_ref();
+        let retry = headers.iter().find(|(name, _)| name == RETRY_AFTER).and_then(|(_, value)| value.to_str().ok());
+        let retry_seconds = retry.and_then(|seconds| seconds.parse().ok());
+        Told { status: *status, code, detail, help: help.as_deref(), retry_seconds }
     }
 
     /// The answer.

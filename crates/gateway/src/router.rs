@@ -6,13 +6,17 @@ use http::Request;
 use hyper::body::Incoming;
 
 use crate::door::Door;
-use crate::outgoing::Answer;
+use crate::outgoing::{Answer, Outgoing};
 use crate::problem::Problem;
 use crate::route::{OfTable, OfVersions, Route};
-use crate::{decide, ingest, tables, views};
+use crate::{decide, grpc, ingest, tables, views};
 
 /// Answers a request.
 pub(crate) async fn route(door: &Arc<Door>, request: Request<Incoming>) -> Answer {
+    if grpc::is_grpc(&request) {
+        let services = door.grpc.get_or_init(|| grpc::Services::new(door));
+        return services.answer(door, request).await.map(Outgoing::Messages);
+    }
     dispatch(door, request).await.unwrap_or_else(|problem| problem.reply().into())
 }
 

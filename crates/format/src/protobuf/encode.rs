@@ -2,6 +2,7 @@
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::ArrowError;
+use arrow_select::concat::concat_batches;
 
 use super::values::{FIRST, SECOND};
 use super::wire::{Wire, write_length, write_tag, write_varint};
@@ -26,11 +27,13 @@ pub fn rows(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Appends the rows of `batch` as `<Table>Columns`.
+/// Appends the rows of `batches`, which have one schema, as one `<Table>Columns`.
 ///
 /// # Errors
-/// [`Error::Columns`] when Arrow cannot read a column.
-pub fn columns(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Error> {
+/// [`Error::Columns`] when Arrow cannot read a column, or the schemas differ.
+pub fn columns(batches: &[RecordBatch], out: &mut Vec<u8>) -> Result<(), Error> {
+    let Some(first) = batches.first() else { return Ok(()) };
+    let batch = &concat_batches(&first.schema(), batches)?;
     let rows = batch.num_rows();
     for (number, column) in (1..).zip(&cells(batch)?) {
         if !(0..rows).all(|row| column.is_null(row)) {

@@ -15,6 +15,7 @@ use crate::types;
 
 /// The package of every table's messages.
 const PACKAGE: &str = "tidemill.tables";
+const GO_PACKAGE: &str = "tidemill.dev/proto/tidemill/tables;tables";
 
 /// The messages of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Messages {
     pub file: String,
     /// The package they are in.
     pub package: &'static str,
+    /// The package of the Go that is made of them.
+    pub go_package: &'static str,
     /// A row, the message of rows, and the message of columns.
     pub messages: [Message; 3],
 }
@@ -47,8 +50,8 @@ pub struct Message {
 pub struct Field {
     /// Its name.
     pub name: String,
-    /// Its name in JSON: the column's own.
-    pub json_name: String,
+    /// The name of its column.
+    pub column: String,
     /// Its number.
     pub number: u32,
     /// How many there are.
@@ -112,7 +115,7 @@ impl Messages {
             comment: format!("Rows of '{table}'."),
             fields: vec![Field {
                 name: "rows".to_string(),
-                json_name: "rows".to_string(),
+                column: "rows".to_string(),
                 number: ROWS,
                 label: Label::Repeated,
                 kind: Kind::Message(format!(".{PACKAGE}.{name}")),
@@ -122,7 +125,7 @@ impl Messages {
         };
         let columns = columns_of(table, &row, schema)?;
         let file = format!("tidemill/tables/{}.proto", identifier(table));
-        Ok(Messages { table: table.to_string(), file, package: PACKAGE, messages: [row, rows, columns] })
+        Ok(Messages { table: table.to_string(), file, package: PACKAGE, go_package: GO_PACKAGE, messages: [row, rows, columns] })
     }
 }
 
@@ -178,7 +181,7 @@ impl Scope {
             Label::Map => self.unique(identifier(column), |name| Some(entry_name(name))),
             _ => self.unique(identifier(column), |_| None),
         };
-        Field { name, json_name: column.to_string(), number, label, kind, comment }
+        Field { name, column: column.to_string(), number, label, kind, comment }
     }
 
     /// A name that nothing else in the message has, and for which that is so of its companion too.

@@ -386,7 +386,7 @@ fn many_rows_come_in_batches_of_the_usual_length() {
     let whole = of_json(&one, &text);
     let (mut by_row, mut by_column) = (Vec::new(), Vec::new());
     rows(&whole, &mut by_row).expect("strings");
-    columns(&whole, &mut by_column).expect("strings");
+    columns(std::slice::from_ref(&whole), &mut by_column).expect("strings");
     let (read, out) = read_rows(&one, &by_row);
     read.expect("a whole message");
     let read = [batches(out), read_columns(&one, &by_column).expect("a whole message")];
@@ -493,7 +493,7 @@ proptest! {
         let batch = of_json(&schema, &text);
         let (mut by_row, mut by_column) = (Vec::new(), Vec::new());
         rows(&batch, &mut by_row).expect("every type has its form");
-        columns(&batch, &mut by_column).expect("every type has its form");
+        columns(std::slice::from_ref(&batch), &mut by_column).expect("every type has its form");
         let (read, out) = read_rows(&schema, &by_row);
         read.expect("it was just written");
         prop_assert_eq!(&out.rejected, &vec![]);
@@ -507,7 +507,7 @@ proptest! {
         let batch = of_json(&schema, &text);
         let mut bodies = [Vec::new(), Vec::new()];
         rows(&batch, &mut bodies[0]).expect("every type has its form");
-        columns(&batch, &mut bodies[1]).expect("every type has its form");
+        columns(std::slice::from_ref(&batch), &mut bodies[1]).expect("every type has its form");
         for body in &mut bodies {
             let at = at.index(body.len());
             let _ = (read_rows(&schema, &body[..at]), read_columns(&schema, &body[..at]));

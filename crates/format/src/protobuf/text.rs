@@ -8,7 +8,7 @@ impl Display for Messages {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "// The messages of '{}'. A column's field has the number of its place in the table.", self.table)?;
         writeln!(f, "syntax = \"proto3\";\n\npackage {};", self.package)?;
-        writeln!(f, "\noption go_package = \"tidemill.dev/proto/tidemill/tables;tables\";")?;
+        writeln!(f, "\noption go_package = \"{}\";", self.go_package)?;
         for message in &self.messages {
             writeln!(f)?;
             write_message(f, message, "")?;
@@ -45,18 +45,19 @@ impl Display for Field {
             Label::Map => write!(f, "map<string, {}>", self.kind)?,
         }
         write!(f, " {} = {}", self.name, self.number)?;
-        if self.has_own_json_name() {
-            write!(f, " [json_name = {}]", quoted(&self.json_name))?;
+        if self.json_name() != camel(&self.name) {
+            write!(f, " [json_name = {}]", quoted(&self.json_name()))?;
         }
         Ok(())
     }
 }
 
 impl Field {
-    /// Whether the name in JSON has to be said, because Protocol Buffers would make another of the field's.
-    pub fn has_own_json_name(&self) -> bool {
-        let extension = self.json_name.starts_with('[') && self.json_name.ends_with(']');
-        self.json_name != camel(&self.name) && !extension && !self.json_name.contains('\0')
+    /// Its name in JSON: the column's own, unless Protocol Buffers does not take that.
+    pub fn json_name(&self) -> String {
+        let extension = self.column.starts_with('[') && self.column.ends_with(']');
+        let usable = !self.column.is_empty() && !extension && !self.column.contains('\0');
+        if usable { self.column.clone() } else { camel(&self.name) }
     }
 }
 

@@ -1,0 +1,183 @@
+//! View: rows go out, all of one version, at once or in pages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use tidemill_format::encode::JsonEncoder;
+use tidemill_format::{Encoder as _, JsonOptions, protobuf};
+use tidemill_proto::v1::view_server::View;
+use tidemill_proto::v1::{Change, FollowRequest, ReadReply, ReadRequest, RowFormat};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::feed::Tab;
+use super::status::status;
+use crate::hall::{Hall, KeyPart, Lookup, LookupError, Rows};
+use crate::problem::Problem;
+
+/// The rows that Read answers unless the request says otherwise, and at most.
+const LIMIT_DEFAULT: usize = 1_000;
+const LIMIT_MAX: usize = 100_000;
+
+/// The rows of the first page, and of any.
+const PAGE_ROWS_FIRST: usize = 256;
+const PAGE_ROWS_MAX: usize = 8_192;
+
+/// The bytes of a page, about: clients take 4 MiB unless they are told otherwise.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) hall: Arc<Hall>,
+}
+
+#[tonic::async_trait]
+impl View for Service {
+    type ScanStream = Pin<Box<dyn Stream<Item = Result<ReadReply, Status>> + Send>>;
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<Change, Status>> + Send>>;
+
+    async fn follow(&self, _request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        Err(Status::unimplemented("x"))
+    }
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadReply>, Status> {
+        let (name, lookup, format) = asked(request, LIMIT_DEFAULT, LIMIT_MAX).map_err(status)?;
+        let work = move |rows: Rows| {
+            let count = rows.batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+            let Rows { version, batches, more } = rows;
+            Ok(ReadReply { version, count, rows: encoded(&batches, format)?, more })
+        };
+        self.rows(name, lookup, work).await.map(Response::new).map_err(status)
+    }
+
+    async fn scan(&self, request: Request<ReadRequest>) -> Result<Response<Self::ScanStream>, Status> {
+        let (name, lookup, format) = asked(request, usize::MAX, usize::MAX).map_err(status)?;
+        let pages = self.rows(name, lookup, move |rows| Ok(Pages::new(rows, format))).await.map_err(status)?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+}
+
+impl Service {
+    /// Reads rows and does `work` with them, where waiting for locks and long loops do no harm.
+    async fn rows<T: Send + 'static>(
+        &self,
+        name: String,
+        lookup: Lookup,
+        work: impl FnOnce(Rows) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let view = self.hall.view(&name).map_err(|missing| Problem::not_found("view", &name, missing.help))?.clone();
+        let read = move || work(view.read(&lookup).map_err(problem)?);
+        let done = tokio::task::spawn_blocking(read).await;
+        done.unwrap_or_else(|error| Err(Problem::internal(format!("reading the view failed: {error}"))))
+    }
+}
+
+/// What a request asks for.
+fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(String, Lookup, RowFormat), Problem> {
+    if let Some(tab) = request.extensions().get::<Tab>() {
+        tab.settle();
+    }
+    let ReadRequest { view, key, limit, format } = request.into_inner();
+    let limit = match limit as usize {
+        0 => default,
+        limit if limit <= most => limit,
+        limit => {
+            let help = format!("limit is a whole number up to {most}; Scan has no limit");
+            return Err(Problem::bad_query(format!("limit {limit} cannot be"), help));
+        }
+    };
+    let part = |part: tidemill_proto::v1::KeyPart| KeyPart {
+        column: Some(part.column).filter(|column| !column.is_empty()),
+        value: part.value,
+    };
+    let lookup = Lookup { key: key.into_iter().map(part).collect(), limit };
+    Ok((view, lookup, row_format(format)?))
+}
+
+fn row_format(format: i32) -> Result<RowFormat, Problem> {
+    match RowFormat::try_from(format) {
+        Ok(RowFormat::Unspecified) => Ok(RowFormat::Json),
+        Ok(format) => Ok(format),
+        Err(_) => {
+            let help = "format is ROW_FORMAT_JSON, ROW_FORMAT_ROWS or ROW_FORMAT_COLUMNS";
+            Err(Problem::bad_query(format!("there is no format {format}"), help))
+        }
+    }
+}
+
+fn problem(error: LookupError) -> Problem {
+    match error {
+        LookupError::Key { problem, .. } => {
+            Problem::bad_query(problem, "set key to the values of the view's key, each by its column or in their order")
+        }
+        LookupError::Failed(reason) => Problem::internal(reason),
+    }
+}
+
+/// Rows in the format that was asked for.
+fn encoded(batches: &[RecordBatch], format: RowFormat) -> Result<Bytes, Problem> {
+    let mut out = Vec::new();
+    let written = match format {
+        RowFormat::Unspecified | RowFormat::Json => {
+            let mut encoder = JsonEncoder::new(JsonOptions::default());
+            batches.iter().try_for_each(|batch| encoder.encode(batch, None, &mut out))
+        }
+        RowFormat::Rows => batches.iter().try_for_each(|batch| protobuf::rows(batch, &mut out)),
+        RowFormat::Columns => protobuf::columns(batches, &mut out),
+    };
+    written.map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(Bytes::from(out))
+}
+
+/// Rows page by page, each made when the one before has left.
+struct Pages {
+    version: u64,
+    batches: std::vec::IntoIter<RecordBatch>,
+    /// What is left of the batch that is being sent.
+    batch: Option<RecordBatch>,
+    page_rows: usize,
+    format: RowFormat,
+    /// Whether there are rows that the limit leaves out.
+    more: bool,
+    ended: bool,
+}
+
+impl Pages {
+    fn new(rows: Rows, format: RowFormat) -> Self {
+        let Rows { version, batches, more } = rows;
+        let mut batches = batches.into_iter();
+        let batch = batches.next();
+        Pages { version, batches, batch, page_rows: PAGE_ROWS_FIRST, format, more, ended: false }
+    }
+}
+
+impl Iterator for Pages {
+    type Item = Result<ReadReply, Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::replace(&mut self.ended, self.batch.is_none()) {
+            return None;
+        }
+        let (count, rows) = match self.batch.take() {
+            // An empty view has one page, which tells its version.
+            None => (0, Ok(Bytes::new())),
+            Some(batch) => {
+                let count = batch.num_rows().min(self.page_rows);
+                let rows = encoded(&[batch.slice(0, count)], self.format);
+                let left = batch.num_rows() - count;
+                self.batch = if left > 0 { Some(batch.slice(count, left)) } else { self.batches.next() };
+                (count, rows)
+            }
+        };
+        self.ended |= self.batch.is_none() || rows.is_err();
+        let bytes = rows.as_ref().map_or(0, Bytes::len);
+        if bytes > 0 {
+            self.page_rows = (count * PAGE_BYTES / bytes).clamp(1, PAGE_ROWS_MAX);
+        }
+        let more = !self.ended || self.more;
+        Some(rows.map(|rows| ReadReply { version: self.version, count: count as u64, rows, more }).map_err(status))
+    }
+}
