@@ -70,6 +70,10 @@ pub trait Keeper {
         let _ = (table, slots);
     }
 
+    /// Forgets what has been put off to later steps though nothing can ask for it any more: what is kept is the same then
+    /// however steps were cut. Called before a save begins and before everything is digested.
+    fn settle(&mut self) {}
+
     /// How far it has come.
     fn progress(&self) -> Progress;
 

@@ -225,12 +225,18 @@ struct Over {
     ready: Option<VecDeque<Delta>>,
     /// What is answered and not yet sent.
     answered: VecDeque<Delta>,
+    /// How many rows the step has answered.
+    rows: usize,
 }
+
+/// As many elements that nobody can ask for any more a step forgets, and two more for each row that it answers, so that
+/// time that passes in a leap does not hold it up.
+const SWEPT_MIN: usize = 512;
 
 impl Over {
     fn new(design: Arc<Design>) -> Result<Self, String> {
         let state = design.state()?;
-        Ok(Over { design, state, pushed: Vec::new(), ready: None, answered: VecDeque::new() })
+        Ok(Over { design, state, pushed: Vec::new(), ready: None, answered: VecDeque::new(), rows: 0 })
     }
 
     /// The times by which rows are put into frames; all have one.
@@ -287,6 +293,7 @@ impl Over {
     /// Rows with what is computed for each; `times` has the time of each.
     fn answer(&mut self, delta: Delta, times: Vec<i64>) -> Result<Delta, ArrowError> {
         let (columns, rows) = (delta.batch().columns().to_vec(), delta.rows());
+        self.rows += rows;
         let mut chunk = self.state.chunk(&columns, &self.design.spec.keys, times)?;
         let mut start = 0;
         while start < rows {
@@ -371,7 +378,9 @@ impl Operator for Over {
             return self.flush(context, out);
         }
         self.ready = None;
-        self.state.sweep(clock).map_err(|error| broken(&self.design, error))?;
+        let elements_max = if clock == i64::MAX { usize::MAX } else { SWEPT_MIN + 2 * self.rows };
+        self.rows = 0;
+        self.state.sweep(clock, elements_max).map_err(|error| broken(&self.design, error))?;
         self.state.progress.closed = clock;
         self.state.progress.started = true;
         Ok(Flush::Done)

@@ -7,9 +7,12 @@
 //!
 //! A slot that is released keeps its state until the chunk is done ([`Bank::settle`]), so programs may still read it.
 
+use std::ops::Range;
+
 use arrow_array::ArrayRef;
 use arrow_schema::ArrowError;
 
+use crate::delta::DELTA_ROWS_MAX;
 use crate::keep::wire::{Damage, Reader};
 use crate::operators::aggregate::accumulator::{Accumulator, Fold, How, Rows};
 use crate::operators::aggregate::parts::{Parts, Setting};
@@ -25,8 +28,11 @@ pub(super) const EMPTY: u32 = 0;
 pub(super) struct Bank {
     parts: Parts,
     accumulators: Vec<Box<dyn Accumulator>>,
-    slots: u32,
+    /// For each slot whether it is claimed.
+    claimed: Vec<bool>,
     free: Vec<u32>,
+    /// Free slots that are claimed before others, the next one last.
+    preferred: Vec<u32>,
     /// Slots that are free once the chunk is done.
     released: Vec<u32>,
     /// What the accumulators do that take states back.
@@ -59,8 +65,9 @@ impl Bank {
         let (exact, plain) = (0..accumulators.len()).partition(|index| accumulators[*index].takes_back());
         let program = |accumulators| Program { accumulators, folds: Vec::new() };
         let (exact, plain) = (program(exact), program(plain));
-        let (free, released, outs) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Bank { parts, accumulators, slots: EMPTY + 1, free, released, exact, plain, outs })
+        let (free, preferred, released, outs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // The first slot is that of no rows.
+        Ok(Bank { parts, accumulators, claimed: vec![true], free, preferred, released, exact, plain, outs })
     }
 
     /// Whether any state cannot be taken back.
@@ -70,15 +77,29 @@ impl Bank {
 
     /// The number of slots there have been at once.
     pub fn slots(&self) -> usize {
-        self.slots as usize
+        self.claimed.len()
     }
 
     /// A slot with the state of no rows.
     pub fn claim(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
-        })
+        let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.claimed.len() as u32);
+        if slot as usize >= self.claimed.len() {
+            self.claimed.resize(slot as usize + 1, false);
+        }
+        self.claimed[slot as usize] = true;
+        slot
+    }
+
+    /// Claims the free ones of these slots before others; none claims slots as they come, the gaps between others first.
+    pub fn prefer(&mut self, slots: Option<Range<u32>>) {
+        let is_free = |slot: &u32| !self.claimed.get(*slot as usize).copied().unwrap_or(false);
+        match slots {
+            Some(slots) => self.preferred = slots.rev().filter(is_free).collect(),
+            None => {
+                self.free = (0..self.claimed.len() as u32).rev().filter(is_free).collect();
+                self.preferred.clear();
+            }
+        }
     }
 
     /// `slot`, which is claimed when there is none yet.
@@ -169,8 +190,11 @@ impl Bank {
     /// The chunk is done: what was released is free.
     pub fn settle(&mut self) {
         self.resize();
+        let outs = self.outs.len().min(DELTA_ROWS_MAX);
+        self.released.extend(self.outs.drain(outs..));
         for slot in &self.released {
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(*slot));
+            self.claimed[*slot as usize] = false;
         }
         self.free.append(&mut self.released);
     }
@@ -190,6 +214,7 @@ impl Bank {
     /// Bytes held, by capacity.
     pub fn bytes(&self) -> u64 {
         let states: u64 = self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum();
-        states + 4 * (self.free.capacity() + self.outs.capacity() + self.released.capacity()) as u64
+        let lists = self.free.capacity() + self.outs.capacity() + self.released.capacity() + self.preferred.capacity();
+        states + (4 * lists + self.claimed.capacity()) as u64
     }
 }

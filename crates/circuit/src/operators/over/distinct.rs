@@ -9,6 +9,7 @@
 //! are saved with the elements at whose times they were seen.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, UInt32Array};
@@ -309,6 +310,11 @@ impl Values {
     /// Whether a slot has an entry.
     pub fn contains(&self, entry: u32) -> bool {
         self.index.contains(entry)
+    }
+
+    /// Gives new entries these slots as far as they are free; none gives slots as they come.
+    pub fn prefer(&mut self, slots: Option<Range<u32>>) {
+        self.index.prefer(slots);
     }
 
     /// The key of an entry.

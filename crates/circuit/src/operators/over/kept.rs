@@ -5,6 +5,8 @@
 //! and its time, with the different values that were seen then. Table 2 has the rows that wait. Table 3 + n has the
 //! different values of list n, where frames have no beginning. Running totals, partial states and orders are made again.
 
+use std::ops::Range;
+
 use arrow_array::ArrayRef;
 use arrow_schema::ArrowError;
 
@@ -120,7 +122,8 @@ impl State {
             rest.end()?;
         }
         let keys = self.slots_of(&keys)?;
-        self.values[list].read_values(&keys, &values)?;
+        let entries = self.values[list].read_values(&keys, &values)?;
+        self.values[list].marks.touch(&entries, &mut Vec::new());
         Ok(())
     }
 }
@@ -210,6 +213,9 @@ impl Keeper for State {
         }
         let keys = rows.iter().map(|row| self.key_of(table, row)).collect::<Result<Vec<_>, _>>()?;
         let keys = self.slots_of(&keys)?;
+        if table == KEYS {
+            self.key_marks.touch(&keys, &mut Vec::new());
+        }
         for (key, row) in keys.into_iter().zip(rows) {
             let (name, mut rest) = name_of(row)?;
             match table {
@@ -218,6 +224,21 @@ impl Keeper for State {
             }
         }
         Ok(())
+    }
+
+    fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
+        match (table, self.list_of(table)) {
+            (_, Some(list)) => self.values[list].prefer(slots),
+            (KEYS, _) => self.index.prefer(slots),
+            (ELEMENTS, _) => self.bank.prefer(slots),
+            // Rows that wait leave soon.
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self) {
+        // What cannot be computed now is told when a step comes to it.
+        let _ = self.sweep(self.progress.closed, usize::MAX);
     }
 
     fn progress(&self) -> Progress {

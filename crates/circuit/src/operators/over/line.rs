@@ -248,3 +248,59 @@ impl Line {
         (self.elements.capacity() * size_of::<Element>() + levels) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::DataType;
+    use tidemill_base::rand::Rng;
+
+    use super::*;
+    use crate::operators::aggregate::parts::Setting;
+    use crate::plan::{AggregateCall, AggregateFunction};
+
+    /// A bank whose states cannot be taken back.
+    fn bank() -> Bank {
+        let (function, result) = (AggregateFunction::Max, DataType::Int64);
+        let call = AggregateCall { function, args: vec![0], filter: None, distinct: false, result };
+        let setting = Setting { types: vec![DataType::Int64], append_only: true, retiring: false, inline: false };
+        Bank::new(&[call], &setting).expect("integers have an order")
+    }
+
+    /// A line whose elements come and go, as a list of times.
+    fn check(seed: u64) {
+        let mut rng = Rng::seeded(seed);
+        let (mut bank, mut line, mut times) = (bank(), Line::default(), Vec::<i64>::new());
+        let disorder = [0, 3, 40][rng.below(3) as usize];
+        let mut newest = 0;
+        for _ in 0..1_500 {
+            if rng.chance(2, 5) && !times.is_empty() {
+                let popped = line.pop(&mut bank).map(|element| element.at);
+                assert_eq!(popped, Some(times.remove(0)));
+                continue;
+            }
+            newest += 1 + rng.below(3) as i64;
+            let at = newest - rng.below(disorder + 1) as i64;
+            match line.place(at) {
+                Place::There(index) => assert_eq!(line.get(index).at, at),
+                Place::Before(index) => {
+                    let slot = bank.claim();
+                    line.insert(index, Element { at, slot }, true, &mut bank);
+                    times.insert(times.partition_point(|other| *other < at), at);
+                }
+            }
+            let (from, to) = (rng.below(times.len() as u64 + 1) as usize, rng.below(times.len() as u64 + 1) as usize);
+            let (from, to) = (from.min(to), from.max(to));
+            let mut states = 0;
+            line.cover(from, to, |_| states += 1);
+            let levels = (to - from + 2).ilog(FAN as usize) as usize + 1;
+            assert!(states <= 2 * FAN as usize * levels, "seed {seed}: {states} states for {} elements", to - from);
+        }
+        let kept: Vec<i64> = (0..line.len()).map(|index| line.get(index).at).collect();
+        assert_eq!(kept, times, "seed {seed}");
+    }
+
+    #[test]
+    fn a_range_of_many_elements_is_few_states() {
+        (0..20).for_each(check);
+    }
+}

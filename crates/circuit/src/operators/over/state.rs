@@ -368,19 +368,23 @@ impl State {
         (to.max(line.start())..line.len()).for_each(|index| self.bank.exact(How::Take, line.get(index).slot, out));
     }
 
-    /// The clock stands at `clock` now: what nothing can ask for any more goes.
-    pub fn sweep(&mut self, clock: i64) -> Result<(), ArrowError> {
+    /// The clock stands at `clock` now: what nothing can ask for any more goes, about so many elements of it.
+    pub fn sweep(&mut self, clock: i64, elements_max: usize) -> Result<(), ArrowError> {
         if self.shape.rows || !self.shape.has_lines() {
             return Ok(());
         }
-        let bound = self.shape.bound(clock);
-        while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() < bound || bound == i64::MAX) {
-            let (due, keys) = entry.remove_entry();
-            for key in keys {
-                if self.tracks[key as usize].due == due {
-                    self.tracks[key as usize].due = i64::MAX;
-                    self.sweep_key(key, bound)?;
-                }
+        let (bound, before) = (self.shape.bound(clock), self.elements);
+        while let Some(mut entry) = self.due.first_entry().filter(|entry| *entry.key() < bound || bound == i64::MAX) {
+            if before - self.elements >= elements_max as u64 {
+                break;
+            }
+            let (due, key) = (*entry.key(), entry.get_mut().pop());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+            if let Some(key) = key.filter(|key| self.tracks[*key as usize].due == due) {
+                self.tracks[key as usize].due = i64::MAX;
+                self.sweep_key(key, bound)?;
             }
         }
         self.run()?;

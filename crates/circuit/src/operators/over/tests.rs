@@ -409,12 +409,209 @@ fn check_case(seed: u64) {
     check_answers(&spec, &rows, &answers, &told);
 }
 
+fn count() -> Vec<OverCall> {
+    vec![aggregate(Count, &[], false, false, DataType::Int64)]
+}
+
+fn least() -> Vec<OverCall> {
+    vec![aggregate(Min, &[NUMBER], false, false, DataType::Int64)]
+}
+
+fn range(preceding_ms: i64, unit_ms: Option<i64>) -> Frame {
+    Frame::Range { preceding_ms: Some(preceding_ms), unit_ms }
+}
+
+/// Rows of one partition that are `(key, number, time)`, in steps of these sizes, on one lane: what each step answers.
+fn check(spec: &OverSpec, delay: i64, steps: &[&[(i64, i64, i64)]], expected: &[&str]) -> Circuit {
+    let plan = plan(spec, delay);
+    let mut circuit = circuit(&plan, 1);
+    let (mut rows, mut stood) = (Vec::new(), i64::MIN);
+    for (key, number, time) in steps.concat() {
+        let (origin, float, flag) = (rows.len() as i64, None, None);
+        rows.push(Row { key: Some(key), number: Some(number), float, flag, time, partition: 0, origin, stood });
+        stood = stood.max(time - delay);
+    }
+    // The input goes on after the last row.
+    let (mut from, total) = (0, rows.len());
+    rows.push(rows[total - 1].clone());
+    for (step, expected) in steps.iter().zip(expected) {
+        let mut answers = Answers::default();
+        collect(&mut circuit, input(&rows, from, from + step.len(), 1, 0), &mut answers);
+        let said: Vec<String> = answers.by_origin.values().map(|values| values.join(" ")).collect();
+        assert_eq!(said.join(", "), *expected, "after {from} rows");
+        from += step.len();
+    }
+    circuit
+}
+
+#[test]
+fn a_row_sees_those_that_came_before_it_and_itself_once() {
+    let frame = range(10, None);
+    let spec = spec(&[KEY], OverTurn::Arrival, frame, [count(), least()].concat());
+    check(&spec, 100, &[&[(1, 5, 0), (1, 4, 0), (2, 9, 0), (1, 7, 10)], &[(1, 8, 11)]], &["1 5, 2 4, 1 9, 3 4", "2 7"]);
+}
+
+#[test]
+fn a_row_out_of_order_sees_what_is_in_its_range_of_what_has_come() {
+    let spec = spec(&[KEY], OverTurn::Arrival, range(10, None), [count(), least()].concat());
+    let steps: [&[_]; 2] = [&[(1, 5, 0), (1, 3, 20)], &[(1, 6, 9), (1, 7, 19), (1, 8, 21)]];
+    check(&spec, 100, &steps, &["1 5, 1 3", "2 5, 2 6, 3 3"]);
+}
+
+#[test]
+fn a_row_below_the_watermark_counts_as_if_it_had_come_at_it() {
+    let spec = spec(&[KEY], OverTurn::Arrival, range(10, None), count());
+    // The watermark stands at 95 when the row of time 0 comes, and it counts for those up to 105.
+    check(&spec, 5, &[&[(1, 0, 100)], &[(1, 0, 0)], &[(1, 0, 105)], &[(1, 0, 106)]], &["1", "1", "3", "3"]);
+}
+
+#[test]
+fn rows_wait_for_the_watermark_and_see_their_peers() {
+    let frame = range(10, None);
+    let spec = spec(&[KEY], OverTurn::Watermark, frame, [count(), vec![OverCall::RowNumber]].concat());
+    let steps: [&[_]; 3] = [&[(1, 0, 10), (1, 0, 5), (1, 0, 10)], &[(1, 0, 15)], &[(1, 0, 16), (1, 0, 40)]];
+    // Of the rows of time 10 more may come while the watermark stands there.
+    check(&spec, 5, &steps, &["", "1 1", "3 2, 3 3, 4 4, 4 5"]);
+}
+
+#[test]
+fn units_of_time_hold_one_state_each() {
+    let spec = spec(&[KEY], OverTurn::Arrival, range(1_000, Some(1_000)), count());
+    let rows: Vec<(i64, i64, i64)> = (0..2_000).map(|row| (1, 0, 10_000 + row)).collect();
+    let circuit = check_last(&spec, 0, &rows, "2000");
+    assert_eq!(entries(&circuit), 1 + 2, "a key and two seconds");
+}
+
+fn check_last(spec: &OverSpec, delay: i64, rows: &[(i64, i64, i64)], expected: &str) -> Circuit {
+    let (last, before) = rows.split_last().expect("there are rows");
+    let plan = plan(spec, delay);
+    let mut circuit = circuit(&plan, 1);
+    let mut answers = Answers::default();
+    let of = |place: usize, (key, number, time): &(i64, i64, i64)| Row {
+        key: Some(*key),
+        number: Some(*number),
+        float: None,
+        flag: None,
+        time: *time,
+        partition: 0,
+        origin: place as i64,
+        stood: 0,
+    };
+    let mut all: Vec<Row> = before.iter().enumerate().map(|(place, row)| of(place, row)).collect();
+    all.extend([of(before.len(), last), of(before.len() + 1, last)]);
+    collect(&mut circuit, input(&all, 0, before.len(), 1, 0), &mut answers);
+    collect(&mut circuit, input(&all, before.len(), before.len() + 1, 1, 0), &mut answers);
+    assert_eq!(answers.by_origin[&(before.len() as i64)].join(" "), expected);
+    circuit
+}
+
+fn entries(circuit: &Circuit) -> u64 {
+    circuit.state().iter().map(|(_, size)| size.entries).sum()
+}
+
+#[test]
+fn what_the_watermark_has_passed_is_forgotten_and_keys_with_it() {
+    for turn in [OverTurn::Arrival, OverTurn::Watermark] {
+        let calls = [count(), least(), vec![aggregate(Count, &[NUMBER], false, true, DataType::Int64)]].concat();
+        let spec = spec(&[KEY], turn, range(100, None), calls);
+        let rows: Vec<(i64, i64, i64)> = (0..3_000).map(|row| (row % 70, row % 7, row)).collect();
+        let circuit = check_many(&spec, 50, &rows);
+        // At most 151 rows lie within range and delay: a key, an element and a value each, and a row that waits.
+        assert!(entries(&circuit) <= 4 * 151, "{} entries of 3,000 rows", entries(&circuit));
+    }
+}
+
+fn check_many(spec: &OverSpec, delay: i64, rows: &[(i64, i64, i64)]) -> Circuit {
+    let mut circuit = circuit(&plan(spec, delay), 1);
+    let row = |(place, (key, number, time)): (usize, &(i64, i64, i64))| Row {
+        key: Some(*key),
+        number: Some(*number),
+        float: None,
+        flag: None,
+        time: *time,
+        partition: 0,
+        origin: place as i64,
+        stood: 0,
+    };
+    let mut all: Vec<Row> = rows.iter().enumerate().map(row).collect();
+    all.push(all[all.len() - 1].clone());
+    for from in (0..rows.len()).step_by(100) {
+        circuit.step(input(&all, from, (from + 100).min(rows.len()), 1, 0)).expect("the step runs");
+    }
+    circuit
+}
+
+#[test]
+fn rows_of_other_keys_are_forgotten_a_few_a_step_after_a_leap_of_time() {
+    let spec = spec(&[KEY], OverTurn::Arrival, range(1_000, None), count());
+    let mut rows: Vec<(i64, i64, i64)> = (0..4_000).map(|row| (row, 0, row % 1_000)).collect();
+    rows.push((9_999, 0, 1_000_000));
+    let mut circuit = check_many(&spec, 0, &rows);
+    let left = entries(&circuit);
+    assert!((2_000..8_000).contains(&left), "{left} entries are left after the first step");
+    circuit.roots().expect("state is kept");
+    assert_eq!(entries(&circuit), 2, "a save forgets the rest before it begins");
+}
+
+#[test]
+fn frames_of_rows_keep_as_many_rows() {
+    let spec = spec(&[KEY], OverTurn::Arrival, Frame::Rows { preceding: Some(3) }, [count(), least()].concat());
+    let rows: Vec<(i64, i64, i64)> = (0..500).map(|row| (row % 2, row, 0)).collect();
+    let circuit = check_last(&spec, 0, &rows, "4 493");
+    assert_eq!(entries(&circuit), 2 + 2 * 4);
+}
+
+#[test]
+fn long_frames_are_summed_from_partial_states() {
+    let spec = spec(&[], OverTurn::Arrival, range(100_000, None), [count(), least()].concat());
+    let rows: Vec<(i64, i64, i64)> = (0..5_000).map(|row| (0, 10_000 - row, row * 30)).collect();
+    // The frame of the last row begins at the time 49,970.
+    check_last(&spec, 0, &rows, "3334 5001");
+}
+
+fn check_refused(spec: OverSpec, append_only: bool, expected: &str) {
+    let mut plan = plan(&spec, 0);
+    if let Spec::Source(source) = &mut plan.nodes[0].spec {
+        source.append_only = append_only;
+    }
+    match Circuit::new(&plan, &Decoders::new(), Options::default()) {
+        Ok(_) => panic!("{spec:?} is not refused"),
+        Err(error) => assert_eq!(error.to_string(), format!("{expected} is not supported")),
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused() {
+    let frame = range(10, None);
+    let over = |calls| spec(&[KEY], OverTurn::Arrival, frame, calls);
+    let changes = "OVER rows that may be taken back (aggregates that say changes; a windowed aggregate does not)";
+    check_refused(over(count()), false, changes);
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    check_refused(over(vec![aggregate(ArrayAgg, &[NUMBER, ORIGIN], false, false, list)]), true, "ArrayAgg OVER");
+    let quantile = aggregate(ApproxQuantile(0.5), &[FLOAT], false, false, DataType::Float64);
+    check_refused(over(vec![quantile]), true, "ApproxQuantile(0.5) OVER");
+    let unordered = OverSpec { order: None, ..over(count()) };
+    check_refused(unordered.clone(), true, "OVER a RANGE without a time to order by");
+    let waiting = OverSpec { turn: OverTurn::Watermark, frame: Frame::Rows { preceding: None }, ..unordered };
+    check_refused(waiting, true, "OVER that waits for the watermark without an event time to order by");
+    let by_float = OverSpec { order: Some(FLOAT), ..over(count()) };
+    check_refused(by_float, true, "OVER ordered by something else than a time");
+    let itself = vec![OverCall::Lag { column: NUMBER, offset: 0, default: None }];
+    check_refused(over(itself), true, "LAG of the row itself");
+    let other = vec![OverCall::Lag { column: NUMBER, offset: 1, default: Some(FLOAT) }];
+    check_refused(over(other), true, "LAG with a default of another type");
+    let all = Frame::Range { preceding_ms: None, unit_ms: None };
+    let distinct = vec![aggregate(Count, &[NUMBER], false, true, DataType::Int64)];
+    let distinct = spec(&[KEY], OverTurn::Arrival, all, distinct);
+    check_refused(distinct, true, "DISTINCT over all rows so far by event time (say ROWS, or how far back)");
+}
+
 #[test]
 fn equals_a_naive_evaluation_on_any_lanes_and_steps_with_moves_between() {
     if let Some(seed) = std::env::var("TIDEMILL_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return check_case(seed);
     }
-    for seed in 0..600 {
+    for seed in 0..300 {
         let caught = std::panic::catch_unwind(|| check_case(seed));
         assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
     }
