@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow_array::ArrayRef;
 use arrow_schema::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -273,6 +274,14 @@ pub(crate) fn lowered(function: &AggregateUDF, args: &[Expr]) -> Option<Lowered>
         function => (function, args.len()),
     };
     Some(Lowered { function, columns, ordered })
+}
+
+/// What computes a function from its definition over rows of `args`; none when it is none of ours.
+pub(crate) fn twin(function: &AggregateUDF, args: &[ArrayRef], distinct: bool) -> Result<Option<Box<dyn Accumulator>>> {
+    let Some(declared) = (function.inner().as_ref() as &dyn Any).downcast_ref::<Declared>() else { return Ok(None) };
+    let types: Vec<DataType> = args.iter().map(|arg| arg.data_type().clone()).collect();
+    let result = declared.return_type(&types)?;
+    Ok(Some(Box::new(naive::Naive::new(declared.declaration.function, distinct, types, result))))
 }
 
 /// The value of a literal share.

@@ -4,6 +4,7 @@
 //! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
 
 mod lookup;
+mod over;
 mod sessions;
 mod unnest;
 mod windows;
@@ -11,7 +12,7 @@ mod windows;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use chrono_tz::Tz;
 use datafusion::common::config::ConfigOptions;
@@ -33,7 +34,7 @@ use crate::error::Error;
 use crate::expr::sentence;
 use crate::functions::{Ambiguous, Session, from_wall_millis, to_wall_millis};
 use crate::plan::assign::WindowAssign;
-use crate::plan::lookup::Lookup;
+use crate::plan::lookup::{Lookup, ViewLookup};
 use crate::plan::unnest::Unnest;
 use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
 use crate::statement::{self, Body};
@@ -188,6 +189,13 @@ fn relational(
     options: &ConfigOptions,
 ) -> Result<LogicalPlan> {
     let relational = plan.transform_up(|node| {
+        if let LogicalPlan::Window(window) = &node {
+            let input = evaluated(window.input.as_ref().clone(), tables, options)?;
+            let name = format!("$over.{}", tables.len());
+            let (rows, plan) = over::relational(window, &input, &name)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
         let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
         if let Some(unnest) = extension.as_any().downcast_ref::<Unnest>() {
             let input = evaluated(unnest.input.as_ref().clone(), tables, options)?;
@@ -200,6 +208,14 @@ fn relational(
             let input = evaluated(lookup.input.as_ref().clone(), tables, options)?;
             let name = format!("$found.{}", tables.len());
             let (rows, plan) = lookup::relational(lookup, &input, tables, &name)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
+        if let Some(lookup) = extension.as_any().downcast_ref::<ViewLookup>() {
+            let input = evaluated(lookup.input.as_ref().clone(), tables, options)?;
+            let view = evaluated(lookup.view.as_ref().clone(), tables, options)?;
+            let name = format!("$found.{}", tables.len());
+            let (rows, plan) = lookup::of_view(lookup, &input, &view, &name)?;
             tables.insert(name, rows);
             return Ok(Transformed::yes(plan));
         }
@@ -220,6 +236,14 @@ fn relational(
 fn together(schema: &DFSchema, batches: &[RecordBatch]) -> Result<RecordBatch> {
     let fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
     joined(&Arc::new(Schema::new(fields)), batches).map_err(|error| DataFusionError::Execution(error.to_string()))
+}
+
+/// Columns under the names that [`named`] reads them by.
+fn numbered(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let field = |(index, column): (usize, &ArrayRef)| Field::new(format!("c{index}"), column.data_type().clone(), true);
+    let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
+    let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
 }
 
 /// A plan that reads `rows` from the table `name` as the columns of `schema`.

@@ -21,9 +21,10 @@ use tidemill_circuit::lookup::LookupTable;
 use crate::aggregate::Aggregates;
 use crate::error::Error;
 use crate::functions::{FlinkExprPlanner, Registry, Session, planned_field};
+use crate::plan::lookup::ViewTarget;
 use crate::plan::relation::Relations;
 use crate::plan::{random, table_version};
-use crate::types;
+use crate::{types, window_function};
 
 /// The names of one pipeline, and how expressions and relations are planned.
 pub(crate) struct Catalog {
@@ -63,8 +64,19 @@ impl TableSource for VersionedSource {
 
 /// A view, to the planner: the plan of its query.
 #[derive(Debug)]
-struct Viewed {
-    plan: LogicalPlan,
+pub(crate) struct Viewed {
+    plan: Arc<LogicalPlan>,
+    key: Option<Vec<usize>>,
+    emit_changes: bool,
+}
+
+impl Viewed {
+    /// The view as something that rows are looked up in.
+    pub(crate) fn target(&self, name: &str) -> ViewTarget {
+        let Viewed { plan, key, emit_changes } = self;
+        let (plan, key, emit_changes) = (Arc::clone(plan), key.clone(), *emit_changes);
+        ViewTarget { name: name.to_string(), plan, key, emit_changes }
+    }
 }
 
 impl TableSource for Viewed {
@@ -77,7 +89,7 @@ impl TableSource for Viewed {
     }
 
     fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
-        Some(Cow::Borrowed(&self.plan))
+        Some(Cow::Borrowed(self.plan.as_ref()))
     }
 }
 
@@ -90,7 +102,10 @@ impl Catalog {
             named: BTreeMap::new(),
             aggregates: Aggregates::new(),
             options: config(),
-            expressions: vec![Arc::new(FlinkExprPlanner::new(functions)), Arc::new(CountStar)],
+            expressions: vec![
+                Arc::new(FlinkExprPlanner::new(functions)),
+                Arc::new(Calls { aggregates: Aggregates::new() }),
+            ],
             relations: vec![Arc::new(Relations { zone: session.zone })],
         }
     }
@@ -107,7 +122,13 @@ impl Catalog {
 
     /// Adds a name for a plan.
     pub(crate) fn add_view(&mut self, name: &str, plan: LogicalPlan) {
-        self.sources.insert(name.to_string(), Arc::new(Viewed { plan }));
+        self.add_kept(name, plan, None, false);
+    }
+
+    /// Adds a name for a plan: the columns that make a row of it unique, when that is declared, and whether it has rows
+    /// before windows close.
+    pub(crate) fn add_kept(&mut self, name: &str, plan: LogicalPlan, key: Option<Vec<usize>>, emit_changes: bool) {
+        self.sources.insert(name.to_string(), Arc::new(Viewed { plan: Arc::new(plan), key, emit_changes }));
     }
 
     /// Takes a name out.
@@ -201,8 +222,8 @@ impl ContextProvider for Catalog {
         self.aggregates.get(name)
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        window_function::get(name)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -248,11 +269,13 @@ impl TypePlanner for Types {
     }
 }
 
-/// `COUNT(*)` counts a constant.
+/// `COUNT(*)` counts a constant, and FIRST_VALUE is the same function with OVER and without.
 #[derive(Debug)]
-struct CountStar;
+struct Calls {
+    aggregates: Aggregates,
+}
 
-impl ExprPlanner for CountStar {
+impl ExprPlanner for Calls {
     fn plan_aggregate(
         &self,
         expr: datafusion::logical_expr::planner::RawAggregateExpr,
@@ -272,6 +295,30 @@ impl ExprPlanner for CountStar {
         let call =
             AggregateFunction::new_udf(expr.func, counted, false, expr.filter, expr.order_by, expr.null_treatment);
         Ok(PlannerResult::Planned(Expr::AggregateFunction(call).alias("count(*)")))
+    }
+
+    fn plan_window(
+        &self,
+        mut expr: datafusion::logical_expr::planner::RawWindowExpr,
+    ) -> Result<datafusion::logical_expr::planner::PlannerResult<datafusion::logical_expr::planner::RawWindowExpr>>
+    {
+        use datafusion::logical_expr::planner::PlannerResult;
+        use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit};
+        // DataFusion asks for a function of its own where these have OVER.
+        if let WindowFunctionDefinition::WindowUDF(function) = &expr.func_def
+            && let Some(same) = self.aggregates.get(function.name())
+        {
+            expr.func_def = WindowFunctionDefinition::AggregateUDF(same);
+        }
+        #[expect(deprecated)]
+        let star = matches!(expr.args.as_slice(), [] | [Expr::Wildcard { .. }]);
+        if expr.func_def.name() == "count" && star {
+            if expr.distinct {
+                return plan_err!("COUNT(DISTINCT *) means nothing: name the columns");
+            }
+            expr.args = vec![lit(1_i64)];
+        }
+        Ok(PlannerResult::Original(expr))
     }
 }
 

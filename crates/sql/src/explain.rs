@@ -1,15 +1,19 @@
 //! `explain`: the circuit of a pipeline, what each operator keeps and what bounds it, as text, JSON or a mermaid graph.
 
+mod over;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use tidemill_circuit::Plan;
 use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, Emit, LookupSpec, Node, NodeId, SourceSpec, Spec, TimeDomain,
-    Window, WindowKey,
+    ViewLookupSpec, Window, WindowKey,
 };
 
 use crate::expr::duration;
-use crate::pipeline::{Changelog, OutputKind, Pipeline, SelectKind, Warning};
+use crate::lower::Facts;
+use crate::pipeline::{Changelog, Decisions, EndpointDef, OutputKind, Pipeline, SelectKind, Warning};
 use crate::types::{name_of, quoted};
 
 /// One operator, explained.
@@ -35,28 +39,69 @@ pub struct Operator {
     pub schedule_dependent: bool,
 }
 
-/// Every operator of the pipeline, inputs before those who read them.
-pub fn operators(pipeline: &Pipeline) -> Vec<Operator> {
-    let append_only = pipeline.plan.append_only();
-    let nodes = pipeline.plan.nodes.iter().enumerate();
-    nodes.map(|(id, node)| operator(pipeline, id, node, append_only[id])).collect()
+/// A circuit to be explained.
+#[derive(Clone, Copy)]
+struct Circuit<'p> {
+    plan: &'p Plan,
+    facts: &'p Facts,
+    of: Of<'p>,
 }
 
-fn operator(pipeline: &Pipeline, id: NodeId, node: &Node, append_only: bool) -> Operator {
+/// What a circuit is for.
+#[derive(Clone, Copy)]
+enum Of<'p> {
+    /// Everything but endpoints.
+    Pipeline(&'p Pipeline),
+    /// Endpoints.
+    Decisions(&'p Decisions),
+}
+
+impl<'p> Circuit<'p> {
+    fn of_pipeline(pipeline: &'p Pipeline) -> Self {
+        Circuit { plan: &pipeline.plan, facts: &pipeline.facts, of: Of::Pipeline(pipeline) }
+    }
+
+    fn of_decisions(decisions: &'p Decisions) -> Self {
+        Circuit { plan: &decisions.plan, facts: &decisions.facts, of: Of::Decisions(decisions) }
+    }
+
+    fn operators(self) -> Vec<Operator> {
+        let append_only = self.plan.append_only();
+        let nodes = self.plan.nodes.iter().enumerate();
+        nodes.map(|(id, node)| operator(self, id, node, append_only[id])).collect()
+    }
+}
+
+/// Every operator of the pipeline's circuit, inputs before those who read them; those of endpoints are apart.
+pub fn operators(pipeline: &Pipeline) -> Vec<Operator> {
+    Circuit::of_pipeline(pipeline).operators()
+}
+
+/// Every operator of a circuit that answers requests, inputs before those who read them.
+pub fn decision_operators(decisions: &Decisions) -> Vec<Operator> {
+    Circuit::of_decisions(decisions).operators()
+}
+
+fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: bool) -> Operator {
     let (state, bound) = match &node.spec {
         Spec::Aggregate(spec) => kept(spec),
+        Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
+        Spec::ViewLookup(_) => {
+            let bound = "as many as the view has rows".to_string();
+            (Some("the newest row of the view for each key".to_string()), Some(bound))
+        }
         _ => (None, None),
     };
     Operator {
         id,
         kind: node.title(),
-        detail: detail(pipeline, node),
+        detail: detail(circuit, node),
         inputs: node.inputs.clone(),
         columns: node.schema.fields().iter().map(|field| (field.name().clone(), name_of(field.data_type()))).collect(),
         state,
         bound,
         append_only,
-        schedule_dependent: pipeline.facts.of(id).schedule_dependent,
+        schedule_dependent: circuit.facts.of(id).schedule_dependent,
     }
 }
 
@@ -99,9 +144,9 @@ fn grows(call: &AggregateCall) -> bool {
     call.distinct || matches!(call.function, AggregateFunction::ArrayAgg | AggregateFunction::ListAgg)
 }
 
-fn detail(pipeline: &Pipeline, node: &Node) -> String {
+fn detail(circuit: Circuit<'_>, node: &Node) -> String {
     let input = |column: usize| match node.inputs.first() {
-        Some(input) => quoted(pipeline.plan.nodes[*input].schema.field(column).name()),
+        Some(input) => quoted(circuit.plan.nodes[*input].schema.field(column).name()),
         None => format!("#{column}"),
     };
     match &node.spec {
@@ -120,7 +165,11 @@ fn detail(pipeline: &Pipeline, node: &Node) -> String {
             format!("{}{outer}", input(spec.column))
         }
         Spec::Lookup(spec) => lookup_detail(spec, &input),
-        Spec::ViewLookup(_) | Spec::Over(_) => String::new(),
+        Spec::ViewLookup(spec) => {
+            let of_view = |column: usize| quoted(circuit.plan.nodes[node.inputs[1]].schema.field(column).name());
+            view_lookup_detail(spec, &input, &of_view)
+        }
+        Spec::Over(spec) => over::detail(spec, &input),
         Spec::Union => format!("{} inputs", node.inputs.len()),
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),
@@ -130,16 +179,23 @@ fn detail(pipeline: &Pipeline, node: &Node) -> String {
                 format!(", rows identified by ({})", names.join(", "))
             });
             let key = key.unwrap_or_default();
-            let kind = pipeline.outputs.iter().find(|output| output.name == spec.name).map(|output| &output.kind);
-            match kind {
-                Some(OutputKind::Sink { table }) => format!("to table {}{key}", quoted(table)),
-                Some(OutputKind::MaterializedView { name }) => format!("kept as view {}{key}", quoted(name)),
-                Some(OutputKind::Select { index }) => {
-                    format!("kept for SELECT {}{key}{}", index + 1, tail(pipeline, *index))
-                }
-                None => spec.name.clone(),
+            match circuit.of {
+                Of::Decisions(_) => format!("answers endpoint {}", quoted(&spec.name)),
+                Of::Pipeline(pipeline) => output_detail(pipeline, &spec.name, &key),
             }
         }
+    }
+}
+
+fn output_detail(pipeline: &Pipeline, name: &str, key: &str) -> String {
+    let kind = pipeline.outputs.iter().find(|output| output.name == name).map(|output| &output.kind);
+    match kind {
+        Some(OutputKind::Sink { table }) => format!("to table {}{key}", quoted(table)),
+        Some(OutputKind::MaterializedView { name }) => format!("kept as view {}{key}", quoted(name)),
+        Some(OutputKind::Select { index }) => {
+            format!("kept for SELECT {}{key}{}", index + 1, tail(pipeline, *index))
+        }
+        None => name.to_string(),
     }
 }
 
@@ -189,6 +245,27 @@ fn lookup_detail(spec: &LookupSpec, input: &dyn Fn(usize) -> String) -> String {
         text += ", rows without one stay";
     }
     text + ", schedule-dependent"
+}
+
+fn view_lookup_detail(
+    spec: &ViewLookupSpec,
+    input: &dyn Fn(usize) -> String,
+    of_view: &dyn Fn(usize) -> String,
+) -> String {
+    let equal = spec.view_keys.iter().zip(&spec.keys);
+    let equal: Vec<_> = equal.map(|(key, column)| format!("{} = {}", of_view(*key), input(*column))).collect();
+    let mut text = if equal.is_empty() { "the only row".to_string() } else { format!("by {}", equal.join(", ")) };
+    if !spec.columns.is_empty() {
+        let columns: Vec<_> = spec.columns.iter().map(|column| of_view(*column)).collect();
+        let _ = write!(text, ", gives {}", columns.join(", "));
+    }
+    if let Some(residual) = &spec.residual {
+        let _ = write!(text, ", where {}", residual.print());
+    }
+    if spec.outer {
+        text += ", rows without one stay";
+    }
+    text + ", as the view stands after this step, schedule-dependent"
 }
 
 fn aggregate_detail(spec: &AggregateSpec, input: &dyn Fn(usize) -> String) -> String {
@@ -258,25 +335,35 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// What a person should know of the circuit: state without bound.
+/// What a person should know of the circuits: state without bound.
 pub(crate) fn warnings(pipeline: &Pipeline) -> Vec<Warning> {
+    let of_endpoints = pipeline.decisions.iter().flat_map(|decisions| unbounded(Circuit::of_decisions(decisions)));
+    unbounded(Circuit::of_pipeline(pipeline)).into_iter().chain(of_endpoints).collect()
+}
+
+fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
+    let of = match circuit.of {
+        Of::Pipeline(_) => String::new(),
+        Of::Decisions(decisions) => format!(" for endpoint {}", decisions.name),
+    };
     let unbounded =
-        operators(pipeline).into_iter().filter(|operator| operator.state.is_some() && operator.bound.is_none());
+        circuit.operators().into_iter().filter(|operator| operator.state.is_some() && operator.bound.is_none());
     unbounded
         .map(|operator| Warning {
             text: format!(
-                "{} {} ({}) keeps {} and nothing bounds how many: over endless input it grows with the number of groups",
+                "{} {} ({}) keeps {}{of} and nothing bounds how many: over endless input it grows with the number of {}",
                 operator.kind,
                 operator.id,
                 operator.detail,
-                operator.state.unwrap_or_default()
+                operator.state.unwrap_or_default(),
+                if operator.kind == "Over" { "keys" } else { "groups" }
             ),
-            position: pipeline.plan.nodes[operator.id].position,
+            position: circuit.plan.nodes[operator.id].position,
         })
         .collect()
 }
 
-/// The circuit as a tree for each output; an operator that is read twice is written once.
+/// The circuits as a tree for each output and each endpoint; an operator that is read twice is written once.
 pub fn text(pipeline: &Pipeline) -> String {
     let operators = operators(pipeline);
     let mut out = String::new();
@@ -297,12 +384,70 @@ pub fn text(pipeline: &Pipeline) -> String {
             let _ = writeln!(out, "SELECT {}: in batch over {}", index + 1, query.views().join(", "));
         }
     }
+    for decisions in &pipeline.decisions {
+        write_decisions(&mut out, decisions);
+    }
     let warnings = warnings(pipeline);
     for warning in &warnings {
         let place = warning.position.map(|position| format!(" ({position})")).unwrap_or_default();
         let _ = writeln!(out, "warning: {}{place}", warning.text);
     }
     out
+}
+
+fn write_decisions(out: &mut String, decisions: &Decisions) {
+    let operators = decision_operators(decisions);
+    let mut written = vec![false; operators.len()];
+    let _ = writeln!(out, "circuit {}", quoted(&decisions.name));
+    for endpoint in &decisions.endpoints {
+        let Some(node) = output_of(&decisions.plan, &endpoint.output) else { continue };
+        let from = match endpoint.recorded {
+            true => format!("a request becomes a row of {}", quoted(&endpoint.source)),
+            false => "a request is kept as its own row".to_string(),
+        };
+        let fields = names(endpoint.request.fields().iter().map(|field| field.name()));
+        let _ = writeln!(out, "  endpoint {} ({fields}): {from}", quoted(&endpoint.name));
+        let options = &endpoint.options;
+        let then = match &options.fallback {
+            Some(fallback) => format!("then {fallback}"),
+            None => "then an error".to_string(),
+        };
+        let deadline = options.deadline.as_micros();
+        let deadline = match deadline % 1_000 {
+            0 => duration(i64::try_from(deadline / 1_000).unwrap_or(i64::MAX)),
+            _ => format!("{deadline} us"),
+        };
+        let _ = writeln!(out, "    answers within {deadline}, {then}");
+        write_tree(out, &operators, node, 2, &mut written);
+    }
+}
+
+fn output_of(plan: &Plan, name: &str) -> Option<NodeId> {
+    plan.nodes.iter().position(|node| matches!(&node.spec, Spec::Output(output) if output.name == name))
+}
+
+/// Everything that makes an answer, as text: what names the rule of an endpoint.
+pub(crate) fn rule(decisions: &Decisions, output: &str) -> String {
+    let operators = decision_operators(decisions);
+    let mut needed = vec![false; operators.len()];
+    if let Some(node) = output_of(&decisions.plan, output) {
+        needed[node] = true;
+    }
+    let mut numbers = vec![0; operators.len()];
+    for operator in operators.iter().rev() {
+        if needed[operator.id] {
+            operator.inputs.iter().for_each(|input| needed[*input] = true);
+        }
+    }
+    let mut text = String::new();
+    let mut count = 0;
+    for operator in operators.iter().filter(|operator| needed[operator.id]) {
+        count += 1;
+        numbers[operator.id] = count;
+        let inputs: Vec<_> = operator.inputs.iter().map(|input| numbers[*input].to_string()).collect();
+        let _ = writeln!(text, "{} ({}) {} {:?}", operator.kind, inputs.join(" "), operator.detail, operator.columns);
+    }
+    text
 }
 
 fn write_tree(out: &mut String, operators: &[Operator], id: NodeId, depth: usize, written: &mut [bool]) {
@@ -323,7 +468,7 @@ fn write_tree(out: &mut String, operators: &[Operator], id: NodeId, depth: usize
     }
 }
 
-/// The circuit as one JSON object: `operators`, `outputs`, `warnings`.
+/// The circuits as one JSON object: `operators`, `outputs`, `warnings`, and `decisions` when there are endpoints.
 pub fn json(pipeline: &Pipeline) -> String {
     let outputs: Vec<_> = pipeline
         .outputs
@@ -343,7 +488,29 @@ pub fn json(pipeline: &Pipeline) -> String {
         })
         .collect();
     let warnings: Vec<_> = warnings(pipeline).into_iter().map(|warning| warning.text).collect();
-    let whole = serde_json::json!({ "operators": operators(pipeline), "outputs": outputs, "warnings": warnings });
+    let endpoint = |endpoint: &EndpointDef| {
+        serde_json::json!({
+            "name": endpoint.name,
+            "source": endpoint.source,
+            "recorded": endpoint.recorded,
+            "rule": endpoint.rule,
+        })
+    };
+    let decisions: Vec<_> = pipeline
+        .decisions
+        .iter()
+        .map(|decisions| {
+            serde_json::json!({
+                "name": decisions.name,
+                "operators": decision_operators(decisions),
+                "endpoints": decisions.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let mut whole = serde_json::json!({ "operators": operators(pipeline), "outputs": outputs, "warnings": warnings });
+    if !decisions.is_empty() {
+        whole["decisions"] = decisions.into();
+    }
     serde_json::to_string_pretty(&whole).unwrap_or_default()
 }
 

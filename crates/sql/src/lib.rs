@@ -18,6 +18,7 @@ pub mod plan;
 pub mod rewrite;
 pub mod statement;
 pub mod types;
+pub mod window_function;
 
 pub use batch::BatchSession;
 pub use error::Error;

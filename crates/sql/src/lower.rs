@@ -9,6 +9,7 @@ mod aggregate;
 mod facts;
 mod fields;
 mod lookup;
+pub(crate) mod over;
 mod scan;
 mod window;
 
@@ -28,16 +29,17 @@ use tidemill_circuit::Plan;
 use tidemill_circuit::expr::{Column as CircuitColumn, OnError};
 use tidemill_circuit::plan::{Emit, Node, NodeId, OutputSpec, Spec, UnnestSpec};
 
-pub(crate) use facts::{Facts, NodeFacts};
+pub(crate) use facts::{Attribute, Facts, NodeFacts};
 pub(crate) use scan::{Needs, Source};
 
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::expr::{columns_of, compile_named, print, unaliased};
 use crate::functions::Registry;
-use crate::pipeline::ValuesDef;
+use crate::pipeline::{ASKED, ValuesDef};
+use crate::plan::asked::Asked;
 use crate::plan::assign::WindowAssign;
-use crate::plan::lookup::Lookup;
+use crate::plan::lookup::{Lookup, ViewLookup};
 use crate::plan::random;
 use crate::plan::unnest::Unnest;
 use window::Pending;
@@ -67,6 +69,8 @@ pub(crate) struct Lowered {
     pub(crate) slots: Vec<Slot>,
     /// The column with `$origin`, when there is one.
     pub(crate) origin: Option<usize>,
+    /// The column with `$asked`, where it is still needed.
+    pub(crate) asked: Option<usize>,
     /// Windows that are still to be assigned.
     pub(crate) pending: Option<Pending>,
 }
@@ -91,6 +95,12 @@ pub(crate) struct Builder<'a> {
     allowed_lateness_ms: i64,
     emit: Emit,
     position: Option<Position>,
+    /// Whether what is lowered is between an endpoint's source and the filter that keeps the rows with a request.
+    asking: bool,
+    /// Whether what is lowered becomes answers to requests.
+    answering: bool,
+    /// How many sources of rows in the file other circuits have.
+    values_before: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -112,7 +122,15 @@ impl<'a> Builder<'a> {
             allowed_lateness_ms,
             emit: Emit::OnClose,
             position: None,
+            asking: false,
+            answering: false,
+            values_before: 0,
         }
+    }
+
+    /// Names sources of rows in the file apart from so many others.
+    pub(crate) fn with_values_before(self, values_before: usize) -> Self {
+        Builder { values_before, ..self }
     }
 
     /// Lowers the query of a statement; what comes out has the fields of `plan`, in order, and nothing else.
@@ -121,6 +139,33 @@ impl<'a> Builder<'a> {
         let lowered = self.lower(plan, false)?;
         let lowered = self.materialise(lowered)?;
         self.in_order(&lowered, &fields_of(plan.schema()))
+    }
+
+    /// Lowers the query of an endpoint; what comes out has the fields of `plan`, in order, and then `$origin`.
+    pub(crate) fn answers(&mut self, plan: &LogicalPlan, position: Position) -> Result<NodeId> {
+        (self.emit, self.position, self.answering) = (Emit::OnClose, Some(position), true);
+        let lowered = self.lower(plan, true);
+        self.answering = false;
+        let mut lowered = self.materialise(lowered?)?;
+        let Some(origin) = lowered.origin else { return internal_err!("an answer without its request") };
+        lowered.slots.push(Slot::At(origin));
+        let mut fields = fields_of(plan.schema());
+        fields.push(Arc::new(Field::new(ORIGIN, DataType::UInt64, false)));
+        self.in_order(&lowered, &fields)
+    }
+
+    /// The rows of an endpoint's source, and what is computed over all of them, for which somebody waits.
+    fn asked(&mut self, asked: &Asked, origin: bool) -> Result<Lowered> {
+        self.asking = true;
+        let lowered = self.lower(&asked.input, origin);
+        self.asking = false;
+        let lowered = self.materialise(lowered?)?;
+        let Some(column) = lowered.asked else { return internal_err!("the source of an endpoint has no {ASKED}") };
+        let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
+        let facts = self.facts.of(lowered.node).clone();
+        let condition = CircuitColumn::new(column, ASKED, DataType::Boolean);
+        let node = self.add(Spec::Filter(condition), vec![lowered.node], schema, facts);
+        Ok(Lowered { node, asked: None, ..lowered })
     }
 
     /// Adds an output over nodes that all have the same columns.
@@ -180,6 +225,12 @@ impl<'a> Builder<'a> {
                 if let Some(lookup) = node.as_any().downcast_ref::<Lookup>() {
                     return self.lookup(lookup, origin);
                 }
+                if let Some(lookup) = node.as_any().downcast_ref::<ViewLookup>() {
+                    return self.view_lookup(lookup, origin);
+                }
+                if let Some(asked) = node.as_any().downcast_ref::<Asked>() {
+                    return self.asked(asked, origin);
+                }
                 match node.as_any().downcast_ref::<Unnest>() {
                     Some(unnest) => self.unnest(unnest, origin),
                     None => Err(self.refused("UNNEST alone", "write FROM t CROSS JOIN UNNEST(t.items) AS u (item)")),
@@ -189,9 +240,7 @@ impl<'a> Builder<'a> {
                 &format!("a join ({})", join_type.to_string().to_uppercase()),
                 "joins come later; UNNEST of a column can be joined today",
             )),
-            LogicalPlan::Window(_) => {
-                Err(self.refused("OVER", "GROUP BY with a window table function may do instead; OVER comes later"))
-            }
+            LogicalPlan::Window(window) => self.over(window, origin),
             LogicalPlan::Sort(_) => Err(self.refused(
                 "ORDER BY in a query that feeds a table or view",
                 "rows of a stream have no last one: order the bare SELECT that reads them",
@@ -346,10 +395,11 @@ impl<'a> Builder<'a> {
 
     fn unnest(&mut self, unnest: &Unnest, origin: bool) -> Result<Lowered> {
         let Unnest { input, list, outer, ordinality, schema, .. } = unnest;
-        if origin {
+        // Elements share the place of their row, which tells whose answer they are and no order among them.
+        if origin && !self.answering {
             return Err(self.unordered("UNNEST"));
         }
-        let lowered = self.lower(input, false)?;
+        let lowered = self.lower(input, origin)?;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(list), input.schema())?;
         let Slot::At(column) = lowered.slot_of(list, input.schema())? else {
             return internal_err!("the list of UNNEST is a window's column");
@@ -363,14 +413,14 @@ impl<'a> Builder<'a> {
         let node = self.add(spec, vec![lowered.node], Arc::new(Schema::new(fields)), facts);
         let mut slots = lowered.slots;
         slots.extend((0..elements.len()).map(|index| Slot::At(before.fields().len() + index)));
-        Ok(Lowered { node, slots, origin: None, pending: lowered.pending })
+        Ok(Lowered { node, slots, ..lowered })
     }
 }
 
 impl Lowered {
     /// A node whose columns are the fields, in order.
     pub(crate) fn in_order(node: NodeId, count: usize) -> Self {
-        Lowered { node, slots: (0..count).map(Slot::At).collect(), origin: None, pending: None }
+        Lowered { node, slots: (0..count).map(Slot::At).collect(), origin: None, asked: None, pending: None }
     }
 
     /// The column of each field; none for columns of windows that are not assigned yet.
@@ -420,6 +470,26 @@ impl Project<'_, '_> {
         self.exprs.len() - 1
     }
 
+    /// Keeps every field of the input and returns where each is.
+    pub(crate) fn keep_all(&mut self, input: &Lowered) -> Result<Vec<Slot>> {
+        let kept = input.slots.iter().map(|slot| match *slot {
+            Slot::At(column) => Ok(Slot::At(self.keep(column))),
+            _ => internal_err!("a window is not assigned"),
+        });
+        kept.collect()
+    }
+
+    /// The place of a field of the input, or of what is computed over them.
+    pub(crate) fn column(&mut self, expr: &Expr, input: &Lowered, schema: &DFSchema, name: &str) -> Result<usize> {
+        match unaliased(expr) {
+            column @ Expr::Column(_) => match input.slot_of(column, schema)? {
+                Slot::At(column) => Ok(self.keep(column)),
+                _ => internal_err!("a column of a window that is not assigned"),
+            },
+            computed => self.compute(computed, name),
+        }
+    }
+
     /// Computes an expression over the input's fields and returns its place.
     pub(crate) fn compute(&mut self, expr: &Expr, name: &str) -> Result<usize> {
         let known = format!("{expr:?}");
@@ -452,6 +522,7 @@ impl Project<'_, '_> {
     /// Adds the node; what is still needed of the input (`$origin`, the time of pending windows) stays in it.
     pub(crate) fn finish(mut self, slots: Vec<Slot>) -> Result<Lowered> {
         let origin = self.input.origin.map(|origin| self.keep(origin));
+        let asked = self.input.asked.map(|asked| self.keep(asked));
         let pending = self.input.pending.clone().map(|pending| Pending {
             time: self.keep(pending.time),
             partition: pending.partition.iter().map(|column| self.keep(*column)).collect(),
@@ -462,7 +533,7 @@ impl Project<'_, '_> {
         facts.schedule_dependent |= reads_clock;
         let exprs = exprs.into_iter().map(|(_, expr)| expr).collect();
         let node = builder.add(Spec::Project(exprs), vec![input.node], Arc::new(Schema::new(fields)), facts);
-        Ok(Lowered { node, slots, origin, pending })
+        Ok(Lowered { node, slots, origin, asked, pending })
     }
 }
 

@@ -3,13 +3,16 @@
 //! Statements are taken in order: declarations fill the catalog, queries are planned over it. When all are known, every
 //! query is optimised, what they need of each table is gathered, and one circuit is written for all of them.
 
+pub(crate) mod asked;
 pub(crate) mod assign;
+pub(crate) mod endpoint;
 mod insert;
 mod length;
 pub(crate) mod lookup;
 mod naming;
 mod optimize;
 pub(crate) mod random;
+pub(crate) mod rebind;
 pub(crate) mod relation;
 mod sessions;
 mod settings;
@@ -49,6 +52,7 @@ use crate::statement::{
     self, Body, CreateFunction, CreateMaterializedView, CreateTable, CreateView, Drop, DropKind, Insert, Name, Query,
     Setting, Statement, table_options,
 };
+use endpoint::Endpoint;
 use table::Table;
 use tail::Tail;
 use translate::translate;
@@ -128,6 +132,7 @@ pub(crate) struct Planner {
     creates: BTreeMap<String, CreateTable>,
     tables: Vec<Table>,
     queries: Vec<Planned>,
+    endpoints: Vec<Endpoint>,
     selects: Vec<SelectDef>,
     explains: Vec<ExplainDef>,
     /// Calls of RAND and its like so far.
@@ -154,6 +159,7 @@ impl Planner {
             creates: BTreeMap::new(),
             tables: Vec::new(),
             queries: Vec::new(),
+            endpoints: Vec::new(),
             selects: Vec::new(),
             explains: Vec::new(),
             sites: 0,
@@ -165,6 +171,7 @@ impl Planner {
             Body::CreateTable(create) => self.create_table(create),
             Body::CreateView(create) => self.create_view(create),
             Body::CreateMaterializedView(create) => self.create_materialized_view(create),
+            Body::CreateEndpoint(create) => self.create_endpoint(create, &statement.text),
             Body::CreateFunction(create) => self.create_function(create),
             Body::Drop(drop) => self.drop(drop),
             Body::Insert(insert) => {
@@ -205,7 +212,7 @@ impl Planner {
         }
         let plan = self.checked(&create.query)?;
         let plan = renamed(plan, &create.columns, create.name.position)?;
-        self.catalog.add_view(&create.name.text, plan);
+        self.catalog.add_kept(&create.name.text, plan, None, create.query.emit_changes);
         self.kinds.insert(create.name.text.clone(), Kind::View);
         if let Ok(Some(plan)) = self.over_kept(&create.query) {
             let plan = renamed(plan, &create.columns, create.name.position)?;
@@ -240,9 +247,9 @@ impl Planner {
             plan: plan.clone(),
             emit: emit(&create.query),
             position: create.name.position,
-            key,
+            key: key.clone(),
         });
-        self.catalog.add_view(&create.name.text, plan);
+        self.catalog.add_kept(&create.name.text, plan, key, create.query.emit_changes);
         self.kept.add_table(&create.name.text, schema);
         self.kinds.insert(create.name.text.clone(), Kind::MaterializedView);
         Ok(())
@@ -276,7 +283,9 @@ impl Planner {
         let Some(kind) = self.kinds.get(name).copied() else {
             return if drop.if_exists { Ok(()) } else { Err(self.no_table(&drop.name)) };
         };
-        if kind == Kind::MaterializedView || self.queries.iter().any(|query| reads(&query.plan, name)) {
+        let answers = |endpoint: &Endpoint| endpoint.records(name) || reads(endpoint.plan(), name);
+        let in_use = self.queries.iter().any(|query| reads(&query.plan, name)) || self.endpoints.iter().any(answers);
+        if kind == Kind::MaterializedView || in_use {
             return Err(Error::Definition {
                 problem: format!("{name} is in use: the statements of a file run together"),
                 position: drop.name.position,
@@ -292,7 +301,8 @@ impl Planner {
     }
 
     fn is_taken(&self, name: &Name, if_not_exists: bool) -> Result<bool, Error> {
-        if !self.kinds.contains_key(&name.text) {
+        let endpoint = self.endpoints.iter().any(|endpoint| endpoint.name() == name.text);
+        if !self.kinds.contains_key(&name.text) && !endpoint {
             return Ok(false);
         }
         if if_not_exists {
@@ -487,6 +497,11 @@ impl Planner {
         }
         let queries = std::mem::take(&mut self.queries);
         let mut pipeline = self.lowered(&queries)?;
+        pipeline.decisions = self.decisions(&mut pipeline.tables, &mut pipeline.values)?;
+        for circuit in &pipeline.decisions {
+            add_lookups(&mut pipeline.lookups, &circuit.plan);
+        }
+        pipeline.warnings = self.warnings(&pipeline);
         pipeline.selects = std::mem::take(&mut self.selects);
         pipeline.explains = std::mem::take(&mut self.explains);
         for select in &mut pipeline.selects {
@@ -532,10 +547,12 @@ impl Planner {
         let outputs = add_outputs(&mut builder, queries, &nodes);
         let Builder { plan, facts, values, .. } = builder;
         let outputs = outputs.into_iter().map(|output| with_changelog(output, &plan)).collect();
-        let mut pipeline = Pipeline {
+        let mut lookups = Vec::new();
+        add_lookups(&mut lookups, &plan);
+        Ok(Pipeline {
             tables,
             values,
-            lookups: lookups(&plan),
+            lookups,
             plan,
             outputs,
             selects: Vec::new(),
@@ -545,26 +562,27 @@ impl Planner {
             session: Arc::clone(&self.session),
             warnings: Vec::new(),
             facts,
-        };
-        pipeline.warnings = explain::warnings(&pipeline);
+        })
+    }
+
+    /// What a person should know of a pipeline.
+    fn warnings(&self, pipeline: &Pipeline) -> Vec<Warning> {
+        let mut warnings = explain::warnings(pipeline);
         let ignored = self.settings.ignored.iter();
-        pipeline.warnings.extend(
-            ignored.map(|key| Warning { text: format!("SET '{key}' changes nothing in tidemill"), position: None }),
-        );
-        Ok(pipeline)
+        let told = |key: &String| Warning { text: format!("SET '{key}' changes nothing in tidemill"), position: None };
+        warnings.extend(ignored.map(told));
+        warnings
     }
 }
 
-/// The tables that a circuit looks rows up in, each once.
-fn lookups(plan: &tidemill_circuit::Plan) -> Vec<LookupDef> {
-    let mut lookups: Vec<LookupDef> = Vec::new();
+/// Adds the tables that a circuit looks rows up in, each once.
+fn add_lookups(lookups: &mut Vec<LookupDef>, plan: &tidemill_circuit::Plan) {
     for node in &plan.nodes {
         let Spec::Lookup(spec) = &node.spec else { continue };
         if !lookups.iter().any(|known| Arc::ptr_eq(&known.cell, &spec.table)) {
             lookups.push(LookupDef { table: spec.table.name().to_string(), cell: Arc::clone(&spec.table) });
         }
     }
-    lookups
 }
 
 /// One output for each sink table, view and SELECT.

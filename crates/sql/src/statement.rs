@@ -5,6 +5,7 @@
 //! [`crate::rewrite`], which leaves one spelling of each thing for the planner. There is one file a statement.
 
 mod accept;
+mod create_endpoint;
 mod create_function;
 mod create_table;
 mod create_view;
@@ -23,6 +24,7 @@ mod tests;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use tidemill_base::Position;
 
+pub use create_endpoint::{CreateEndpoint, RequestColumn};
 pub use create_function::CreateFunction;
 pub use create_table::{Column, ColumnKind, CreateTable, Including, LikeClause, LikeFeature, PrimaryKey, Watermark};
 pub use create_view::{CreateMaterializedView, CreateView};
@@ -60,6 +62,8 @@ pub enum Body {
     CreateView(CreateView),
     /// `CREATE MATERIALIZED VIEW`.
     CreateMaterializedView(CreateMaterializedView),
+    /// `CREATE ENDPOINT`.
+    CreateEndpoint(CreateEndpoint),
     /// `CREATE FUNCTION`.
     CreateFunction(CreateFunction),
     /// `DROP TABLE`, `DROP VIEW`, `DROP FUNCTION`.
@@ -145,6 +149,7 @@ fn create(cursor: &mut Cursor<'_>) -> Result<Body, Error> {
         Some("MATERIALIZED") if temporary == 0 && !cursor.sees_nth(2, "TABLE") => {
             create_view::parse_materialized(cursor).map(Body::CreateMaterializedView)
         }
+        Some("ENDPOINT") if temporary == 0 => create_endpoint::parse(cursor).map(Body::CreateEndpoint),
         Some("FUNCTION" | "SYSTEM") => create_function::parse(cursor).map(Body::CreateFunction),
         _ => Err(refused::create(cursor, temporary)),
     }

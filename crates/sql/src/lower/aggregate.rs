@@ -289,7 +289,7 @@ impl Builder<'_> {
             node = self.off_the_wall(node, width + 2)?;
         }
         self.position = statement;
-        Ok(Lowered { node, slots, origin: None, pending: None })
+        Ok(Lowered { node, slots, origin: None, asked: None, pending: None })
     }
 }
 
@@ -332,7 +332,7 @@ enum Found {
 
 impl super::Project<'_, '_> {
     /// Makes the arguments of a call columns.
-    fn call(
+    pub(super) fn call(
         &mut self,
         call: &Call,
         input: &Lowered,
@@ -366,7 +366,7 @@ impl super::Project<'_, '_> {
             if lowered.function == AggregateFunction::Count && is_constant(arg) {
                 continue;
             }
-            columns.push(self.column(arg, input, schema)?);
+            columns.push(self.column(arg, input, schema, &print(unaliased(arg)))?);
         }
         if lowered.ordered {
             match input.origin {
@@ -375,22 +375,12 @@ impl super::Project<'_, '_> {
             }
         }
         let filter = match filter {
-            Some(filter) => Some(self.column(filter, input, schema)?),
+            Some(filter) => Some(self.column(filter, input, schema, &print(unaliased(filter)))?),
             None => None,
         };
         let types = args.iter().map(|arg| type_of(arg, schema)).collect::<Result<Vec<_>>>()?;
         let result = func.return_type(&types)?;
         Ok(AggregateCall { function: lowered.function, args: columns, filter, distinct: *distinct, result })
-    }
-
-    fn column(&mut self, expr: &Expr, input: &Lowered, schema: &DFSchema) -> Result<usize> {
-        match unaliased(expr) {
-            column @ Expr::Column(_) => match input.slot_of(column, schema)? {
-                Slot::At(column) => Ok(self.keep(column)),
-                _ => internal_err!("a window's column is an argument"),
-            },
-            computed => self.compute(computed, &print(computed)),
-        }
     }
 }
 

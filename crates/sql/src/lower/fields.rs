@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::expr::unaliased;
 use crate::plan::assign::WindowAssign;
-use crate::plan::lookup::Lookup;
+use crate::plan::lookup::{Lookup, ViewLookup};
 
 /// What is needed of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +103,19 @@ fn descend(plan: &LogicalPlan, demanded: &[Demand], found: &mut impl FnMut(&Tabl
                 uses(&expr, lookup.input.schema(), &mut all)?;
             }
             descend(&lookup.input, &all, found)
+        }
+        LogicalPlan::Extension(extension) if extension.node.as_any().is::<ViewLookup>() => {
+            let Some(lookup) = extension.node.as_any().downcast_ref::<ViewLookup>() else { return Ok(()) };
+            let mut all = demanded.to_vec();
+            for expr in lookup.equals.iter().map(|equal| &equal.equation).chain(&lookup.residual) {
+                uses(expr, &lookup.schema, &mut all)?;
+            }
+            all.truncate(lookup.input.schema().fields().len());
+            for expr in extension.node.expressions() {
+                uses(&expr, lookup.input.schema(), &mut all)?;
+            }
+            descend(&lookup.input, &all, found)?;
+            descend(&lookup.view, &vec![Demand::Whole; lookup.view.schema().fields().len()], found)
         }
         other => {
             for input in other.inputs() {

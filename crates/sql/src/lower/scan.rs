@@ -21,8 +21,9 @@ use crate::aggregate;
 use crate::error::Error;
 use crate::expr::{compile, compile_in_order, unaliased};
 use crate::functions::{cast_expr, wall_floor};
-use crate::pipeline::ValuesDef;
+use crate::pipeline::{ASKED, ValuesDef};
 use crate::plan::assign::WindowAssign;
+use crate::plan::rebind;
 
 /// A declared table, ready to be scanned.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub(crate) struct Needs {
     pub(crate) origin: bool,
     /// How far event time has moved on.
     pub(crate) watermark: bool,
+    /// Whether somebody waits for the answer of each row.
+    pub(crate) asked: bool,
 }
 
 impl Needs {
@@ -72,6 +75,7 @@ impl Needs {
                 LogicalPlan::Aggregate(aggregate) => {
                     origin |= aggregate.aggr_expr.iter().any(is_ordered);
                 }
+                LogicalPlan::Window(_) => (origin, watermark) = (true, true),
                 LogicalPlan::Extension(extension) => {
                     watermark |= extension.node.as_any().is::<WindowAssign>();
                 }
@@ -115,6 +119,17 @@ impl Source {
         let fields: Vec<Field> = self.columns.iter().map(|(field, _)| field.clone()).collect();
         let schema = Schema::new_with_metadata(fields, rows.schema().metadata().clone());
         RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| failed(error.to_string()))
+    }
+
+    /// Binds what is computed to the functions of another session.
+    pub(crate) fn rebind(&mut self, functions: &crate::functions::Registry) -> Result<()> {
+        for (_, expr) in &mut self.columns {
+            *expr = rebind::expression(expr.clone(), functions)?;
+        }
+        if let Some((_, bound)) = &mut self.watermark {
+            *bound = rebind::expression(bound.clone(), functions)?;
+        }
+        Ok(())
     }
 
     /// The columns of the source's node, as places in the declaration.
@@ -201,8 +216,9 @@ impl Builder<'_> {
             None => internal_err!("column {column} of {table_name} is not there"),
         };
         let slots = wanted.iter().map(slot).collect::<Result<_>>()?;
-        let origin = (origin && source.needs.origin).then_some(present.len());
-        Ok(Lowered { node, slots, origin, pending: None })
+        let asked = (self.asking && source.needs.asked).then_some(present.len());
+        let origin = (origin && source.needs.origin).then_some(present.len() + usize::from(source.needs.asked));
+        Ok(Lowered { node, slots, origin, asked, pending: None })
     }
 
     /// The node of a source and the columns it has, as places in the declaration.
@@ -211,7 +227,9 @@ impl Builder<'_> {
         let decoded = source.decoded(&present)?;
         let demands = source.demands(&present)?;
         let pruned = |place: &usize| demands[*place].prune(source.decodable.field(*place));
-        let schema = Arc::new(Schema::new(decoded.iter().map(pruned).collect::<Vec<_>>()));
+        let mut fields: Vec<Field> = decoded.iter().map(pruned).collect();
+        fields.extend(source.needs.asked.then(|| Field::new(ASKED, DataType::Boolean, true)));
+        let schema = Arc::new(Schema::new(fields));
         let mut places = vec![None; source.decodable.fields().len()];
         for (index, place) in decoded.iter().enumerate() {
             places[*place] = Some(index);
@@ -235,8 +253,12 @@ impl Builder<'_> {
         }
         let mut same =
             exprs.len() == decoded.len() && exprs.iter().enumerate().all(|(index, expr)| expr.column() == Some(index));
+        if source.needs.asked {
+            exprs.push(CircuitColumn::new(decoded.len(), ASKED, DataType::Boolean));
+            columns.push(Field::new(ASKED, DataType::Boolean, true));
+        }
         if source.needs.origin {
-            exprs.push(CircuitColumn::new(decoded.len(), ORIGIN, DataType::UInt64));
+            exprs.push(CircuitColumn::new(schema.fields().len(), ORIGIN, DataType::UInt64));
             columns.push(Field::new(ORIGIN, DataType::UInt64, false));
         }
         let mut watermark = self.watermark(source, &present)?;
@@ -338,7 +360,7 @@ impl Builder<'_> {
     /// A source of rows that stand in the text, and of where they stand when `origin` is asked for.
     fn fixed(&mut self, rows: RecordBatch, mut attributes: Vec<Attribute>, origin: bool) -> Lowered {
         let decoded = rows.schema();
-        let name = format!("$values.{}", self.values.len());
+        let name = format!("$values.{}", self.values_before + self.values.len());
         self.values.push(ValuesDef { source: name.clone(), rows });
         let count = decoded.fields().len();
         let mut fields: Vec<_> = decoded.fields().iter().map(Arc::clone).collect();
@@ -362,9 +384,8 @@ fn source_facts(source: &Source, present: &[usize]) -> NodeFacts {
     };
     let mut attributes: Vec<Attribute> = present.iter().map(attribute).collect();
     let schedule_dependent = attributes.contains(&Attribute::Time(TimeDomain::Processing, None));
-    if source.needs.origin {
-        attributes.push(Attribute::Plain);
-    }
+    attributes.extend(source.needs.asked.then_some(Attribute::Plain));
+    attributes.extend(source.needs.origin.then_some(Attribute::Plain));
     let places = source.primary_key.iter().map(|column| present.iter().position(|place| place == column));
     let key = places.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
     NodeFacts { attributes, keys: key.into_iter().collect(), from_source: true, schedule_dependent }

@@ -160,7 +160,7 @@ impl Builder<'_> {
             at => at,
         };
         let slots = lowered.slots.into_iter().map(place).collect();
-        Ok(Lowered { node, slots, origin: lowered.origin, pending: None })
+        Ok(Lowered { node, slots, origin: lowered.origin, asked: lowered.asked, pending: None })
     }
 
     /// Assigns windows that were held back, if one of `exprs` computes with their columns.

@@ -1,4 +1,5 @@
-//! [`Lookup`]: `JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id` in DataFusion's plan, `t` a versioned table.
+//! `JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id` in DataFusion's plan: [`Lookup`] with `t` a versioned
+//! table, [`ViewLookup`] with `t` a view.
 //!
 //! SQL's planner plans the right side before it joins: the relation alone is [`LookupCall`], a leaf. The join stays one
 //! until types are made to fit, so that both sides of its condition are known. Then [`attach`] takes the condition apart:
@@ -27,8 +28,10 @@ use crate::expr::print;
 
 mod condition;
 mod prune;
+mod view;
 
 pub(crate) use prune::prune;
+pub(crate) use view::{ViewLookup, ViewTarget};
 
 /// The hidden column with the version that was read.
 pub(crate) const VERSION: &str = "$version";
@@ -51,10 +54,35 @@ impl Hash for Versioned {
     }
 }
 
+/// What rows are looked up in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// A versioned table.
+    Table(Versioned),
+    /// A view.
+    View(ViewTarget),
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        match self {
+            Target::Table(table) => table.0.name(),
+            Target::View(view) => &view.name,
+        }
+    }
+
+    fn fields(&self) -> Vec<FieldRef> {
+        match self {
+            Target::Table(table) => table.0.schema().fields().iter().map(Arc::clone).collect(),
+            Target::View(view) => view.plan.schema().fields().iter().map(Arc::clone).collect(),
+        }
+    }
+}
+
 /// `t FOR SYSTEM_TIME AS OF at` before it is joined to what looks it up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LookupCall {
-    table: Versioned,
+    target: Target,
     /// The column that says when; none for `PROCTIME()`.
     at: Option<Column>,
     /// Where the table's name stands.
@@ -63,15 +91,11 @@ pub(crate) struct LookupCall {
 }
 
 impl LookupCall {
-    pub(crate) fn plan(
-        table: &Arc<LookupTable>,
-        at: Option<Column>,
-        position: Option<Position>,
-    ) -> Result<LogicalPlan> {
-        let fields = table.schema().fields().iter();
+    pub(crate) fn plan(target: Target, at: Option<Column>, position: Option<Position>) -> Result<LogicalPlan> {
+        let fields = target.fields().into_iter();
         let fields = fields.map(|field| (None, Arc::new(field.as_ref().clone().with_nullable(true))));
         let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
-        let node = LookupCall { table: Versioned(Arc::clone(table)), at, position, schema };
+        let node = LookupCall { target, at, position, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 }
@@ -100,7 +124,7 @@ impl UserDefinedLogicalNodeCore for LookupCall {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LookupCall: {}", self.table.0.name())
+        write!(f, "LookupCall: {}", self.target.name())
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, _: Vec<LogicalPlan>) -> Result<Self> {
@@ -274,10 +298,18 @@ fn joined(
     let Some(on) = conjunction(equal.chain(join.filter)) else {
         return internal_err!("a lookup without a condition");
     };
-    let version = alias.as_ref().is_some_and(|alias| named.contains(alias.table()));
+    let named = alias.as_ref().is_some_and(|alias| named.contains(alias.table()));
+    let (table, version) = match call.target {
+        Target::Table(table) => (table, named),
+        Target::View(view) if named => return Err(outside(view::no_version(&view.name, call.position))),
+        Target::View(view) => {
+            let names = names.into_iter().enumerate().collect();
+            return view::joined(ViewLookup::new(input, view, at, outer, names, alias, call.position)?, on);
+        }
+    };
     let lookup = Lookup {
         input: Arc::new(input),
-        table: call.table,
+        table,
         keys: vec![],
         at,
         residual: None,
@@ -292,10 +324,14 @@ fn joined(
     let (keys, rest) = condition::split(versions_in(on, &lookup.schema)?, &lookup)?;
     let rest = conjunction(rest);
     let (residual, above) = if outer { (rest, None) } else { (None, rest) };
-    let node = LogicalPlan::Extension(Extension { node: Arc::new(Lookup { keys, residual, ..lookup }) });
-    match above {
-        None => Ok(node),
-        Some(condition) => Ok(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(node))?)),
+    filtered(LogicalPlan::Extension(Extension { node: Arc::new(Lookup { keys, residual, ..lookup }) }), above)
+}
+
+/// The rows of a plan for which a condition is true, when there is one.
+fn filtered(plan: LogicalPlan, condition: Option<Expr>) -> Result<LogicalPlan> {
+    match condition {
+        None => Ok(plan),
+        Some(condition) => Ok(LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?)),
     }
 }
 
@@ -350,6 +386,19 @@ fn versions_in(expr: Expr, schema: &DFSchema) -> Result<Expr> {
         Ok(Transformed::yes(Expr::Column(column)))
     })?;
     Ok(replaced.data)
+}
+
+/// The node with what it holds besides its expressions changed, when it is a lookup.
+pub(crate) fn map_rest(node: LogicalPlan, change: &impl Fn(Expr) -> Result<Expr>) -> Result<LogicalPlan> {
+    let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(node) };
+    if let Some(lookup) = extension.as_any().downcast_ref::<Lookup>() {
+        let residual = lookup.residual.clone().map(change).transpose()?;
+        return Ok(LogicalPlan::Extension(Extension { node: Arc::new(Lookup { residual, ..lookup.clone() }) }));
+    }
+    if let Some(lookup) = extension.as_any().downcast_ref::<ViewLookup>() {
+        return Ok(LogicalPlan::Extension(Extension { node: Arc::new(lookup.clone().map_rest(change)?) }));
+    }
+    Ok(node)
 }
 
 /// Whether a plan looks rows up in a table.

@@ -37,13 +37,14 @@ use crate::catalog::{Catalog, outside};
 use crate::error::Error;
 use crate::expr::print;
 use crate::functions::{Registry, cast_expr, replace_casts};
-use crate::lower::place_of;
+use crate::lower::{over, place_of};
 use crate::types::name_of;
 
 /// Checks a plan, puts our casts in, and makes its types fit; nothing is optimised yet.
 pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
     let plan = unnest::attach(plan)?;
     let plan = with_our_casts(plan, catalog.functions())?;
+    over::check(&plan)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, catalog.options(), |_, _| {})?;
     lookup::attach(plan)

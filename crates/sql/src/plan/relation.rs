@@ -10,14 +10,13 @@ use datafusion::sql::sqlparser::ast::{
 };
 use std::sync::Arc;
 use tidemill_base::{Position, suggest};
-use tidemill_circuit::lookup::LookupTable;
 use tidemill_circuit::plan::Window;
 
 use super::assign::{WINDOW_COLUMNS, WindowAssign};
-use super::lookup::LookupCall;
+use super::lookup::{LookupCall, Target, Versioned};
 use super::unnest::UnnestCall;
 use super::{translate, versioned};
-use crate::catalog::{VersionedSource, outside};
+use crate::catalog::{VersionedSource, Viewed, outside};
 use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
 use crate::error::Error;
 use crate::types::name_of;
@@ -68,11 +67,15 @@ impl RelationPlanner for Relations {
     }
 }
 
-/// The versioned table of this name, when it is one; a name that nothing has is left to others.
-fn versioned_table(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<Option<Arc<LookupTable>>> {
+/// What rows are looked up in under this name, when they can be; a name that nothing has is left to others.
+fn target(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<Option<Target>> {
     let reference = context.object_name_to_table_reference(name.clone())?;
+    let called = reference.table().to_string();
     let Ok(source) = context.context_provider().get_table_source(reference) else { return Ok(None) };
-    Ok(source.downcast_ref::<VersionedSource>().map(|source| Arc::clone(&source.table)))
+    if let Some(source) = source.downcast_ref::<VersionedSource>() {
+        return Ok(Some(Target::Table(Versioned(Arc::clone(&source.table)))));
+    }
+    Ok(source.downcast_ref::<Viewed>().map(|view| Target::View(view.target(&called))))
 }
 
 /// A table's name, and where it stands.
@@ -89,7 +92,7 @@ fn lookup(
     context: &dyn RelationPlannerContext,
 ) -> Result<RelationPlanning> {
     let (called, position) = called(name);
-    let Some(table) = versioned_table(name, context)? else {
+    let Some(target) = target(name, context)? else {
         // A name that nothing has is told as such.
         let reference = context.object_name_to_table_reference(name.clone())?;
         context.context_provider().get_table_source(reference).map_err(|error| placed(error, position))?;
@@ -116,7 +119,7 @@ fn lookup(
     };
     let alias =
         alias.unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new(&called), columns: vec![], at: None });
-    let plan = LookupCall::plan(&table, when, position)?;
+    let plan = LookupCall::plan(target, when, position)?;
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
 }
 
@@ -141,7 +144,7 @@ fn time_column(table: Option<&Ident>, name: &Ident) -> Column {
 /// `AS OF` anything but processing time.
 pub(crate) fn no_processing_time(position: Option<Position>) -> Error {
     Error::Plan {
-        problem: "a versioned table is read as it is when a row comes".to_string(),
+        problem: "what rows are looked up in is read as it is when a row comes".to_string(),
         position,
         help: Some(
             "write FOR SYSTEM_TIME AS OF PROCTIME(), or a column that CREATE TABLE declares as p AS PROCTIME()"

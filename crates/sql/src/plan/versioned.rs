@@ -121,12 +121,14 @@ pub(super) fn no_source(table: &str, position: Position) -> Error {
     }
 }
 
-/// `FOR SYSTEM_TIME AS OF` after what is no versioned table.
+/// `FOR SYSTEM_TIME AS OF` after what is no versioned table and no view.
 pub(super) fn no_versions(table: &str, position: Position) -> Error {
     Error::Unsupported {
-        what: format!("FOR SYSTEM_TIME AS OF reads versioned tables only, and {table} is none"),
+        what: format!("FOR SYSTEM_TIME AS OF reads versioned tables and views, and {table} is neither"),
         position,
-        help: Some("bring both inputs together by UNION ALL, and GROUP BY the key".to_string()),
+        help: Some(format!(
+            "name a view over it: CREATE VIEW v AS SELECT key, LAST_VALUE(x) AS x FROM {table} GROUP BY key"
+        )),
     }
 }
 

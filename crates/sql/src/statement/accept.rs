@@ -4,7 +4,10 @@
 //! written is dropped in silence, and a new version of sqlparser that reads more does not compile until it is judged.
 
 mod expr;
+mod over;
 mod relation;
+
+use std::cell::{Cell, RefCell};
 
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, OrderByOptions,
@@ -29,18 +32,28 @@ pub(super) enum Place {
 
 /// Accepts a query or says what of it does not run.
 pub(super) fn query(query: &Query, cursor: &Cursor<'_>, place: Place, position: Position) -> Result<(), Error> {
-    Accept { cursor, start: position }.query(query, place)
+    Accept::new(cursor, position).query(query, place)
 }
 
 /// Accepts an expression outside of a query: a computed column, a watermark.
 pub(super) fn expr(expr: &Expr, cursor: &Cursor<'_>, position: Position) -> Result<(), Error> {
-    Accept { cursor, start: position }.expr(expr)
+    Accept::new(cursor, position).expr(expr)
 }
 
 struct Accept<'c, 'a> {
     cursor: &'c Cursor<'a>,
     /// Where the query starts, for nodes that do not know their place.
     start: Position,
+    /// Whether a call with OVER can stand here.
+    over_allowed: Cell<bool>,
+    /// The names of the windows of the SELECT whose items are being read.
+    windows: RefCell<Vec<String>>,
+}
+
+impl<'c, 'a> Accept<'c, 'a> {
+    fn new(cursor: &'c Cursor<'a>, start: Position) -> Self {
+        Accept { cursor, start, over_allowed: Cell::new(false), windows: RefCell::default() }
+    }
 }
 
 impl Accept<'_, '_> {
@@ -321,19 +334,16 @@ impl Accept<'_, '_> {
             let what = "CLUSTER BY, DISTRIBUTE BY and SORT BY are not supported";
             return Err(self.unsupported(self.at(sorted), what, "remove it: lanes share the keys by themselves"));
         }
-        if let Some(window) = named_window.first() {
-            let position = self.cursor.back_to(name_start(&window.0, position), "WINDOW");
-            return Err(self.unsupported(
-                position,
-                "named windows are not supported: OVER is not supported yet",
-                OVER_HELP,
-            ));
-        }
         if let Some(qualify) = qualify {
             let position = self.cursor.back_to(self.at(qualify), "QUALIFY");
-            return Err(self.unsupported(position, "QUALIFY is not supported: OVER is not supported yet", OVER_HELP));
+            let help = "compute the number in a query in FROM, and filter with WHERE around it";
+            return Err(self.unsupported(position, "QUALIFY is not supported", help));
         }
-        projection.iter().try_for_each(|item| self.item(item))?;
+        self.named_windows(named_window, position)?;
+        self.over_allowed.set(true);
+        let items = projection.iter().try_for_each(|item| self.item(item));
+        self.over_allowed.set(false);
+        items?;
         self.from(from)?;
         selection.iter().try_for_each(|filter| self.expr(filter))?;
         self.group_by(group_by)?;
@@ -472,5 +482,4 @@ impl Accept<'_, '_> {
     }
 }
 
-const OVER_HELP: &str = "use GROUP BY with a window table function (TUMBLE, HOP, CUMULATE, SESSION)";
 const GROUPING_HELP: &str = "write one query for each grouping, and UNION ALL them";

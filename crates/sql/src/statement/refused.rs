@@ -65,9 +65,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>, temporary: usize) -> Error {
     let position = cursor.position();
     let word = bare_word(&cursor.parser.peek_token_ref().token).map(|word| word.value.to_ascii_uppercase());
     let (what, help) = match word.as_deref() {
-        Some("ENDPOINT") => {
-            ("CREATE ENDPOINT is not supported yet", "keep the answer in a MATERIALIZED VIEW, and read it over HTTP")
-        }
+        Some("ENDPOINT") => ("an endpoint is there as long as its pipeline", "write CREATE ENDPOINT"),
         Some("CATALOG" | "DATABASE" | "SCHEMA") => (
             "there are no catalogs or databases: every table lives in the pipeline",
             "remove the statement, and name tables alone",
@@ -81,7 +79,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>, temporary: usize) -> Error {
         Some("STREAM" | "SOURCE" | "SINK") => {
             ("streams, sources and sinks are tables", "write CREATE TABLE name (...) WITH ('connector' = '...')")
         }
-        _ => return cursor.unexpected("TABLE, VIEW, MATERIALIZED VIEW or FUNCTION"),
+        _ => return cursor.unexpected("TABLE, VIEW, MATERIALIZED VIEW, ENDPOINT or FUNCTION"),
     };
     Error::Unsupported { what: what.to_string(), position, help: Some(help.to_string()) }
 }

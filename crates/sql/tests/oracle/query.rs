@@ -4,6 +4,8 @@
 //! windows that are still open, processing time, rows on which an expression fails) the reference says it in SQL over
 //! columns that the script fills. One file a part of the grammar.
 
+#[path = "query/over.rs"]
+mod over;
 #[path = "query/several.rs"]
 mod several;
 #[path = "query/terms.rs"]
@@ -64,11 +66,13 @@ pub(crate) enum Closing {
     AfterWatermark,
     /// By processing time.
     Now,
+    /// By the watermark, of rows instead of windows.
+    Passed,
 }
 
 impl Query {
     pub(crate) fn draw(choices: &mut Choices) -> Query {
-        let family = choices.below(24);
+        let family = choices.below(27);
         let updating = choices.one_in(3);
         let table = Table::first(choices, updating);
         let mut draw = Draw { choices, updating, table };
@@ -90,6 +94,7 @@ impl Query {
             20 => draw.statement_set(),
             21 => draw.two_tables(),
             22 => draw.failing(),
+            23..=25 => draw.over(),
             _ => draw.approximate(),
         };
         if query.zoned && choices.one_in(4) {
@@ -139,9 +144,13 @@ impl Query {
                 let select = match (closed, self.closing) {
                     (None, _) | (_, None) => reference.clone(),
                     (Some(closed), Some(closing)) => {
-                        let than = if closing == Closing::AfterWatermark { "<" } else { "<=" };
+                        let (end, than) = match closing {
+                            Closing::AfterWatermark => ("window_end", "<"),
+                            Closing::Watermark | Closing::Now => ("window_end", "<="),
+                            Closing::Passed => ("CAST(ts AS TIMESTAMP(3))", "<"),
+                        };
                         let bound = wall(closed.max(0) + self.offset);
-                        format!("SELECT * FROM ({reference}) WHERE window_end {than} TIMESTAMP '{bound}'")
+                        format!("SELECT * FROM ({reference}) WHERE {end} {than} TIMESTAMP '{bound}'")
                     }
                 };
                 format!("CREATE MATERIALIZED VIEW answer AS {select};")

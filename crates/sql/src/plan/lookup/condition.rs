@@ -1,10 +1,11 @@
 //! The condition of a lookup, taken apart: what the whole key equals, and the rest.
 
 use arrow_schema::{DataType, TimeUnit};
-use datafusion::common::Result;
+use datafusion::common::{DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, try_cast};
+use tidemill_base::Position;
 
 use super::Lookup;
 use crate::catalog::outside;
@@ -15,12 +16,21 @@ use crate::types::{name_of, quoted};
 /// What each column of the key equals, in the key's order, and what else has to be true.
 pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<(Vec<Expr>, Vec<Expr>)> {
     let table = &lookup.table.0;
+    let sides = Sides {
+        schema: &lookup.schema,
+        width: lookup.input.schema().fields().len(),
+        columns: &lookup.columns,
+        position: lookup.position,
+    };
     let mut keys: Vec<Option<Expr>> = vec![None; table.key().len()];
     let mut rest = Vec::new();
     for part in split_conjunction_owned(on) {
-        match equation(&part, lookup)? {
-            Some(Equation { key, equals, exact }) if keys[key].is_none() => {
-                keys[key] = Some(equals);
+        let equation = equation(&part, &sides)?;
+        let key = equation.as_ref().and_then(|equation| table.key().iter().position(|key| *key == equation.column));
+        match (equation, key) {
+            (Some(equation), Some(key)) if keys[key].is_none() => {
+                let Equals::To { expr, exact } = equation.equals else { return Err(sides.unfit(&equation)) };
+                keys[key] = Some(expr);
                 if !exact {
                     rest.push(part);
                 }
@@ -53,22 +63,61 @@ pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<(Vec<Expr>, Vec<Expr>)>
     }))
 }
 
-/// `key = expression of the left side`.
-struct Equation {
-    /// The place in the key.
-    key: usize,
-    /// The expression, with the key's type.
-    equals: Expr,
-    /// Whether the lookup alone makes the equation true.
-    exact: bool,
+/// The two sides of a lookup's condition.
+pub(super) struct Sides<'s> {
+    /// The columns of both.
+    pub(super) schema: &'s DFSchema,
+    /// How many of them are of the left side.
+    pub(super) width: usize,
+    /// The others: which column of what is looked up in each is, and what the query calls it.
+    pub(super) columns: &'s [(usize, String)],
+    pub(super) position: Option<Position>,
 }
 
-fn equation(part: &Expr, lookup: &Lookup) -> Result<Option<Equation>> {
+/// `column = expression of the left side`.
+pub(super) struct Equation {
+    /// The column of what is looked up in.
+    pub(super) column: usize,
+    /// What it equals.
+    pub(super) equals: Equals,
+}
+
+/// What a column equals.
+pub(super) enum Equals {
+    /// This, with the column's type.
+    To {
+        expr: Expr,
+        /// Whether the lookup alone makes the equation true.
+        exact: bool,
+    },
+    /// This, which has another type that cannot be made the column's.
+    Unlike { name: String, wanted: DataType, expr: Expr },
+}
+
+impl Sides<'_> {
+    /// The error that a key equals something of another type.
+    fn unfit(&self, equation: &Equation) -> DataFusionError {
+        let Equals::Unlike { name, wanted, expr } = &equation.equals else {
+            return DataFusionError::Internal("an equation that fits".to_string());
+        };
+        outside(Error::Plan {
+            problem: format!(
+                "the key {} is {}, and {} cannot be looked up in it as it is",
+                quoted(name),
+                name_of(wanted),
+                print(expr)
+            ),
+            position: self.position,
+            help: Some(format!("CAST({} AS {})", print(expr), name_of(wanted))),
+        })
+    }
+}
+
+/// Reads a part of the condition as an equation of the two sides, when it is one.
+pub(super) fn equation(part: &Expr, sides: &Sides<'_>) -> Result<Option<Equation>> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = unaliased(part) else { return Ok(None) };
-    let width = lookup.input.schema().fields().len();
     for (ours, theirs) in [(left, right), (right, left)] {
-        let is_left = columns_of(ours, &lookup.schema)?.into_iter().all(|column| column < width);
-        if !is_left {
+        if columns_of(ours, sides.schema)?.into_iter().any(|column| column >= sides.width) {
             continue;
         }
         let (column, cast) = match unaliased(theirs) {
@@ -79,28 +128,17 @@ fn equation(part: &Expr, lookup: &Lookup) -> Result<Option<Equation>> {
             },
             _ => continue,
         };
-        let Some(found) = lookup.schema.index_of_column(column)?.checked_sub(width) else { continue };
-        let Some((of, _)) = lookup.columns.get(found) else { continue };
-        let Some(key) = lookup.table.0.key().iter().position(|key| key == of) else { continue };
-        let wanted = lookup.table.0.schema().field(*of).data_type();
-        return match cast {
-            None if ours.get_type(&lookup.schema)? == *wanted => {
-                Ok(Some(Equation { key, equals: ours.as_ref().clone(), exact: true }))
-            }
+        let index = sides.schema.index_of_column(column)?;
+        let Some((of, _)) = index.checked_sub(sides.width).and_then(|found| sides.columns.get(found)) else { continue };
+        let wanted = sides.schema.field(index).data_type();
+        let equals = match cast {
+            None if ours.get_type(sides.schema)? == *wanted => Equals::To { expr: ours.as_ref().clone(), exact: true },
             Some(compared) if widens(wanted, compared) => {
-                Ok(Some(Equation { key, equals: try_cast(ours.as_ref().clone(), wanted.clone()), exact: false }))
+                Equals::To { expr: try_cast(ours.as_ref().clone(), wanted.clone()), exact: false }
             }
-            _ => Err(outside(Error::Plan {
-                problem: format!(
-                    "the key {} is {}, and {} cannot be looked up in it as it is",
-                    quoted(&column.name),
-                    name_of(wanted),
-                    print(ours)
-                ),
-                position: lookup.position,
-                help: Some(format!("CAST({} AS {})", print(ours), name_of(wanted))),
-            })),
+            _ => Equals::Unlike { name: column.name.clone(), wanted: wanted.clone(), expr: ours.as_ref().clone() },
         };
+        return Ok(Some(Equation { column: *of, equals }));
     }
     Ok(None)
 }

@@ -9,7 +9,7 @@ use datafusion::common::{Column, Result};
 use datafusion::logical_expr::logical_plan::Extension;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-use super::{Lookup, VERSION};
+use super::{Lookup, VERSION, ViewLookup};
 
 /// The plan, whose lookups give no more columns than it needs.
 pub(crate) fn prune(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -22,7 +22,11 @@ fn descend(plan: LogicalPlan, needed: Option<Vec<Column>>) -> Result<LogicalPlan
     let exprs = plan.expressions();
     let below = match &plan {
         LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) => Some(named(&exprs)),
-        LogicalPlan::Filter(_) => needed.map(|needed| [needed, named(&exprs)].concat()),
+        LogicalPlan::Filter(_) | LogicalPlan::Window(_) => needed.map(|needed| [needed, named(&exprs)].concat()),
+        LogicalPlan::Extension(Extension { node }) if node.as_any().is::<ViewLookup>() => {
+            let Some(lookup) = node.as_any().downcast_ref::<ViewLookup>() else { return Ok(plan) };
+            return of_view(lookup, needed, &named(&exprs));
+        }
         LogicalPlan::Extension(Extension { node }) => match node.as_any().downcast_ref::<Lookup>() {
             None => None,
             Some(lookup) => {
@@ -54,4 +58,24 @@ fn without_unneeded(lookup: &Lookup, needed: Option<&[Column]>) -> Result<Lookup
     let columns = kept.map(|(_, column)| column.clone()).collect();
     let version = lookup.version && needed.iter().any(|column| column.name == VERSION);
     Lookup { columns, version, ..lookup.clone() }.remade()
+}
+
+/// A lookup in a view without the columns that are not needed; its inputs too.
+fn of_view(lookup: &ViewLookup, needed: Option<Vec<Column>>, keys: &[Column]) -> Result<LogicalPlan> {
+    let equations = lookup.equals.iter().map(|equal| &equal.equation).chain(&lookup.residual);
+    let own: Vec<Column> = equations.flat_map(Expr::column_refs).cloned().collect();
+    let needed = needed.map(|needed| [needed, own].concat());
+    let mut columns = lookup.columns.clone();
+    if let Some(needed) = &needed {
+        let width = lookup.input.schema().fields().len();
+        let place = |column: &Column| lookup.schema.maybe_index_of_column(column)?.checked_sub(width);
+        let places: Vec<usize> = needed.iter().filter_map(place).collect();
+        let kept = columns.into_iter().enumerate().filter(|(place, _)| places.contains(place));
+        columns = kept.map(|(_, column)| column).collect();
+    }
+    let below = needed.map(|needed| [needed.as_slice(), keys].concat());
+    let input = Arc::new(descend(lookup.input.as_ref().clone(), below)?);
+    let view = Arc::new(descend(lookup.view.as_ref().clone(), None)?);
+    let lookup = ViewLookup { input, view, columns, ..lookup.clone() }.remade()?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(lookup) }))
 }

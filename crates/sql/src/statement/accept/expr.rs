@@ -1,13 +1,13 @@
-//! Which expressions run: Flink's, without subqueries and OVER.
+//! Which expressions run: Flink's, without subqueries; OVER is accepted apart.
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Interval, ObjectName, Query, Spanned, Subscript, TypedString,
-    UnaryOperator, Value, ValueWithSpan,
+    FunctionArgumentList, FunctionArguments, Interval, ObjectName, Query, Subscript, TypedString, UnaryOperator, Value,
+    ValueWithSpan,
 };
 use tidemill_base::Position;
 
-use super::{Accept, OVER_HELP};
+use super::{Accept, over};
 use crate::error::Error;
 use crate::statement::{name_start, place, start_of};
 use crate::types;
@@ -224,11 +224,12 @@ impl Accept<'_, '_> {
             return Err(self.unsupported(at, "this form of call is not part of Flink's SQL", "write f(a, b)"));
         }
         self.function_name(name, at)?;
-        if over.is_some() {
-            let words = self.cursor.tokens.iter().map(|token| place(token.span.start));
-            let end = place(function.span().end);
-            let near = words.filter(|place| *place <= end).max().unwrap_or(at).max(at);
-            return Err(self.unsupported(self.over_after(at, near), "OVER windows are not supported yet", OVER_HELP));
+        if let Some(over) = over {
+            self.over(function, over, at, self.after(at, "OVER"))?;
+        } else if over::needs_over(&name.to_string()) {
+            let what = format!("{} is called with OVER alone", name.to_string().to_ascii_uppercase());
+            let help = "write OVER (PARTITION BY key ORDER BY ts) after it";
+            return Err(self.unsupported(at, &what, help));
         }
         if null_treatment.is_some() {
             let help = "filter with FILTER (WHERE x IS NOT NULL)";
@@ -237,21 +238,15 @@ impl Accept<'_, '_> {
         if let Some(key) = within_group.first() {
             return Err(self.unsupported(self.at(&key.expr), "WITHIN GROUP is not supported", "remove the clause"));
         }
-        filter.iter().try_for_each(|filter| self.expr(filter))?;
-        match args {
+        let allowed = self.over_allowed.get();
+        self.over_allowed.set(allowed && over.is_none());
+        let result = filter.iter().try_for_each(|filter| self.expr(filter)).and_then(|()| match args {
             FunctionArguments::None => Ok(()),
             FunctionArguments::Subquery(query) => Err(self.subquery("SELECT", query)),
             FunctionArguments::List(list) => self.arguments(list, at),
-        }
-    }
-
-    /// The first OVER after a call's name, which belongs to it or to a call inside it.
-    fn over_after(&self, at: Position, near: Position) -> Position {
-        let after = self.cursor.tokens.iter().find(|token| {
-            place(token.span.start) > at
-                && crate::statement::bare_word(&token.token).is_some_and(|word| word.value.eq_ignore_ascii_case("OVER"))
         });
-        after.map_or(near, |token| place(token.span.start))
+        self.over_allowed.set(allowed);
+        result
     }
 
     fn function_name(&self, name: &ObjectName, at: Position) -> Result<(), Error> {

@@ -1,5 +1,5 @@
 //! What can stand in FROM: one table, view, query or window function, `CROSS JOIN UNNEST(..)`, and lookups in versioned
-//! tables.
+//! tables and views.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
@@ -13,7 +13,7 @@ use crate::statement::name_start;
 
 const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
 const LOOKUP_HELP: &str =
-    "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table";
+    "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table or a view";
 const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
 
 impl Accept<'_, '_> {
@@ -45,7 +45,7 @@ impl Accept<'_, '_> {
                     on
                 }
                 _ => {
-                    let what = "a versioned table is looked up by JOIN .. ON or LEFT JOIN .. ON alone";
+                    let what = "rows are looked up by JOIN .. ON or LEFT JOIN .. ON alone";
                     return Err(self.unsupported(at, what, LOOKUP_HELP));
                 }
             };
@@ -87,7 +87,7 @@ impl Accept<'_, '_> {
                 index_hints,
             } => {
                 if version.is_some() {
-                    let what = "FOR SYSTEM_TIME AS OF stands after JOIN with a versioned table only";
+                    let what = "FOR SYSTEM_TIME AS OF stands after JOIN with a versioned table or a view only";
                     return Err(self.refuse("FOR", self.after(at, "FOR"), what, LOOKUP_HELP));
                 }
                 if sample.is_some() {
@@ -251,7 +251,7 @@ impl Accept<'_, '_> {
     }
 
     /// The first `word` after a place, or the place itself.
-    fn after(&self, at: tidemill_base::Position, word: &str) -> tidemill_base::Position {
+    pub(super) fn after(&self, at: tidemill_base::Position, word: &str) -> tidemill_base::Position {
         let found = self.cursor.tokens.iter().find(|token| {
             crate::statement::place(token.span.start) >= at
                 && crate::statement::bare_word(&token.token).is_some_and(|found| found.value.eq_ignore_ascii_case(word))

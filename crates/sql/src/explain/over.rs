@@ -1,0 +1,91 @@
+//! `OVER`, explained: what each row sees, and what is kept so that it can.
+
+use tidemill_circuit::plan::{Frame, OverCall, OverSpec, OverTurn, TimeDomain};
+
+use super::called;
+use crate::expr::duration;
+use crate::lower::{Attribute, NodeFacts};
+
+/// What is computed over which rows.
+pub(super) fn detail(spec: &OverSpec, input: &dyn Fn(usize) -> String) -> String {
+    let mut parts = Vec::new();
+    if !spec.keys.is_empty() {
+        parts.push(format!("by {}", spec.keys.iter().map(|key| input(*key)).collect::<Vec<_>>().join(", ")));
+    }
+    let order = spec.order.map(input).unwrap_or_else(|| "arrival".to_string());
+    let frame = match spec.frame {
+        _ if spec.calls.iter().all(|call| !matches!(call, OverCall::Aggregate(_))) => String::new(),
+        Frame::Rows { preceding: None } => ", all rows before".to_string(),
+        Frame::Rows { preceding: Some(rows) } => format!(", {rows} rows before"),
+        Frame::Range { preceding_ms, unit_ms } => {
+            let unit = unit_ms.map(|unit| format!(", by the {}", unit_of(unit))).unwrap_or_default();
+            match preceding_ms {
+                None => format!("{unit}, all before"),
+                Some(millis) => format!("{unit}, {} before", duration(millis)),
+            }
+        }
+    };
+    parts.push(format!("ordered by {order}{frame}"));
+    let call = |call: &OverCall| match call {
+        OverCall::Aggregate(call) => called(call, input),
+        OverCall::RowNumber => "ROW_NUMBER()".to_string(),
+        OverCall::Lag { column, offset, default } => {
+            let default = default.map(|default| format!(", {}", input(default))).unwrap_or_default();
+            format!("LAG({}, {offset}{default})", input(*column))
+        }
+    };
+    parts.push(spec.calls.iter().map(call).collect::<Vec<_>>().join(", "));
+    parts.push(match spec.turn {
+        OverTurn::Arrival => "answered when a row comes".to_string(),
+        OverTurn::Watermark => "answered when the watermark passes a row".to_string(),
+    });
+    parts.join("; ")
+}
+
+fn unit_of(millis: i64) -> String {
+    match millis {
+        1_000 => "second".to_string(),
+        60_000 => "minute".to_string(),
+        3_600_000 => "hour".to_string(),
+        86_400_000 => "day".to_string(),
+        other => duration(other),
+    }
+}
+
+/// What is kept, and what bounds it.
+pub(super) fn kept(spec: &OverSpec, facts: &NodeFacts) -> (Option<String>, Option<String>) {
+    let processing = spec
+        .order
+        .is_some_and(|order| matches!(facts.attributes.get(order), Some(Attribute::Time(TimeDomain::Processing, _))));
+    let clock = if processing { "processing time" } else { "the watermark" };
+    let per = if spec.keys.is_empty() { "in all" } else { "a key" };
+    let before = spec.calls.iter().filter_map(|call| match call {
+        OverCall::Lag { offset, .. } => Some(*offset),
+        _ => None,
+    });
+    let lagged = before.max().map(|rows| format!(" and the last {}", counted(rows))).unwrap_or_default();
+    let aggregates = spec.calls.iter().any(|call| matches!(call, OverCall::Aggregate(_)));
+    let (state, bound) = match spec.frame {
+        _ if !aggregates => (format!("a counter{lagged} {per}"), None),
+        Frame::Rows { preceding: None } => (format!("one partial result{lagged} {per}"), None),
+        Frame::Rows { preceding: Some(rows) } => (format!("the last {}{lagged} {per}", counted(rows + 1)), None),
+        Frame::Range { preceding_ms: None, .. } => (format!("one partial result{lagged} {per}"), None),
+        Frame::Range { preceding_ms: Some(millis), unit_ms: Some(unit) } => {
+            let (unit, size) = (unit_of(unit), duration(millis));
+            let state = format!("a ring of one partial result a {unit}{lagged} {per}, O(1) a row");
+            (state, Some(format!("a {unit} goes when {clock} passes it by {size}")))
+        }
+        Frame::Range { preceding_ms: Some(millis), unit_ms: None } => {
+            let state = format!("the rows with a partial result for each 64{lagged} {per}, O(log n) a row");
+            (state, Some(format!("a row goes when {clock} passes it by {}", duration(millis))))
+        }
+    };
+    // What counts or remembers rows does so for every key there ever was.
+    let numbered = spec.calls.iter().any(|call| !matches!(call, OverCall::Aggregate(_)));
+    let single = spec.keys.is_empty().then(|| "it does not grow".to_string());
+    (Some(state), bound.filter(|_| !numbered).or(single))
+}
+
+fn counted(rows: u64) -> String {
+    if rows == 1 { "row".to_string() } else { format!("{rows} rows") }
+}

@@ -1,0 +1,460 @@
+//! OVER: calls over the rows of a key up to the row itself.
+//!
+//! Keys, times and arguments become columns first; then each window (keys, time, frame) is one [`OverSpec`], one after the
+//! other, each adding its calls' columns to the rows. ROW_NUMBER and LAG have no frame and go with any window of their
+//! keys. What is answered when a row comes, and what when the watermark passes it, follows from the time: in an endpoint,
+//! and by processing time, it is at once.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Schema};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::logical_plan::Window;
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
+use tidemill_base::Position;
+use tidemill_circuit::plan::{Frame, OverCall, OverSpec, OverTurn, Spec, TimeDomain};
+
+use super::facts::Attribute;
+use super::{Builder, Lowered, ORIGIN, Project, Slot, is_random, place_of, type_of};
+use crate::catalog::outside;
+use crate::error::Error;
+use crate::expr::{print, unaliased};
+use crate::plan::asked::Asked;
+use crate::plan::endpoint::path;
+use crate::types::name_of;
+use crate::window_function::{LAG, ROW_NUMBER};
+
+const MINUTE: i64 = 60_000;
+
+/// Calls over one window.
+struct Group {
+    keys: Vec<usize>,
+    order: usize,
+    /// None when no call has a frame.
+    frame: Option<Frame>,
+    /// Each with its place among the calls of the plan's node.
+    calls: Vec<(usize, OverCall)>,
+    position: Option<Position>,
+}
+
+/// One call, its window made of columns.
+struct Windowed {
+    keys: Vec<usize>,
+    order: usize,
+    frame: Option<Frame>,
+    call: OverCall,
+    position: Option<Position>,
+}
+
+impl Builder<'_> {
+    pub(super) fn over(&mut self, window: &Window, origin: bool) -> Result<Lowered> {
+        let Window { input, window_expr, schema } = window;
+        let calls: Vec<&WindowFunction> = window_expr.iter().map(call).collect::<Result<_>>()?;
+        let random = calls.iter().flat_map(|call| parts(call)).any(is_random);
+        let lowered = self.lower(input, origin || random || self.gives_origin(input))?;
+        let lowered = self.materialise(lowered)?;
+        let position = calls.iter().flat_map(|call| parts(call)).find_map(place_of).or(self.position);
+        if !self.plan.append_only()[lowered.node] {
+            return Err(outside(Error::Unsupported {
+                what: "OVER over rows that may be taken back is not supported".to_string(),
+                position: position.unwrap_or(Position { line: 1, column: 1 }),
+                help: Some(
+                    "write OVER below the GROUP BY, or group in windows that are emitted when they close".to_string(),
+                ),
+            }));
+        }
+        let (lowered, windowed) = self.windowed_calls(&calls, &lowered, input.schema())?;
+        let mut lowered = lowered;
+        let mut places = vec![0; calls.len()];
+        for group in grouped(windowed) {
+            lowered = self.add_over(group, lowered, schema, input.schema().fields().len(), &mut places)?;
+        }
+        lowered.slots.extend(places.into_iter().map(Slot::At));
+        Ok(lowered)
+    }
+
+    /// The rows with a column for everything that the calls name.
+    fn windowed_calls(
+        &mut self,
+        calls: &[&WindowFunction],
+        lowered: &Lowered,
+        schema: &DFSchema,
+    ) -> Result<(Lowered, Vec<Windowed>)> {
+        let statement = self.position;
+        let width = self.plan.nodes[lowered.node].schema.fields().len();
+        let zone = self.zone;
+        let bare = calls.iter().flat_map(|call| parts(call)).all(|part| {
+            matches!(unaliased(part), Expr::Column(_))
+                || truncated(part).is_some_and(|(time, _)| matches!(time, Expr::Column(_)))
+        });
+        let mut project = self.project(lowered, schema);
+        if bare {
+            // Every column stays in its place, and the projection falls away.
+            for column in 0..width {
+                project.keep(column);
+            }
+        }
+        let slots = project.keep_all(lowered)?;
+        let mut windowed = Vec::with_capacity(calls.len());
+        for call in calls {
+            windowed.push(project.windowed(call, lowered, schema, (zone != chrono_tz::Tz::UTC, statement))?);
+        }
+        let lowered = if bare && project.is_untouched(width) { lowered.clone() } else { project.finish(slots)? };
+        Ok((lowered, windowed))
+    }
+
+    fn add_over(
+        &mut self,
+        group: Group,
+        lowered: Lowered,
+        schema: &DFSchema,
+        inputs: usize,
+        places: &mut [usize],
+    ) -> Result<Lowered> {
+        let Group { keys, order, frame, calls, position } = group;
+        let before = Arc::clone(&self.plan.nodes[lowered.node].schema);
+        let mut facts = self.facts.of(lowered.node).clone();
+        let Attribute::Time(domain, _) = facts.attributes[order] else {
+            return Err(no_time(before.field(order).name(), position.or(self.position)));
+        };
+        let turn = match domain {
+            TimeDomain::Event if !self.asking => OverTurn::Watermark,
+            TimeDomain::Event | TimeDomain::Processing => OverTurn::Arrival,
+        };
+        if lowered.origin.is_none() && (turn == OverTurn::Arrival || by_order(&calls, frame)) {
+            return Err(outside(Error::Unsupported {
+                what: "this OVER follows the order in which rows come, and its input has none".to_string(),
+                position: position.or(self.position).unwrap_or(Position { line: 1, column: 1 }),
+                help: Some(
+                    "write RANGE BETWEEN INTERVAL .. PRECEDING AND CURRENT ROW over event time, or write OVER right over a \
+                     table, below UNION, UNNEST and GROUP BY"
+                        .to_string(),
+                ),
+            }));
+        }
+        if let Some((what, help)) = unkept(&calls, frame, turn, domain) {
+            return Err(outside(Error::Unsupported {
+                what: what.to_string(),
+                position: position.or(self.position).unwrap_or(Position { line: 1, column: 1 }),
+                help: Some(help.to_string()),
+            }));
+        }
+        let mut fields: Vec<FieldRef> = before.fields().iter().map(Arc::clone).collect();
+        for (index, call) in &calls {
+            places[*index] = fields.len();
+            let data_type = schema.field(inputs + index).data_type().clone();
+            fields.push(Arc::new(Field::new(title(call, &before, &keys), data_type, true)));
+            facts.attributes.push(Attribute::Plain);
+        }
+        facts.schedule_dependent |= turn == OverTurn::Arrival;
+        let spec = OverSpec {
+            keys,
+            order: Some(order),
+            domain,
+            origin: lowered.origin,
+            turn,
+            frame: frame.unwrap_or(Frame::Rows { preceding: Some(0) }),
+            calls: calls.into_iter().map(|(_, call)| call).collect(),
+        };
+        let statement = self.position;
+        self.position = position.or(statement);
+        let node = self.add(Spec::Over(spec), vec![lowered.node], Arc::new(Schema::new(fields)), facts);
+        self.position = statement;
+        Ok(Lowered { node, ..lowered })
+    }
+
+    /// Whether each row of a plan has a place in a source that tells it from all others.
+    fn gives_origin(&self, plan: &LogicalPlan) -> bool {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                self.sources.get(scan.table_name.table()).is_some_and(|source| source.append_only)
+            }
+            LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => true,
+            LogicalPlan::Extension(Extension { node }) if node.as_any().is::<Asked>() => {
+                node.inputs().into_iter().all(|input| self.gives_origin(input))
+            }
+            LogicalPlan::Extension(Extension { node }) if node.as_any().is::<crate::plan::unnest::Unnest>() => false,
+            other => path::next(other).is_some_and(|input| self.gives_origin(input)),
+        }
+    }
+}
+
+impl Project<'_, '_> {
+    fn windowed(
+        &mut self,
+        function: &WindowFunction,
+        input: &Lowered,
+        schema: &DFSchema,
+        (zoned, statement): (bool, Option<Position>),
+    ) -> Result<Windowed> {
+        let WindowFunction { fun, params } = function;
+        let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct } =
+            params;
+        let position = parts(&function).into_iter().find_map(place_of).or(statement);
+        let [order] = order_by.as_slice() else { return internal_err!("OVER without the time it is ordered by") };
+        let keys = partition_by.iter().map(|key| self.column(key, input, schema, &print(unaliased(key))));
+        let keys = keys.collect::<Result<_>>()?;
+        let (time, unit) = match truncated(&order.expr) {
+            Some((time, unit)) => (time, Some(unit)),
+            None => (unaliased(&order.expr), None),
+        };
+        let wrong = |problem: String, help: &str| {
+            let position = place_of(&order.expr).or(position);
+            outside(Error::Plan { problem, position, help: Some(help.to_string()) })
+        };
+        if unit == Some(0) {
+            let help = "write FLOOR(ts TO SECOND), MINUTE, HOUR or DAY, or ORDER BY ts itself";
+            return Err(wrong(
+                "OVER is ordered by a time, or by one truncated to a second, minute, hour or day".to_string(),
+                help,
+            ));
+        }
+        let by_the_wall = zoned && matches!(type_of(time, schema)?, DataType::Timestamp(_, Some(_)));
+        if by_the_wall && unit.is_some_and(|unit| unit > MINUTE) {
+            let help = "write FLOOR(ts TO MINUTE), or SET 'table.local-time-zone' = 'UTC'";
+            return Err(wrong(
+                "hours and days of a wall clock differ in length: OVER cannot be kept by them".to_string(),
+                help,
+            ));
+        }
+        let order = self.column(time, input, schema, &print(time))?;
+        let framed = matches!(fun, WindowFunctionDefinition::AggregateUDF(_));
+        let frame = if framed { Some(frame(window_frame, unit)?) } else { None };
+        if let (Some(_), Some(Frame::Rows { .. })) = (unit, frame) {
+            return Err(wrong("ROWS counts rows, whose time is not truncated".to_string(), "write ORDER BY ts itself"));
+        }
+        let call = match fun {
+            WindowFunctionDefinition::AggregateUDF(func) => {
+                let call = AggregateFunction::new_udf(
+                    Arc::clone(func),
+                    args.clone(),
+                    *distinct,
+                    filter.clone(),
+                    vec![],
+                    *null_treatment,
+                );
+                OverCall::Aggregate(self.call(&call, input, schema, position)?)
+            }
+            WindowFunctionDefinition::WindowUDF(func) if func.name() == ROW_NUMBER => OverCall::RowNumber,
+            WindowFunctionDefinition::WindowUDF(func) if func.name() == LAG => {
+                let [value, more @ ..] = args.as_slice() else { return internal_err!("LAG of nothing") };
+                let column = self.column(value, input, schema, &print(unaliased(value)))?;
+                let offset = more.first().map_or(Some(1), number).filter(|rows| *rows > 0);
+                let Some(offset) = offset else {
+                    let problem = "LAG looks a number of rows back, written out, from 1".to_string();
+                    return Err(outside(Error::Plan { problem, position, help: Some("write LAG(x, 1)".to_string()) }));
+                };
+                let default = more.get(1).map(|value| self.column(value, input, schema, &print(unaliased(value))));
+                OverCall::Lag { column, offset, default: default.transpose()? }
+            }
+            WindowFunctionDefinition::WindowUDF(func) => return internal_err!("{} with OVER", func.name()),
+        };
+        Ok(Windowed { keys, order, frame, call, position })
+    }
+}
+
+/// The calls of each window; those without a frame go where the keys and the time are the same.
+fn grouped(windowed: Vec<Windowed>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let (framed, others): (Vec<_>, Vec<_>) =
+        windowed.into_iter().enumerate().partition(|(_, windowed)| windowed.frame.is_some());
+    for (index, Windowed { keys, order, frame, call, position }) in framed.into_iter().chain(others) {
+        let found = groups
+            .iter_mut()
+            .find(|group| group.keys == keys && group.order == order && (frame.is_none() || group.frame == frame));
+        match found {
+            Some(group) => group.calls.push((index, call)),
+            None => groups.push(Group { keys, order, frame, calls: vec![(index, call)], position }),
+        }
+    }
+    groups
+}
+
+/// Whether what the calls give depends on the order of rows of one time.
+fn by_order(calls: &[(usize, OverCall)], frame: Option<Frame>) -> bool {
+    use tidemill_circuit::plan::AggregateFunction::{FirstValue, LastValue};
+    let ordered = |call: &OverCall| match call {
+        OverCall::Aggregate(call) => matches!(call.function, FirstValue | LastValue),
+        OverCall::RowNumber | OverCall::Lag { .. } => true,
+    };
+    !matches!(frame, Some(Frame::Range { .. })) || calls.iter().any(|(_, call)| ordered(call))
+}
+
+/// What the column of a call is called: nobody can name it, but it is shown.
+fn title(call: &OverCall, input: &Schema, keys: &[usize]) -> String {
+    let name = |column: &usize| input.field(*column).name().clone();
+    let called = match call {
+        OverCall::Aggregate(call) => {
+            let args = call.args.iter().filter(|arg| input.field(**arg).name() != ORIGIN).map(name);
+            let args = args.collect::<Vec<_>>().join(", ");
+            let distinct = if call.distinct { "DISTINCT " } else { "" };
+            let function = format!("{:?}", call.function).to_uppercase();
+            format!("{function}({distinct}{})", if args.is_empty() { "*" } else { &args })
+        }
+        OverCall::RowNumber => "ROW_NUMBER()".to_string(),
+        OverCall::Lag { column, offset: 1, .. } => format!("LAG({})", name(column)),
+        OverCall::Lag { column, offset, .. } => format!("LAG({}, {offset})", name(column)),
+    };
+    let keys: Vec<_> = keys.iter().map(name).collect();
+    if keys.is_empty() { format!("{called} OVER ()") } else { format!("{called} OVER ({})", keys.join(", ")) }
+}
+
+/// What cannot be kept up over a window, and what to write instead.
+fn unkept(
+    calls: &[(usize, OverCall)],
+    frame: Option<Frame>,
+    turn: OverTurn,
+    domain: TimeDomain,
+) -> Option<(&'static str, &'static str)> {
+    use tidemill_circuit::plan::AggregateFunction::{FirstValue, LastValue};
+    let aggregates = || {
+        calls.iter().filter_map(|(_, call)| match call {
+            OverCall::Aggregate(call) => Some(call),
+            _ => None,
+        })
+    };
+    let ordered = aggregates().any(|call| matches!(call.function, FirstValue | LastValue));
+    if turn == OverTurn::Watermark && ordered {
+        let help = "write LAG(x), MIN(x) or MAX(x), or order by processing time";
+        return Some((
+            "FIRST_VALUE and LAST_VALUE follow the order in which rows come, and OVER here the order of event time",
+            help,
+        ));
+    }
+    let open = matches!(frame, Some(Frame::Range { preceding_ms: None, .. }));
+    let disordered = turn == OverTurn::Arrival && domain == TimeDomain::Event;
+    if open && disordered && aggregates().any(|call| call.distinct) {
+        let help = "say how far back: RANGE BETWEEN INTERVAL '30' DAY PRECEDING AND CURRENT ROW, or ROWS";
+        return Some((
+            "DISTINCT over all rows so far cannot be kept up by event time when rows are answered as they come",
+            help,
+        ));
+    }
+    None
+}
+
+fn call(expr: &Expr) -> Result<&WindowFunction> {
+    match unaliased(expr) {
+        Expr::WindowFunction(call) => Ok(call),
+        other => internal_err!("{} is no call with OVER", print(other)),
+    }
+}
+
+/// Everything of a call that is computed for each row.
+fn parts<'c>(call: &&'c WindowFunction) -> Vec<&'c Expr> {
+    let WindowFunctionParams { args, partition_by, order_by, filter, .. } = &call.params;
+    let constants = args.iter().filter(|arg| !matches!(unaliased(arg), Expr::Literal(..)));
+    constants.chain(partition_by).chain(order_by.iter().map(|key| &key.expr)).chain(filter.as_deref()).collect()
+}
+
+/// `FLOOR(time TO unit)`: the time, and the unit in milliseconds; 0 for a unit that has no fixed length.
+fn truncated(expr: &Expr) -> Option<(&Expr, i64)> {
+    let Expr::ScalarFunction(call) = unaliased(expr) else { return None };
+    match (call.func.name(), call.args.as_slice()) {
+        ("floor", [time, Expr::Literal(ScalarValue::Utf8(Some(unit)), _)]) => {
+            let millis = match unit.as_str() {
+                "SECOND" => 1_000,
+                "MINUTE" => MINUTE,
+                "HOUR" => 60 * MINUTE,
+                "DAY" => 24 * 60 * MINUTE,
+                _ => 0,
+            };
+            Some((unaliased(time), millis))
+        }
+        _ => None,
+    }
+}
+
+/// The frame of a call; `unit_ms` is what its time is truncated to.
+pub(crate) fn frame(frame: &WindowFrame, unit_ms: Option<i64>) -> Result<Frame> {
+    let WindowFrame { units, start_bound, end_bound, .. } = frame;
+    if !matches!(end_bound, WindowFrameBound::CurrentRow) {
+        return internal_err!("a frame that does not end with its row");
+    }
+    match (units, start_bound) {
+        (WindowFrameUnits::Rows, WindowFrameBound::Preceding(rows)) => {
+            Ok(Frame::Rows { preceding: if rows.is_null() { None } else { Some(rows_of(rows)?) } })
+        }
+        (WindowFrameUnits::Rows, WindowFrameBound::CurrentRow) => Ok(Frame::Rows { preceding: Some(0) }),
+        (WindowFrameUnits::Range, WindowFrameBound::Preceding(size)) => {
+            let preceding_ms = if size.is_null() { None } else { Some(millis_of(size)?) };
+            Ok(Frame::Range { preceding_ms, unit_ms })
+        }
+        (WindowFrameUnits::Range, WindowFrameBound::CurrentRow) => Ok(Frame::Range { preceding_ms: Some(0), unit_ms }),
+        (units, bound) => internal_err!("a frame of {units:?} from {bound:?}"),
+    }
+}
+
+fn rows_of(value: &ScalarValue) -> Result<u64> {
+    match value.cast_to(&DataType::UInt64)? {
+        ScalarValue::UInt64(Some(rows)) => Ok(rows),
+        other => internal_err!("{other} rows"),
+    }
+}
+
+fn millis_of(value: &ScalarValue) -> Result<i64> {
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => {
+            Ok(i64::from(interval.days) * 86_400_000 + interval.nanoseconds / 1_000_000)
+        }
+        ScalarValue::Utf8(Some(text)) => {
+            let number = text.strip_suffix(" MILLISECONDS").and_then(|number| number.parse().ok());
+            number.map_or_else(|| internal_err!("a frame of {text}"), Ok)
+        }
+        other => internal_err!("a frame of {other}"),
+    }
+}
+
+/// A whole number that is written out.
+fn number(expr: &Expr) -> Option<u64> {
+    match unaliased(expr) {
+        Expr::Literal(value, _) => match value.cast_to(&DataType::Int64).ok()? {
+            ScalarValue::Int64(Some(number)) => u64::try_from(number).ok(),
+            _ => None,
+        },
+        Expr::Cast(cast) => number(&cast.expr),
+        _ => None,
+    }
+}
+
+fn no_time(name: &str, position: Option<Position>) -> datafusion::common::DataFusionError {
+    outside(Error::Plan {
+        problem: format!("{name} is no time attribute: nothing says how far it has moved on"),
+        position,
+        help: Some(format!(
+            "declare WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND on its table, and select the column as it is; \
+             or order by PROCTIME()"
+        )),
+    })
+}
+
+/// Refuses calls that are not ordered by a time, before types are made to fit.
+pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    plan.apply(|node| {
+        let LogicalPlan::Window(Window { input, window_expr, .. }) = node else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        for expr in window_expr {
+            for key in &call(expr)?.params.order_by {
+                let data_type = type_of(&key.expr, input.schema())?;
+                if !matches!(data_type, DataType::Timestamp(..)) {
+                    return Err(outside(Error::Plan {
+                        problem: format!(
+                            "OVER is ordered by a time, and {} is {}",
+                            print(&key.expr),
+                            name_of(&data_type)
+                        ),
+                        position: place_of(&key.expr),
+                        help: Some("order by a column that WATERMARK is declared FOR, or by PROCTIME()".to_string()),
+                    }));
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}

@@ -1,1 +1,0 @@
-SELECT id, SUM(price) OVER (PARTITION BY id ORDER BY ts) FROM bid;

@@ -1,0 +1,1 @@
+CREATE ENDPOINT score (card STRING) WITH ('deadline' = '5 ms');

@@ -1,0 +1,1 @@
+CREATE ENDPOINT score (card, amount DOUBLE) AS SELECT card FROM request;

@@ -1,0 +1,4 @@
+CREATE ENDPOINT score (
+  ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts
+) AS SELECT ts FROM request;

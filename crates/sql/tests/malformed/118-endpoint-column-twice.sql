@@ -1,0 +1,1 @@
+CREATE ENDPOINT score (card STRING, card INT) AS SELECT card FROM request;

@@ -1,0 +1,1 @@
+CREATE ENDPOINT score (card STRING) AS SELECT card FROM request EMIT CHANGES;

@@ -1,0 +1,1 @@
+CREATE ENDPOINT score (card STRING, at TIMESTAMP(3) METADATA) AS SELECT card FROM request;

@@ -1,0 +1,1 @@
+SELECT UPPER(name) OVER (ORDER BY ts) FROM bid;

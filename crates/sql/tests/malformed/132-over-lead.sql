@@ -1,0 +1,1 @@
+SELECT LEAD(price) OVER (PARTITION BY id ORDER BY ts) FROM bid;

@@ -1,0 +1,1 @@
+SELECT ARRAY_AGG(price) OVER (ORDER BY ts) FROM bid;

@@ -1,0 +1,2 @@
+CREATE TABLE t (k INT, v INT, ts TIMESTAMP(3)) WITH ('connector' = 'x');
+SELECT SUM(v) OVER (PARTITION BY k ORDER BY ts) FROM t;

@@ -1,0 +1,7 @@
+CREATE TABLE payments (id STRING, card STRING, device STRING, amount DOUBLE, ts TIMESTAMP_LTZ(3), seen AS PROCTIME(),
+  WATERMARK FOR ts AS ts - INTERVAL '5' SECOND) WITH ('connector' = 'http');
+SELECT * FROM (
+  SELECT card, COUNT(*) OVER (PARTITION BY card ORDER BY PROCTIME() ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) AS n,
+    ROW_NUMBER() OVER (PARTITION BY card ORDER BY seen) AS r
+  FROM payments
+) WHERE card = 'a' AND n > 1;
