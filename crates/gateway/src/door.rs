@@ -1,16 +1,23 @@
 //! [`Door`]: one listening front, whichever stack carries it: what stands behind it and what it allows.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use serde::Serialize;
+use tidemill_base::time::SystemClock;
 
+use crate::asked::Head;
 use crate::body::Budget;
+use crate::error::Error;
 use crate::grpc::Services;
+use crate::guard::Guard;
 use crate::hall::Hall;
+use crate::identity::{Need, Tokens};
 use crate::options::Options;
+use crate::problem::Problem;
 use crate::reply::Reply;
-use crate::route::Names;
+use crate::route::{Names, Route};
 
 /// What the requests of a door share.
 pub(crate) struct Door {
@@ -20,6 +27,8 @@ pub(crate) struct Door {
     pub options: Options,
     /// What bodies may hold.
     pub budget: Budget,
+    /// Who may come in, and how often.
+    pub guard: Arc<Guard>,
     /// The services of gRPC, made when the first call comes.
     pub grpc: OnceLock<Services>,
 }
@@ -32,10 +41,28 @@ struct Health {
 }
 
 impl Door {
-    /// A door to `hall`.
-    pub(crate) fn new(options: Options, hall: Arc<Hall>) -> Self {
+    /// A door to `hall` for those who have one of `tokens`.
+    ///
+    /// # Errors
+    /// [`Error::Insecure`] when other machines can reach it, nothing asks who they are, and nobody has allowed that.
+    pub(crate) fn new(options: Options, hall: Arc<Hall>, tokens: Arc<Tokens>) -> Result<Self, Error> {
+        let address = options.listen;
+        let asks = tokens.len() > 0 || options.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+        let reachable = !address.ip().to_canonical().is_loopback();
+        if reachable && !asks && !options.insecure {
+            return Err(Error::Insecure { address });
+        }
+        if reachable && tokens.len() > 0 && options.tls.is_none() {
+            tracing::warn!(%address, "tokens travel to this door without TLS");
+        }
         let budget = Budget::new(options.inflight_bytes_max);
-        Door { hall, options, budget, grpc: OnceLock::new() }
+        let guard = Arc::new(Guard::new(tokens, &options.rates, &hall, Arc::new(SystemClock::new())));
+        Ok(Door { hall, options, budget, guard, grpc: OnceLock::new() })
+    }
+
+    /// Whether a caller may ask for `route` now: known well enough, and not too often.
+    pub(crate) fn admit(&self, address: IpAddr, route: &Route<'_>, head: &dyn Head) -> Result<(), Problem> {
+        self.guard.admit(address, Need::of(route), head)
     }
 
     /// The answer to `GET /v1/health`.

@@ -14,7 +14,6 @@
 //! may be connections), and by the budget of bodies for those that do not fit. When a bound is reached a connection is
 //! not read from until there is room.
 
-mod admission;
 mod chunks;
 mod coming;
 mod connection;
@@ -40,12 +39,12 @@ use tidemill_base::time::Stopwatch;
 use tidemill_journal::pool::Pool;
 use tokio::runtime::Runtime;
 
-use self::admission::Admission;
 use self::connection::BLOCK_BYTES;
 use self::guests::Guests;
 use self::mail::Mailbox;
 use self::service::Service;
 use self::worker::{Closing, Worker};
+use crate::admission::Admission;
 use crate::door::Door;
 use crate::error::Error;
 use crate::hall::Hall;
@@ -77,12 +76,7 @@ impl Server {
     /// [`Error::Insecure`] for an address that other machines can reach unless that is allowed; [`Error::Bind`] when the
     /// address is taken or not ours.
     pub fn start(options: Options, hall: Hall) -> Result<Server, Error> {
-        let address = options.listen;
-        if !address.ip().to_canonical().is_loopback() && !options.insecure {
-            return Err(Error::Insecure { address });
-        }
-        let hall = Arc::new(hall);
-        Server::open(Arc::new(Door::new(options, hall)))
+        Server::open(Arc::new(Door::new(options, Arc::new(hall), Arc::default())?))
     }
 
     /// Listens for a door, and serves from now on.
@@ -102,7 +96,7 @@ impl Server {
         let mut server =
             Server { address, hall, closing: Arc::default(), workers: Vec::new(), guests, runtime };
         let blocks = Pool::new(door.options.connections_max.saturating_mul(2), BLOCK_BYTES);
-        let admission = Admission::new(door.options.connections_max, usize::MAX);
+        let admission = Admission::new(door.options.connections_max, door.options.address_connections_max);
         for (number, listener) in listeners.into_iter().enumerate() {
             server.hire(number, listener, &door, &blocks, &admission).map_err(Error::Threads)?;
         }

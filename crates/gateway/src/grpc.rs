@@ -17,4 +17,4 @@ mod status;
 mod terms;
 mod view;
 
-pub(crate) use services::{Services, is_grpc};
+pub(crate) use services::{HEALTH, Services, is_grpc, refused};

@@ -9,15 +9,20 @@
 //! `GET /v1/versions` lists the versions of the pipeline's state, `GET /v1/health` tells whether the door is open. [`Server`] is the standard stack: HTTP/1.1 and HTTP/2 on one port.
 
 // What stands behind the doors, and what they allow.
+mod config;
 mod error;
 mod hall;
 mod options;
 
 // What requests ask and what they are answered, whoever carries them.
+mod admission;
 mod asked;
 mod body;
 mod door;
 mod events;
+mod guard;
+mod identity;
+mod limits;
 mod problem;
 mod query;
 mod question;
@@ -33,14 +38,23 @@ mod grpc;
 mod incoming;
 mod ingest;
 mod outgoing;
+mod patient;
 mod router;
 mod server;
 mod tables;
+mod tls;
 mod views;
 
+// All of them.
+mod doors;
+
+pub use doors::Doors;
 pub use error::Error;
 pub use hall::{Answered, Answers, BodyKind, Endpoint, Fallback, Question, Receipt, Rejection, Tell, Terms, Ticket};
 pub use hall::{Decoded, Durability, Durable, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken, View};
 pub use hall::{Denial, Ground, Submitted, Table, TableRows, Versions};
-pub use options::Options;
+pub use options::{Config, Options, Stack};
+pub use identity::{Scope, Token, new_token};
+pub use limits::{Rate, Rates};
 pub use server::Server;
+pub use tls::TlsOptions;

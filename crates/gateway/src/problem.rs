@@ -1,7 +1,7 @@
 //! [`Problem`]: what an HTTP answer says when something is wrong, as RFC 9457 has it.
 
 use http::StatusCode;
-use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tidemill_format::Rejected;
@@ -11,6 +11,10 @@ use crate::reply::Reply;
 
 /// The type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The rate that a request was over, and what is left of it (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The most bad records that an answer names.
 pub(crate) const RECORDS_NAMED_MAX: usize = 100;
@@ -241,6 +245,44 @@ impl Problem {
             .header(RETRY_AFTER, "1")
     }
 
+    /// More requests came than a rate allows: `count` in `seconds`; the next fits in after `wait` seconds.
+    pub(crate) fn too_many(policy: &str, detail: String, count: u32, seconds: u64, wait: u64) -> Self {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TM5132", "too many requests", detail)
+            .help("send the same request again after the time in Retry-After, and fewer of them")
+            .header(RETRY_AFTER, &wait.to_string())
+            .header(RATE_LIMIT_POLICY, &format!("\"{policy}\";q={count};w={seconds}"))
+            .header(RATE_LIMIT, &format!("\"{policy}\";r=0;t={wait}"))
+    }
+
+    /// Nobody knows who calls: no token, or (`wrong`) one that is not known.
+    pub(crate) fn unknown_caller(wrong: bool) -> Self {
+        let (detail, challenge) = match wrong {
+            false => ("the request brings no token", "Bearer realm=\"tidemill\""),
+            true => ("the token of the request is not known", "Bearer realm=\"tidemill\", error=\"invalid_token\""),
+        };
+        Problem::new(StatusCode::UNAUTHORIZED, "TM5130", "unknown caller", detail)
+            .help("send Authorization: Bearer TOKEN with a token that the door knows")
+            .header(WWW_AUTHENTICATE, challenge)
+    }
+
+    /// The caller is known and may not do this.
+    pub(crate) fn forbidden(name: &str, scope: &str) -> Self {
+        let detail = format!("the token '{name}' has no scope '{scope}'");
+        let challenge = format!("Bearer realm=\"tidemill\", error=\"insufficient_scope\", scope=\"{scope}\"");
+        Problem::new(StatusCode::FORBIDDEN, "TM5131", "not allowed", detail)
+            .help("use a token that may do this, or add the scope to this one and start the pipeline again")
+            .header(WWW_AUTHENTICATE, &challenge)
+    }
+
+    /// Too many connections from one address.
+    pub(crate) fn crowded(connections_max: usize) -> Self {
+        let detail = format!("more than {connections_max} connections are open from this address");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "TM5133", "too many connections", detail)
+            .help("use the connections that are open, or close some")
+            .header(RETRY_AFTER, "1")
+            .header(CONNECTION, "close")
+    }
+
     pub(crate) fn draining() -> Self {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "TM5112", "draining", "the pipeline is ending")
             .help("send the same request again once it runs again; nothing of it was accepted")
@@ -286,6 +328,13 @@ impl Problem {
 
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "TM5113", "internal error", detail)
+    }
+
+    /// Somebody who follows a view was too slow, and has missed changes.
+    pub(crate) fn left_behind() -> Self {
+        let detail = "more changes of the view waited to be sent than are held for one client";
+        Problem::new(StatusCode::CONFLICT, "TM5140", "left behind", detail)
+            .help("follow the view again, which begins with its rows; and take changes in more quickly")
     }
 
     pub(crate) fn not_acceptable(accept: &str) -> Self {

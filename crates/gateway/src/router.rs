@@ -1,29 +1,44 @@
 //! Which request goes where, on the standard stack.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::door::Door;
+use crate::identity::Need;
 use crate::outgoing::{Answer, Outgoing};
 use crate::problem::Problem;
 use crate::route::{OfTable, OfVersions, Route};
 use crate::{decide, grpc, ingest, tables, views};
 
-/// Answers a request.
-pub(crate) async fn route(door: &Arc<Door>, request: Request<Incoming>) -> Answer {
+/// Answers a request from `address`.
+pub(crate) async fn route(door: &Arc<Door>, address: IpAddr, request: Request<Incoming>) -> Answer {
     if grpc::is_grpc(&request) {
-        let services = door.grpc.get_or_init(|| grpc::Services::new(door));
-        return services.answer(door, request).await.map(Outgoing::Messages);
+        return call(door, address, request).await.map(Outgoing::Messages);
     }
-    dispatch(door, request).await.unwrap_or_else(|problem| problem.reply().into())
+    dispatch(door, address, request).await.unwrap_or_else(|problem| problem.reply().into())
 }
 
-async fn dispatch(door: &Arc<Door>, request: Request<Incoming>) -> Result<Answer, Problem> {
+/// Answers a call of gRPC. What its messages ask for is looked at when they come; whether the door is open anybody may ask.
+async fn call(door: &Arc<Door>, address: IpAddr, mut request: Request<Incoming>) -> Response<tonic::body::Body> {
+    let met = match request.uri().path().starts_with(grpc::HEALTH) {
+        true => door.guard.admit(address, Need::Nothing, request.headers()),
+        false => door.guard.meet(address, request.headers()).map(|caller| drop(request.extensions_mut().insert(caller))),
+    };
+    match met {
+        Ok(()) => door.grpc.get_or_init(|| grpc::Services::new(door)).answer(door, request).await,
+        Err(problem) => grpc::refused(problem),
+    }
+}
+
+async fn dispatch(door: &Arc<Door>, address: IpAddr, request: Request<Incoming>) -> Result<Answer, Problem> {
     // A copy of the path is cheap, and lets go of the request.
     let uri = request.uri().clone();
-    match Route::of(request.method().as_str(), uri.path())? {
+    let route = Route::of(request.method().as_str(), uri.path())?;
+    door.admit(address, &route, request.headers())?;
+    match route {
         Route::Events(name) => ingest::post(door, &name, request).await,
         Route::Question(name) => decide::post(door, &name, request).await,
         Route::Rows(name) => views::get(door, &name, request).await,

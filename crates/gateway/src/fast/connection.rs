@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tidemill_journal::pool::Block;
 
-use super::admission::Pass;
+use crate::admission::Pass;
 use super::chunks::Chunks;
 use super::coming::Coming;
 use super::head::{self, Fault, Framing, HEAD_BYTES_MAX, Head, Parsed};

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::runtime::Handle;
 
-use super::admission::Pass;
+use crate::admission::Pass;
 use super::prefixed::Prefixed;
 use super::worker::Elsewhere;
 use crate::door::Door;
@@ -53,9 +53,10 @@ impl Elsewhere for Guests {
                 Err(error) => return tracing::warn!(%peer, %error, "a connection could not change its stack"),
             };
             let builder = server::builder(&door.options);
+            let address = peer.ip();
             let service = service_fn(move |request| {
                 let door = door.clone();
-                async move { Ok::<_, Infallible>(router::route(&door, request).await) }
+                async move { Ok::<_, Infallible>(router::route(&door, address, request).await) }
             });
             let stream = TokioIo::new(Prefixed::new(read, stream));
             if let Err(error) = watcher.watch(builder.serve_connection(stream, service).into_owned()).await {

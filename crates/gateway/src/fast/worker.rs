@@ -15,7 +15,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use tidemill_base::time::{Clock, SystemClock};
 
-use super::admission::{Admission, Pass};
+use crate::admission::{Admission, Pass};
 use super::connection::{Connection, Fate, Interest};
 use super::mail::Letters;
 use super::service::Service;

@@ -25,6 +25,9 @@ use crate::problem::Problem;
 /// What a message may be longer than the body in it.
 const ENVELOPE_BYTES_MAX: usize = 4 << 10;
 
+/// The paths of the health service, which anybody may ask.
+pub(crate) const HEALTH: &str = "/grpc.health.v1.Health/";
+
 /// Takes the calls of one service.
 type Calls = Box<dyn Fn(Request<Feed>) -> Answered + Send + Sync>;
 

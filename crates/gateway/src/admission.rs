@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who is connected.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     state: Mutex<State>,
     connections_max: usize,
     address_max: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Pass {
 
 impl Admission {
     /// A door for so many connections, and so many from one address.
-    pub(super) fn new(connections_max: usize, address_max: usize) -> Arc<Self> {
+    pub(crate) fn new(connections_max: usize, address_max: usize) -> Arc<Self> {
         Arc::new(Admission {
             state: Mutex::default(),
             connections_max: connections_max.max(1),
@@ -36,12 +36,12 @@ impl Admission {
     }
 
     /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.state().open < self.connections_max
     }
 
     /// Lets somebody in; none when there are too many from that address.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Pass> {
         let mut state = self.state();
         let count = state.by_address.entry(address).or_default();
         if *count >= self.address_max {

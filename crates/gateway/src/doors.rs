@@ -1,0 +1,81 @@
+//! [`Doors`]: every listening front of a process, opened and closed together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::door::Door;
+use crate::error::Error;
+use crate::fast;
+use crate::hall::Hall;
+use crate::identity::Tokens;
+use crate::options::{Config, Stack};
+use crate::server::Server;
+
+/// The open doors of a process.
+pub struct Doors {
+    hall: Arc<Hall>,
+    open: Vec<Open>,
+}
+
+enum Open {
+    Standard(Server),
+    Fast(fast::Server),
+}
+
+impl Doors {
+    /// Opens all doors to `hall`, or none.
+    ///
+    /// # Errors
+    /// What keeps a door from being opened.
+    pub fn open(config: Config, hall: Hall) -> Result<Doors, Error> {
+        let Config { doors, tokens } = config;
+        let (hall, tokens) = (Arc::new(hall), Arc::new(Tokens::new(tokens)));
+        // What is refused is refused before anything listens.
+        let doors = doors.into_iter().map(|options| Door::new(options, hall.clone(), tokens.clone()));
+        let doors = doors.collect::<Result<Vec<_>, _>>()?;
+        let mut all = Doors { hall, open: Vec::new() };
+        for door in doors {
+            let door = Arc::new(door);
+            let opened = match door.options.stack {
+                Stack::Standard => Server::open(door).map(Open::Standard),
+                Stack::Fast => fast::Server::open(door).map(Open::Fast),
+            };
+            match opened {
+                Ok(open) => all.open.push(open),
+                Err(error) => {
+                    all.stop(Duration::ZERO);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Where they listen, in the order of the configuration, the ports as the system chose them.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |open: &Open| match open {
+            Open::Standard(server) => server.address(),
+            Open::Fast(server) => server.address(),
+        };
+        self.open.iter().map(address).collect()
+    }
+
+    /// Answers 503 to events from now on.
+    pub fn refuse_events(&self) {
+        self.hall.drain();
+    }
+
+    /// Closes the ports and waits until open requests are answered, at most `within`.
+    pub fn stop(self, within: Duration) {
+        self.hall.drain();
+        std::thread::scope(|scope| {
+            for open in self.open {
+                scope.spawn(move || match open {
+                    Open::Standard(server) => server.stop(within),
+                    Open::Fast(server) => server.stop(within),
+                });
+            }
+        });
+    }
+}
