@@ -39,12 +39,14 @@ pub struct Table {
 }
 
 /// A table's connector, its options understood.
+#[derive(Clone)]
 pub struct Connector {
     name: &'static str,
     table: Table,
     kind: Kind,
 }
 
+#[derive(Clone)]
 enum Kind {
     Filesystem(filesystem::Options),
     Stdin(stdin::Options),
