@@ -1,187 +1,19 @@
 //! Inboxes and views as the gateway's doors see them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod bodies;
+mod inbox;
+mod keys;
+
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, SchemaRef};
-use tidemill_circuit::Delta;
-use tidemill_circuit::decode::BlockData;
 use tidemill_circuit::view::{self, View};
-use tidemill_connect::{Full, InboxHandle};
-use tidemill_format::{DebeziumDecoder, Decoder, Format, JsonDecoder, JsonOptions};
-use tidemill_gateway::{Decoded, Durability, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken};
-use tidemill_gateway::{Receipt, Rejection, Tell, Terms};
-use tidemill_journal::{Journal, Level, Sequence};
+use tidemill_gateway::{KeyPart, Lookup, LookupError, Rows};
 
-use crate::error::Error;
-use crate::keep::input;
-
-/// Decoders that wait for the next request.
-const DECODERS_MAX: usize = 64;
-
-/// Bad records after which a body is not read on.
-const REJECTED_MAX: usize = 100;
-
-/// An inbox behind a door: bodies are decoded here, so that a 400 can say what is wrong.
-pub(crate) struct InboxDoor {
-    handle: InboxHandle,
-    schema: SchemaRef,
-    options: JsonOptions,
-    /// Whether records are debezium's envelopes instead of plain rows.
-    envelopes: bool,
-    decoders: Mutex<Vec<BodyDecoder>>,
-    /// Where bodies are kept, and what they survive unless a request says otherwise.
-    kept: Option<(Arc<Journal>, Level)>,
-}
-
-enum BodyDecoder {
-    Rows(JsonDecoder),
-    Envelopes(DebeziumDecoder),
-}
-
-impl InboxDoor {
-    pub(crate) fn new(table: &str, handle: InboxHandle, format: &Format, schema: SchemaRef) -> Result<Self, Error> {
-        let (options, envelopes) = match format {
-            Format::Json(options) => (*options, false),
-            Format::DebeziumJson(options) => (JsonOptions { ignore_parse_errors: true, ..*options }, true),
-            other => return Err(Error::Inbox { table: table.to_string(), format: other.name() }),
-        };
-        Ok(InboxDoor { handle, schema, options, envelopes, decoders: Mutex::default(), kept: None })
-    }
-
-    /// Has what comes in acknowledged when it has reached `level` in the journal.
-    pub(crate) fn kept_in(mut self, journal: Arc<Journal>, level: Level) -> Self {
-        self.kept = Some((journal, level));
-        self
-    }
-
-    /// The rows of a body that was taken before; what was bad in it was left out then too.
-    pub(crate) fn rows(&self, body: &[u8]) -> Result<Delta, String> {
-        let decoded = self.decode(body)?;
-        Delta::concat(&self.schema, &decoded.rows).map_err(|error| error.to_string())
-    }
-
-    fn decoder(&self) -> Result<BodyDecoder, String> {
-        let kept = self.decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match kept {
-            Some(decoder) => Ok(decoder),
-            None if self.envelopes => DebeziumDecoder::new(self.options, self.schema.clone())
-                .map(BodyDecoder::Envelopes)
-                .map_err(|error| error.to_string()),
-            None => JsonDecoder::new(self.options, self.schema.clone())
-                .map(BodyDecoder::Rows)
-                .map_err(|error| error.to_string()),
-        }
-    }
-}
-
-impl InboxDoor {
-    /// Hands rows over: how many stand before them, the level at which they may be acknowledged, and their place.
-    fn push(
-        &self,
-        rows: Vec<Delta>,
-        body: &[u8],
-        asked: Option<Durability>,
-    ) -> Result<(u64, Option<Level>, Option<u64>), Refusal> {
-        let level = match (asked, &self.kept) {
-            (None, None) => None,
-            (Some(_), None) => return Err(Refusal::NoSuchDurability),
-            (Some(asked), Some(_)) => Some(level_of(asked)),
-            (None, Some((_, level))) => Some(*level),
-        };
-        let all = Delta::concat(&self.schema, &rows).map_err(|error| {
-            tracing::error!(%error, "decoded rows do not fit together");
-            Refusal::Closed
-        })?;
-        let records = all.rows() as u32;
-        let accepted = self.handle.try_push(BlockData::Rows(all), records, body).map_err(refusal)?;
-        Ok((accepted.offset, level, accepted.kept))
-    }
-}
-
-impl Inbox for InboxDoor {
-    fn room(&self) -> Result<(), Refusal> {
-        self.handle.room().map_err(refusal)
-    }
-
-    fn decode(&self, body: &[u8]) -> Result<Decoded, String> {
-        let mut decoder = self.decoder()?;
-        let mut out = tidemill_format::Decoded::default();
-        let (read, stopped) = match &mut decoder {
-            BodyDecoder::Rows(decoder) => (decoder.decode_body(body, &mut out), out.rejected.len() >= REJECTED_MAX),
-            BodyDecoder::Envelopes(decoder) => (decoder.decode(body, &mut out), false),
-        };
-        // A decoder that failed may hold half a batch: it is not used again.
-        read.map_err(|error| error.to_string())?;
-        let mut kept = self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < DECODERS_MAX {
-            kept.push(decoder);
-        }
-        drop(kept);
-        let rows = out.batches.into_iter().map(|decoded| match decoded.weights {
-            Some(weights) => Delta::weighted(decoded.batch, weights),
-            None => Delta::inserts(decoded.batch),
-        });
-        Ok(Decoded { rows: rows.collect(), rejected: out.rejected, stopped })
-    }
-
-    fn offer(&self, rows: Vec<Delta>, body: &[u8], level: Option<Durability>) -> Result<Taken, Refusal> {
-        let (offset, level, place) = self.push(rows, body, level)?;
-        let (Some(level), Some((journal, _)), Some(place)) = (level, &self.kept, place) else {
-            return Ok(Taken { offset, durability: Durability::Memory, durable: None });
-        };
-        Ok(Taken { offset, durability: durability_of(level), durable: input::durable(journal, place, level) })
-    }
-
-    fn take(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Rejection> {
-        let decoded = self.decode(body).map_err(Rejection::Body)?;
-        let Decoded { rows, rejected, stopped } = decoded;
-        if !rejected.is_empty() && (!terms.skip_bad || stopped) {
-            return Err(Rejection::Records { rejected, stopped });
-        }
-        let accepted = rows.iter().map(Delta::rows).sum();
-        let (offset, level, place) = self.push(rows, body, terms.durability).map_err(Rejection::Refused)?;
-        Ok(Receipt { accepted, rejected, offset, durability: level.map(durability_of), place, repeated: false })
-    }
-
-    fn durable(&self, level: Durability) -> u64 {
-        self.kept.as_ref().map_or(u64::MAX, |(journal, _)| journal.durable(level_of(level)).0)
-    }
-
-    fn when_durable(&self, place: u64, level: Durability, tell: Tell) {
-        match &self.kept {
-            None => tell(Ok(())),
-            Some((journal, _)) => {
-                let tell = move |result: Result<(), tidemill_journal::Error>| tell(result.map_err(|e| e.to_string()));
-                journal.notify(Sequence(place), level_of(level), Box::new(tell));
-            }
-        }
-    }
-}
-
-fn level_of(durability: Durability) -> Level {
-    match durability {
-        Durability::Memory | Durability::Process => Level::Process,
-        Durability::Flushed => Level::Flushed,
-    }
-}
-
-fn durability_of(level: Level) -> Durability {
-    match level {
-        Level::Process => Durability::Process,
-        Level::Flushed => Durability::Flushed,
-    }
-}
-
-fn refusal(full: Full) -> Refusal {
-    match full {
-        Full::Waiting { .. } => Refusal::Full,
-        Full::TooLarge { .. } => Refusal::TooLarge,
-        Full::Closed => Refusal::Closed,
-        Full::Lost => Refusal::Lost,
-    }
-}
+pub(crate) use inbox::{Coming, InboxDoor};
+pub(crate) use keys::{Keys, Known, Window};
 
 /// A view behind a door.
 pub(crate) struct ViewDoor(pub(crate) View);
@@ -210,6 +42,11 @@ impl tidemill_gateway::View for ViewDoor {
             }
         }
         Ok(Rows { version: snapshot.version, batches, more })
+    }
+
+    fn columns(&self) -> Option<SchemaRef> {
+        let ViewDoor(view) = self;
+        Some(view.spec().schema.clone())
     }
 }
 
@@ -268,6 +105,7 @@ mod tests {
     use arrow_array::types::Int64Type;
     use arrow_array::{Int64Array, RecordBatch, TimestampMillisecondArray};
     use arrow_schema::{Field, Schema, TimeUnit};
+    use tidemill_circuit::Delta;
     use tidemill_circuit::view::{ViewSpec, view};
     use tidemill_gateway::View as _;
 
