@@ -15,6 +15,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use crate::delta::{DELTA_ROWS_MAX, Delta, NO_SUSPECT};
@@ -34,6 +35,7 @@ use state::{Chunk, Shape, State};
 use waiting::Waiting;
 
 mod bank;
+mod calendar;
 mod distinct;
 mod kept;
 mod lags;
@@ -221,8 +223,10 @@ struct Over {
     state: State,
     /// The rows of the step.
     pushed: Vec<Delta>,
-    /// Rows of the step in their order, once all are there.
-    ready: Option<VecDeque<Delta>>,
+    /// Whether they are in their order.
+    is_ordered: bool,
+    /// Rows of the step in their order, the next ones last.
+    ready: Vec<Delta>,
     /// What is answered and not yet sent.
     answered: VecDeque<Delta>,
     /// How many rows the step has answered.
@@ -236,7 +240,15 @@ const SWEPT_MIN: usize = 512;
 impl Over {
     fn new(design: Arc<Design>) -> Result<Self, String> {
         let state = design.state()?;
-        Ok(Over { design, state, pushed: Vec::new(), ready: None, answered: VecDeque::new(), rows: 0 })
+        Ok(Over {
+            design,
+            state,
+            pushed: Vec::new(),
+            is_ordered: true,
+            ready: Vec::new(),
+            answered: VecDeque::new(),
+            rows: 0,
+        })
     }
 
     /// The times by which rows are put into frames; all have one.
@@ -267,27 +279,34 @@ impl Over {
         waiting.push(&delta, &times).map_err(|error| design.guard.broken(error))
     }
 
-    /// The rows of the step in the order of their arrival.
-    fn ordered(&mut self) -> Result<VecDeque<Delta>, ArrowError> {
-        let deltas = std::mem::take(&mut self.pushed);
-        let Some(origin) = self.design.spec.origin else { return Ok(deltas.into()) };
-        let origins = |delta: &Delta| delta.column(origin).as_primitive::<UInt64Type>().values().clone();
-        let mut last = 0;
-        let mut sorted = true;
-        for value in deltas.iter().flat_map(|delta| origins(delta).iter().copied().collect::<Vec<_>>()) {
-            sorted &= last <= value;
-            last = value;
+    /// Puts the rows of the step in the order of their arrival.
+    fn order(&mut self) -> Result<(), ArrowError> {
+        if self.pushed.is_empty() {
+            return Ok(());
         }
-        if sorted {
-            return Ok(deltas.into());
-        }
-        let all = Delta::concat(&self.design.input, &deltas)?;
-        let values = origins(&all);
+        std::mem::swap(&mut self.pushed, &mut self.ready);
+        let is_ordered = std::mem::replace(&mut self.is_ordered, true);
+        let Some(origin) = self.design.spec.origin.filter(|_| !is_ordered) else {
+            self.ready.reverse();
+            return Ok(());
+        };
+        let all = Delta::concat(&self.design.input, &self.ready)?;
+        let values = origins(&all, origin);
         let mut rows: Vec<u32> = (0..all.rows() as u32).collect();
         rows.sort_by_key(|row| values[*row as usize]);
         let all = all.take(&UInt32Array::from(rows))?;
         let starts = (0..all.rows()).step_by(DELTA_ROWS_MAX);
-        Ok(starts.map(|start| all.slice(start, DELTA_ROWS_MAX.min(all.rows() - start))).collect())
+        self.ready = starts.map(|start| all.slice(start, DELTA_ROWS_MAX.min(all.rows() - start))).collect();
+        self.ready.reverse();
+        Ok(())
+    }
+
+    /// Whether `delta` follows the rows of the step that are there, in the order of arrival.
+    fn follows(&self, delta: &Delta) -> bool {
+        let Some(origin) = self.design.spec.origin else { return true };
+        let values = origins(delta, origin);
+        let before = self.pushed.last().and_then(|delta| origins(delta, origin).last().copied());
+        before.is_none_or(|before| values.first().is_none_or(|first| before <= *first)) && values.is_sorted()
     }
 
     /// Rows with what is computed for each; `times` has the time of each.
@@ -297,8 +316,9 @@ impl Over {
         let mut chunk = self.state.chunk(&columns, &self.design.spec.keys, times)?;
         let mut start = 0;
         while start < rows {
-            let peers = chunk.times[start..].iter().take_while(|time| **time == chunk.times[start]).count();
-            let end = start + if self.state.shape.has_peers() { peers } else { 1 };
+            let same = |time: &&i64| **time == chunk.times[start];
+            let peers = self.state.shape.has_peers();
+            let end = start + if peers { chunk.times[start..].iter().take_while(same).count() } else { 1 };
             for row in start..end {
                 self.state.insert(&mut chunk, row)?;
             }
@@ -315,8 +335,7 @@ impl Over {
     /// The input's columns and the calls'.
     fn columns(&mut self, input: Vec<ArrayRef>, chunk: &Chunk) -> Result<Vec<ArrayRef>, ArrowError> {
         let (state, rows) = (&mut self.state, chunk.keys.len());
-        let outs = state.bank.outs(rows).to_vec();
-        let plain = state.bank.evaluate(&outs)?;
+        let plain = state.bank.columns(rows)?;
         let distinct = state.values.iter_mut().map(|values| values.columns(rows)).collect::<Result<Vec<_>, _>>()?;
         let lags = state.lags.as_mut().map_or(Ok(Vec::new()), |lags| lags.columns(&input))?;
         let mut columns = input;
@@ -336,11 +355,8 @@ impl Over {
             let next = waiting.next(bound, DELTA_ROWS_MAX).map_err(|error| self.design.guard.broken(error))?;
             return Ok(next.map(|(batch, times)| (Delta::inserts(batch), times)));
         }
-        if self.ready.is_none() {
-            let ordered = self.ordered().map_err(|error| self.design.guard.broken(error))?;
-            self.ready = Some(ordered);
-        }
-        let next = self.ready.as_mut().and_then(VecDeque::pop_front);
+        self.order().map_err(|error| self.design.guard.broken(error))?;
+        let next = self.ready.pop();
         next.map(|delta| self.times(&delta).map(|times| (delta, times))).transpose()
     }
 }
@@ -356,6 +372,7 @@ impl Operator for Over {
         };
         let delta = repeated(delta).map_err(|error| self.design.guard.broken(error))?;
         if !delta.is_empty() {
+            self.is_ordered &= self.follows(&delta);
             self.pushed.push(delta);
         }
         Ok(())
@@ -371,13 +388,16 @@ impl Operator for Over {
         let clock = self.design.clock(context).max(self.state.progress.closed);
         if let Some((delta, times)) = self.next(clock)? {
             let answered = self.answer(delta, times).map_err(|error| broken(&self.design, error))?;
+            if answered.rows() <= DELTA_ROWS_MAX {
+                out.emit(answered);
+                return Ok(Flush::More);
+            }
             // Rows of one time are answered together, however many they are.
             let starts = (0..answered.rows()).step_by(DELTA_ROWS_MAX);
             let slices = starts.map(|start| answered.slice(start, DELTA_ROWS_MAX.min(answered.rows() - start)));
             self.answered.extend(slices);
             return self.flush(context, out);
         }
-        self.ready = None;
         let elements_max = if clock == i64::MAX { usize::MAX } else { SWEPT_MIN + 2 * self.rows };
         self.rows = 0;
         self.state.sweep(clock, elements_max).map_err(|error| broken(&self.design, error))?;
@@ -393,6 +413,11 @@ impl Operator for Over {
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {
         Some(&mut self.state)
     }
+}
+
+/// The `$origin` of each row.
+fn origins(delta: &Delta, column: usize) -> ScalarBuffer<u64> {
+    delta.column(column).as_primitive::<UInt64Type>().values().clone()
 }
 
 /// Rows that come several times, as often as they come.

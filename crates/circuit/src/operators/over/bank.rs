@@ -126,9 +126,10 @@ impl Bank {
         self.outs[row]
     }
 
-    /// The slots of the answers of the first rows of the chunk.
-    pub fn outs(&self, rows: usize) -> &[u32] {
-        &self.outs[..rows]
+    /// The calls' columns for the first rows of the chunk, which were answered.
+    pub fn columns(&mut self, rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.resize();
+        self.parts.evaluate(&self.accumulators, &self.outs[..rows])
     }
 
     /// All accumulators fold.

@@ -263,8 +263,7 @@ impl Values {
 
     /// The calls' columns for the first rows of the chunk.
     pub fn columns(&mut self, rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
-        let outs = self.bank.outs(rows).to_vec();
-        self.bank.evaluate(&outs)
+        self.bank.columns(rows)
     }
 
     /// The chunk is done: values that are seen no more are forgotten.

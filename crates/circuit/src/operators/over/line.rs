@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use super::bank::Bank;
+use super::bank::{Bank, NONE};
 use crate::operators::aggregate::accumulator::How;
 
 /// The states under a partial state.
@@ -38,12 +38,82 @@ pub(super) enum Place {
 /// The elements of a key.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    elements: VecDeque<Element>,
+    elements: Elements,
     /// How many elements have gone from the front.
     gone: u64,
     /// The first element of the newest frame.
     start: usize,
     levels: Vec<Level>,
+}
+
+/// Elements in order. Most keys have few at a time, which lie here without memory of their own.
+#[derive(Debug)]
+enum Elements {
+    Few([Element; FEW], usize),
+    Many(VecDeque<Element>),
+}
+
+/// As many elements lie in the line itself.
+const FEW: usize = 2;
+
+impl Default for Elements {
+    fn default() -> Self {
+        Elements::Few([Element { at: 0, slot: NONE }; FEW], 0)
+    }
+}
+
+impl Elements {
+    fn len(&self) -> usize {
+        match self {
+            Elements::Few(_, count) => *count,
+            Elements::Many(elements) => elements.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<Element> {
+        match self {
+            Elements::Few(elements, count) => elements[..*count].get(index).copied(),
+            Elements::Many(elements) => elements.get(index).copied(),
+        }
+    }
+
+    /// The first element that is not before `at`.
+    fn index(&self, at: i64) -> usize {
+        match self {
+            Elements::Few(elements, count) => elements[..*count].partition_point(|element| element.at < at),
+            Elements::Many(elements) => elements.partition_point(|element| element.at < at),
+        }
+    }
+
+    fn insert(&mut self, index: usize, element: Element) {
+        match self {
+            Elements::Few(elements, count) if *count < FEW => {
+                elements[index..=*count].rotate_right(1);
+                elements[index] = element;
+                *count += 1;
+            }
+            Elements::Few(elements, _) => {
+                let mut many = VecDeque::with_capacity(2 * FEW);
+                many.extend(elements.iter().copied());
+                many.insert(index, element);
+                *self = Elements::Many(many);
+            }
+            Elements::Many(elements) if index == elements.len() => elements.push_back(element),
+            Elements::Many(elements) => elements.insert(index, element),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Element> {
+        match self {
+            Elements::Few(elements, count) => {
+                let first = elements[..*count].first().copied()?;
+                elements.rotate_left(1);
+                *count -= 1;
+                Some(first)
+            }
+            Elements::Many(elements) => elements.pop_front(),
+        }
+    }
 }
 
 /// Partial states over runs of the level below.
@@ -68,17 +138,17 @@ impl Line {
 
     /// An element.
     pub fn get(&self, index: usize) -> Element {
-        self.elements[index]
+        self.elements.get(index).unwrap_or(Element { at: i64::MAX, slot: NONE })
     }
 
     /// The first element.
     pub fn first(&self) -> Option<Element> {
-        self.elements.front().copied()
+        self.elements.get(0)
     }
 
     /// The last element.
     pub fn last(&self) -> Option<Element> {
-        self.elements.back().copied()
+        self.elements.get(self.elements.len().wrapping_sub(1))
     }
 
     /// The first element of the newest frame.
@@ -88,30 +158,28 @@ impl Line {
 
     /// Where an element of `at` is or belongs.
     pub fn place(&self, at: i64) -> Place {
-        match self.elements.back() {
+        match self.last() {
             None => Place::Before(0),
             Some(last) if last.at < at => Place::Before(self.elements.len()),
             Some(last) if last.at == at => Place::There(self.elements.len() - 1),
             Some(_) => {
                 let index = self.index(at);
-                if self.elements[index].at == at { Place::There(index) } else { Place::Before(index) }
+                if self.get(index).at == at { Place::There(index) } else { Place::Before(index) }
             }
         }
     }
 
     /// The first element that is not before `at`.
     pub fn index(&self, at: i64) -> usize {
-        self.elements.partition_point(|element| element.at < at)
+        self.elements.index(at)
     }
 
     /// Puts an element where it belongs; it counts in the newest frame unless it lies before that.
     pub fn insert(&mut self, index: usize, element: Element, in_frame: bool, bank: &mut Bank) {
-        if index == self.elements.len() {
-            self.elements.push_back(element);
-        } else {
-            self.elements.insert(index, element);
+        if index < self.elements.len() {
             self.unseal(self.gone + index as u64, bank);
         }
+        self.elements.insert(index, element);
         if !in_frame {
             self.start += 1;
         }
@@ -136,7 +204,7 @@ impl Line {
 
     /// Takes the first element away.
     pub fn pop(&mut self, bank: &mut Bank) -> Option<Element> {
-        let element = self.elements.pop_front()?;
+        let element = self.elements.pop()?;
         let (mut place, mut borders) = (self.gone, true);
         self.gone += 1;
         self.start = self.start.saturating_sub(1);
@@ -176,7 +244,7 @@ impl Line {
     /// The slot of a run of the level `height - 1`, or of an element.
     fn slot(&self, height: usize, place: u64) -> u32 {
         match height.checked_sub(1) {
-            None => self.elements[(place - self.gone) as usize].slot,
+            None => self.get((place - self.gone) as usize).slot,
             Some(level) => self.levels[level].slots[(place - self.levels[level].first) as usize],
         }
     }
@@ -221,12 +289,12 @@ impl Line {
 
     /// Puts an element at the end, wherever it belongs; [`Line::rebuild`] follows.
     pub fn restore(&mut self, element: Element) {
-        self.elements.push_back(element);
+        self.elements.insert(self.elements.len(), element);
     }
 
     /// Orders restored elements, adds up those of one time, and starts the newest frame `preceding` before the last.
     pub fn rebuild(&mut self, preceding: Option<i64>, bank: &mut Bank, merged: &mut Vec<u32>) {
-        let elements = self.elements.make_contiguous();
+        let mut elements: Vec<Element> = (0..self.len()).map(|index| self.get(index)).collect();
         elements.sort_by_key(|element| element.at);
         let of_one_time = elements.chunk_by(|one, other| one.at == other.at).map(|same| {
             for other in &same[1..] {
@@ -235,8 +303,9 @@ impl Line {
             }
             same[0]
         });
-        let elements: VecDeque<Element> = of_one_time.collect();
-        self.elements = elements;
+        let mut ordered = Elements::default();
+        of_one_time.for_each(|element| ordered.insert(ordered.len(), element));
+        self.elements = ordered;
         let newest = self.last().map_or(i64::MIN, |last| last.at);
         self.start = preceding.map_or(0, |preceding| self.index(newest.saturating_sub(preceding)));
         self.seal(bank);
@@ -245,7 +314,11 @@ impl Line {
     /// Bytes held on the heap.
     pub fn bytes(&self) -> u64 {
         let levels: usize = self.levels.iter().map(|level| size_of::<Level>() + 4 * level.slots.capacity()).sum();
-        (self.elements.capacity() * size_of::<Element>() + levels) as u64
+        let elements = match &self.elements {
+            Elements::Few(..) => 0,
+            Elements::Many(elements) => elements.capacity() * size_of::<Element>(),
+        };
+        (elements + levels) as u64
     }
 }
 

@@ -9,12 +9,11 @@
 //! stays until the watermark says that no row can ask for it, and a row that is not the newest of its key is answered from
 //! the total by what lies between; frames without a beginning keep, besides, the total of all that the watermark has passed.
 
-use std::collections::BTreeMap;
-
 use arrow_array::ArrayRef;
 use arrow_schema::ArrowError;
 
 use super::bank::{Bank, EMPTY, NONE};
+use super::calendar::Calendar;
 use super::distinct::{Seen, Values};
 use super::lags::{Lags, Tail};
 use super::line::{Element, Line, Place};
@@ -25,7 +24,7 @@ use crate::key::{KeyEncoder, KeyIndex};
 use crate::operator::StateSize;
 use crate::operators::aggregate::accumulator::How;
 use crate::operators::time::floor;
-use crate::plan::{Frame, OverSpec, OverTurn, TimeDomain};
+use crate::plan::{Frame, OverCall, OverSpec, OverTurn, TimeDomain};
 
 /// What frames are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,10 @@ impl Shape {
     /// The shape of a specification.
     pub fn of(spec: &OverSpec) -> Self {
         let waits = spec.turn == OverTurn::Watermark;
+        let framed = spec.calls.iter().any(|call| matches!(call, OverCall::Aggregate(_)));
         let (rows, preceding, unit) = match (spec.frame, spec.order) {
+            // Nothing looks at frames.
+            _ if !framed => (true, None, 1),
             (Frame::Rows { preceding }, _) => (true, preceding.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)), 1),
             (Frame::Range { .. }, None) => (true, None, 1),
             (Frame::Range { preceding_ms, unit_ms }, Some(_)) => (false, preceding_ms, unit_ms.unwrap_or(1)),
@@ -74,8 +76,13 @@ impl Shape {
     fn bound(&self, clock: i64) -> i64 {
         match clock {
             i64::MIN | i64::MAX => clock,
-            _ => self.truncate(clock).saturating_sub(self.preceding.unwrap_or(0)),
+            _ => self.truncate(clock).saturating_sub(self.reach()),
         }
+    }
+
+    /// How far frames reach back, in what they count.
+    fn reach(&self) -> i64 {
+        self.preceding.unwrap_or(0)
     }
 
     /// A time, truncated to its unit.
@@ -137,7 +144,7 @@ pub(super) struct State {
     pub lags: Option<Lags>,
     pub waiting: Option<Waiting>,
     /// Keys by the time of their first element.
-    due: BTreeMap<i64, Vec<u32>>,
+    due: Calendar,
     elements: u64,
     pub key_marks: Marks,
     pub element_marks: Marks,
@@ -168,7 +175,7 @@ impl State {
             values,
             lags,
             waiting,
-            due: BTreeMap::new(),
+            due: Calendar::new(shape.reach()),
             elements: 0,
             key_marks: Marks::default(),
             element_marks: Marks::default(),
@@ -374,18 +381,15 @@ impl State {
             return Ok(());
         }
         let (bound, before) = (self.shape.bound(clock), self.elements);
-        while let Some(mut entry) = self.due.first_entry().filter(|entry| *entry.key() < bound || bound == i64::MAX) {
-            if before - self.elements >= elements_max as u64 {
-                break;
-            }
-            let (due, key) = (*entry.key(), entry.get_mut().pop());
-            if entry.get().is_empty() {
-                entry.remove();
-            }
-            if let Some(key) = key.filter(|key| self.tracks[*key as usize].due == due) {
+        while before - self.elements < elements_max as u64 {
+            let Some((due, key)) = self.due.pop(bound) else { break };
+            if self.tracks[key as usize].due == due {
                 self.tracks[key as usize].due = i64::MAX;
                 self.sweep_key(key, bound)?;
             }
+        }
+        if self.elements == before {
+            return Ok(());
         }
         self.run()?;
         self.settle();
@@ -431,7 +435,7 @@ impl State {
         }
         if let Some(first) = track.line.first().filter(|first| first.at < track.due) {
             track.due = first.at;
-            self.due.entry(first.at).or_default().push(key);
+            self.due.push(first.at, key);
         }
     }
 
@@ -561,6 +565,7 @@ impl State {
                 + self.lags.as_ref().map_or(0, Lags::bytes)
                 + self.key_marks.bytes()
                 + self.element_marks.bytes()
+                + self.due.bytes()
                 + waiting.1,
         }
     }
