@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use tidemill_base::Timestamp;
 use tidemill_base::planted::{self, Bug};
 use tidemill_base::storage::Storage;
 use tidemill_base::time::Clock;
@@ -244,6 +245,14 @@ impl Journal {
     /// What the journal takes and holds.
     pub fn usage(&self) -> Usage {
         lock(&self.shared.segments).usage(self.durable(Level::Process), &self.shared.options)
+    }
+
+    /// A record before which everything was written before `time`: the first of the newest segment that was begun by then,
+    /// or the oldest.
+    pub fn since(&self, time: Timestamp) -> Sequence {
+        let segments = lock(&self.shared.segments);
+        let begun = segments.entries.iter().rev().find(|entry| entry.header.created <= time);
+        begun.or(segments.entries.front()).map_or(Sequence::FIRST, |entry| entry.header.base)
     }
 
     /// How often this journal was opened, this time included; no two starts have the same number.

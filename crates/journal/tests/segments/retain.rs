@@ -106,6 +106,24 @@ fn covered_segments_stay_for_their_time_and_within_their_bytes() {
 }
 
 #[test]
+fn what_was_written_since_a_time_is_found_by_its_segment() {
+    let clock = Arc::new(ManualClock::default());
+    let storage: Arc<dyn Storage> = Memory::new();
+    let (journal, _) = Journal::open(storage, small(), Arc::clone(&clock) as _).unwrap();
+    assert_eq!(journal.since(Timestamp(0)), Sequence::FIRST);
+    let mut written = Vec::new();
+    for second in 1..=20 {
+        clock.set(Timestamp(second * 1_000));
+        written.push((second * 1_000, append(&journal, 900)));
+    }
+    for (time, sequence) in &written {
+        let since = journal.since(Timestamp(*time));
+        assert!(since <= *sequence && sequence.0 - since.0 < 4, "{since} for {sequence}");
+    }
+    assert_eq!(journal.since(Timestamp(-1)), Sequence::FIRST);
+}
+
+#[test]
 fn retention_gives_way_to_the_quota() {
     let options = Options { retain_age: Duration::from_secs(60), ..tight() };
     let (journal, _) = try_open(&Memory::new(), options).unwrap();
