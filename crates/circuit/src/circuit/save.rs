@@ -1,5 +1,6 @@
 //! Saving, restoring and digesting a circuit between steps.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -88,6 +89,7 @@ impl Circuit {
         let mut tables = Vec::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             for (task, keeper) in lane.keepers() {
+                keeper.settle();
                 for table in keeper.tables() {
                     let slots = keeper.slots(table);
                     if let Some(marks) = keeper.marks(table) {
@@ -223,9 +225,12 @@ impl Circuit {
             *sum = saved.map_or(0, |(_, sum)| sum.0);
         }
         self.resume(blobs, &mut restored)?;
+        // What nobody keeps any more has to be forgotten, and what is new has to be given.
+        let outputs: BTreeSet<u64> = state.content.outputs.iter().map(|(print, _)| *print).collect();
         self.keeping.in_place = (state.lanes, state.chunk_slots) == (self.lanes.len(), self.options.chunk_slots)
             && restored.fresh.is_empty()
-            && restored.dropped.is_empty();
+            && restored.dropped.is_empty()
+            && outputs == self.layout.output_nodes.iter().map(|node| self.prints[*node]).collect();
         Ok(restored)
     }
 
@@ -274,8 +279,10 @@ impl Circuit {
     /// [`Error::Saved`] when a chunk is damaged, or is not what its node keeps.
     pub fn restore_chunks(&mut self, chunks: &[(ChunkId, Bytes)]) -> Result<Vec<bool>, Error> {
         let (mut kept, mut parts) = (Vec::with_capacity(chunks.len()), vec![Vec::new(); self.lanes.len()]);
+        self.keeping.stored = false;
         for (id, rows) in chunks {
             let task = self.keeping_task(*id)?;
+            self.keeping.in_place &= self.prints.contains(&id.operator);
             kept.push(task.is_some());
             let Some(task) = task else { continue };
             match parts.get_mut(usize::from(id.lane)).filter(|_| self.keeping.in_place) {
@@ -397,6 +404,7 @@ impl Circuit {
         let mut trie = Trie::new(DEPTH);
         for (task, keeper) in self.lanes.iter_mut().flat_map(Lane::keepers) {
             let place = &self.layout.tasks[task];
+            keeper.settle();
             for table in keeper.tables() {
                 add(&mut trie, keeper, table, domain(self.prints[place.node()], table))
                     .map_err(|error| Error::broken(place.name(), error))?;

@@ -125,7 +125,7 @@ impl ViewWriter {
     /// # Errors
     /// [`Error::Saved`] when the chunk is damaged or has other columns.
     pub fn restore_chunk(&mut self, step: u64, chunk: &[u8]) -> Result<(), Error> {
-        self.saving.elsewhere = true;
+        (self.saving.stored, self.saving.elsewhere) = (false, true);
         self.restore(step, self.next_chunk, chunk)
     }
 

@@ -159,11 +159,16 @@ impl Distinct {
     fn touch(&mut self, entries: &[u32]) {
         let mut wanted = Vec::new();
         self.marks.touch(entries, &mut wanted);
-        for entry in wanted {
-            let mut image = Vec::new();
-            self.write_entry(entry, &mut image);
-            self.marks.log(entry, &image);
+        if wanted.is_empty() {
+            return;
         }
+        let mut images = self.marks.lend();
+        for entry in wanted {
+            let start = images.len();
+            self.write_entry(entry, &mut images);
+            self.marks.imaged(entry, start, &images);
+        }
+        self.marks.give_back(images);
     }
 
     fn forget(&mut self, entry: u32) {

@@ -90,11 +90,16 @@ impl Latest {
         }
         let mut wanted = Vec::new();
         self.marks.touch(slots, &mut wanted);
-        for slot in wanted {
-            let mut image = Vec::new();
-            self.write_row(slot, &mut image);
-            self.marks.log(slot, &image);
+        if wanted.is_empty() {
+            return;
         }
+        let mut images = self.marks.lend();
+        for slot in wanted {
+            let start = images.len();
+            self.write_row(slot, &mut images);
+            self.marks.imaged(slot, start, &images);
+        }
+        self.marks.give_back(images);
     }
 
     fn change(&mut self, slot: u32, row: &[u8], weight: i64) {
