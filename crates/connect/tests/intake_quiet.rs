@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
-use tidemill_connect::{Connector, InboxHandle, Note, Reading, Short, Table};
+use tidemill_base::time::SystemClock;
+use tidemill_connect::{Connector, Full, InboxHandle, Keep, Note, Reading, Short, Table};
 use tidemill_format::JsonOptions;
+use tidemill_journal::{Disk, Journal, Options};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -42,6 +44,22 @@ const BODIES: [&str; 4] = [
     "{\"card\":\"a\",\"amount\":1,\"items\":null}\n{\"card\":\"\\u00e9\",\"amount\":2}",
 ];
 
+/// Keeps bodies in a journal.
+struct Kept(Journal);
+
+impl Keep for Kept {
+    fn keep(&self, first_record: u64, records: u32, _: &Note<'_>, body: &[u8]) -> Result<u64, Full> {
+        let (first_record, records) = (first_record.to_le_bytes(), records.to_le_bytes());
+        self.0.append(1, 7, &[&first_record, &records, body]).map(|place| place.0).map_err(|_| Full::Lost)
+    }
+
+    fn is_durable(&self, _: u64) -> bool {
+        true
+    }
+
+    fn let_go(&self, _: u64) {}
+}
+
 /// Takes so many bodies; how often that allocated.
 fn take(inbox: &InboxHandle, bodies: usize) -> u64 {
     let before = ALLOCATIONS.get();
@@ -71,6 +89,10 @@ fn taking_short_bodies_allocates_nothing() -> Result<(), Box<dyn std::error::Err
     let source = Connector::new(table)?.source(decoded.clone())?;
     let inbox = source.inbox().ok_or("it is an inbox")?;
     inbox.read_json(JsonOptions::default(), decoded, rows)?;
+    let folder = tempfile::tempdir()?;
+    let disk = Arc::new(Disk::open(folder.path().join("journal"))?);
+    let (journal, _) = Journal::open(disk, Options::default(), Arc::new(SystemClock::new()))?;
+    inbox.keep_in(Arc::new(Kept(journal)));
     let mut reader = inbox.reader(Reading::Deciding);
     drop(source);
     let (mut blocks, mut records) = (VecDeque::new(), 0);
