@@ -207,6 +207,11 @@ impl InboxDoor {
         self.keys().remember(key, &input.body, input.at, Some(place), accepted);
     }
 
+    /// What is remembered of requests with keys.
+    pub(crate) fn window(&self) -> Window {
+        self.keys().window()
+    }
+
     /// Lets the journal go of requests whose time is over.
     pub(crate) fn tend(&self) {
         let (now, mut keys) = (self.now(), self.keys());

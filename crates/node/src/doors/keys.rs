@@ -56,6 +56,11 @@ impl<A> Keys<A> {
         Keys { window, waits, entries: BTreeMap::new(), order: VecDeque::new(), bytes: 0 }
     }
 
+    /// What is remembered.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
     /// What is known of a key at time `now`, when something is.
     pub(crate) fn find(&mut self, key: &str, body: &[u8], now: i64) -> Option<Known<'_, A>> {
         self.forget(now);

@@ -59,6 +59,11 @@ impl Store {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is remembered.
+    pub(super) fn window(&self) -> Window {
+        self.lock().window()
+    }
+
     /// Has the journal hold what is remembered.
     pub(super) fn hold(&self, keys: &Keys<Stored>) {
         let Some(journal) = &self.journal else { return };

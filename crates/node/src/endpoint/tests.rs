@@ -167,6 +167,8 @@ struct Bench {
     desk: Arc<Desk>,
     puller: Mutex<(Puller, Circuit, bool)>,
     post: Arc<Post>,
+    /// Where the headers of steps stand in the journal.
+    place: Mutex<Option<u64>>,
 }
 
 impl Bench {
@@ -189,7 +191,13 @@ impl Bench {
         let puller = handle.reader(Reading::Deciding);
         // The source goes: nothing but the circuit reads.
         drop(source);
-        Bench { door, desk, puller: Mutex::new((puller, circuit, false)), post: Arc::default() }
+        Bench {
+            door,
+            desk,
+            puller: Mutex::new((puller, circuit, false)),
+            post: Arc::default(),
+            place: Mutex::default(),
+        }
     }
 
     fn ticket(&self, number: u64) -> Ticket {
@@ -221,7 +229,7 @@ impl Bench {
         let input = SourceInput { source: "payments".into(), blocks: blocks.into(), opened, ..SourceInput::default() };
         let output = circuit.step(StepInput { now: 0, sources: vec![input] }).expect("a step");
         let rows: Vec<Delta> = output.outputs.into_iter().flat_map(|rows| rows.deltas).collect();
-        let (header, place) = (&output.header, None);
+        let (header, place) = (&output.header, *self.place.lock().expect("nobody panics"));
         self.desk.answers(&Given { header, place, rows: &rows, failed: &output.side, again: false });
         true
     }
@@ -415,4 +423,28 @@ fn keys_and_answers_survive_a_restart() {
     assert_eq!((receipt.repeated, receipt.offset, receipt.accepted), (true, 2, 2));
     bench.ask(2, "{\"card\":7,\"amount\":2}", keyed("waiting")).expect("it waits for the step");
     check(&bench, 2, "");
+}
+
+#[test]
+fn an_answer_that_is_to_survive_a_power_cut_waits_for_the_disk() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let disk = Arc::new(Disk::open(folder.path().join("journal")).expect("the folder is ours"));
+    // The flusher waits for more to come, for longer than this test looks.
+    let options = tidemill_journal::Options {
+        segment_bytes: 1 << 20,
+        quota_bytes: 8 << 20,
+        flush_pause: Duration::from_millis(300),
+        ..Default::default()
+    };
+    let journal = Arc::new(Journal::open(disk, options, Arc::new(SystemClock::new())).expect("it is new").0);
+    let bench = Bench::new(Some(&journal), |_| {});
+    let flushed = Terms { durability: Some(Durability::Flushed), ..Terms::default() };
+    bench.ask(1, "{\"card\":7,\"amount\":1}", flushed).expect("there is room");
+    bench.plainly(2, "{\"card\":7,\"amount\":2}");
+    *bench.place.lock().expect("nobody panics") = Some(journal.durable(Level::Process).0);
+    bench.step(100);
+    check(&bench, 2, "200 {\"rows\":[{\"score\":102,\"count\":2}],\"rule\":\"9f3a\",\"version\":1}");
+    journal.wait(journal.durable(Level::Process), Level::Flushed).expect("the disk is well");
+    // The flusher tells them in the order of their asking.
+    check(&bench, 1, "200 {\"rows\":[{\"score\":101,\"count\":1}],\"rule\":\"9f3a\",\"version\":1}");
 }
