@@ -140,20 +140,47 @@ impl<T> Receiver<T> {
 
 /// Waits until a receive from one of `receivers` would not wait, or `timeout` has passed; false when it has passed.
 pub fn wait_any<T>(receivers: &[&Receiver<T>], timeout: Option<Duration>) -> bool {
-    let mut select = Select::new();
-    for receiver in receivers {
-        if receiver.channels.is_empty() {
+    let mut waits = Waits::new();
+    receivers.iter().for_each(|receiver| waits.on(receiver));
+    waits.wait(timeout)
+}
+
+/// What a stage waits for: any of several receivers, of whatever they receive, and bells.
+#[derive(Default)]
+pub struct Waits<'a> {
+    select: Option<Select<'a>>,
+    ready: bool,
+}
+
+impl<'a> Waits<'a> {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Waits::default()
+    }
+
+    /// Waits for a receiver too.
+    pub fn on<T>(&mut self, receiver: &'a Receiver<T>) {
+        self.ready |= receiver.channels.is_empty();
+        receiver.channels.iter().for_each(|channel| self.on_bell(channel));
+    }
+
+    /// Waits for a channel too that is no stage's: one that rings when there is something to be looked at.
+    pub fn on_bell<T>(&mut self, bell: &'a crossbeam_channel::Receiver<T>) {
+        self.select.get_or_insert_default().recv(bell);
+    }
+
+    /// Waits until a receive would not wait, or `timeout` has passed; false when it has passed.
+    pub fn wait(mut self, timeout: Option<Duration>) -> bool {
+        if self.ready {
             return true;
         }
-        for channel in &receiver.channels {
-            select.recv(channel);
-        }
-    }
-    match timeout {
-        Some(timeout) => select.ready_timeout(timeout).is_ok(),
-        None => {
-            select.ready();
-            true
+        let select = self.select.get_or_insert_default();
+        match timeout {
+            Some(timeout) => select.ready_timeout(timeout).is_ok(),
+            None => {
+                select.ready();
+                true
+            }
         }
     }
 }

@@ -47,6 +47,6 @@ mod error;
 mod graph;
 
 pub use cancel::Cancel;
-pub use channel::{Receiver, Sender, Stopped, wait_any};
+pub use channel::{Receiver, Sender, Stopped, Waits, wait_any};
 pub use error::{Cause, Error, Halt};
 pub use graph::{Graph, Stream, Summary};
