@@ -5,6 +5,9 @@
 //! As soon as one source never ends, the driver takes what is waiting, up to what the budget buys, and steps at once;
 //! when nothing is waiting it sleeps until something comes, a timer of the circuit is due, or a partition has been
 //! silent for too long.
+//!
+//! Where requests wait for what a step gives, they are taken first and then every event that is there, so that each sees
+//! whatever was acknowledged before it came.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,11 +17,11 @@ use tidemill_base::time::{Clock, Stopwatch};
 use tidemill_circuit::decode::{Block, BlockData, STEP_ROWS_MAX};
 use tidemill_circuit::step::{StepInput, StepOutput};
 use tidemill_circuit::{Circuit, error::Error as CircuitError};
-use tidemill_connect::SourceEvent;
-use tidemill_stage::{Cancel, Halt, Receiver, Sender, Stopped, wait_any};
+use tidemill_stage::{Cancel, Halt, Sender, Waits};
 
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::intake::Tap;
 use crate::keep::Keep;
 use crate::keep::snapshot::Stand;
 use crate::outputs::{Outputs, Work};
@@ -30,20 +33,25 @@ use crate::versioned::feed::Lookups;
 /// How long the driver sleeps at most while a snapshot is being taken.
 const BUSY: Duration = Duration::from_millis(1);
 
-/// The channels that the driver works on.
+/// How long a circuit sleeps at most that has unsaved steps while others may wait for room in the journal.
+const UNSAVED: Duration = Duration::from_millis(500);
+
+/// The ends that the driver works on.
 pub(crate) struct Ends {
-    /// Events, one channel a source.
-    pub(crate) sources: Vec<Receiver<SourceEvent>>,
+    /// Events, one tap a source.
+    pub(crate) sources: Vec<Tap>,
     /// Rows, one channel a sink.
     pub(crate) sinks: Vec<Sender<Work>>,
 }
 
 /// The circuit with all that surrounds it.
 pub(crate) struct Driver {
+    /// The circuit's name.
+    pub(crate) name: String,
     pub(crate) circuit: Circuit,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) outputs: Outputs,
-    /// Tells the pipeline's functions the time and the seed of the step to come.
+    /// Tells the circuit's functions the time and the seed of the step to come.
     pub(crate) announce: Box<dyn Fn(i64, u64) + Send>,
     pub(crate) seed: u64,
     pub(crate) clock: Arc<dyn Clock>,
@@ -55,6 +63,12 @@ pub(crate) struct Driver {
     pub(crate) lookups: Arc<Lookups>,
     /// Whether every source comes to an end by itself.
     pub(crate) bounded: bool,
+    /// Whether requests wait for what it gives.
+    pub(crate) decides: bool,
+    /// How far it may be behind its inboxes, in work, before they take no more; none where nobody waits.
+    pub(crate) lag_max: Option<Duration>,
+    /// Whether the pipeline has other circuits.
+    pub(crate) shares: bool,
     pub(crate) turn: usize,
     pub(crate) pace: Pace,
     pub(crate) now: i64,
@@ -63,7 +77,9 @@ pub(crate) struct Driver {
 impl Driver {
     /// Steps until every source has ended or was stopped. This is the work of a stage.
     pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
-        self.steps(ends, cancel).map_err(|halt| match (halt, self.journal_failure()) {
+        let ran = self.steps(ends, cancel);
+        self.outputs.answers.iter().for_each(|endpoint| endpoint.end());
+        ran.map_err(|halt| match (halt, self.journal_failure()) {
             // Whatever noticed it first, a journal that has failed is what stopped the run.
             (Halt::Failed(_), Some(failure)) => failure.into(),
             (halt, _) => halt,
@@ -72,8 +88,8 @@ impl Driver {
 
     fn steps(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
         self.recover(&mut ends.sinks)?;
-        self.lookups.go_live()?;
-        while self.gather(ends)? {
+        self.lookups.go_live(&self.name)?;
+        while self.gather(ends, cancel)? {
             self.make_room(&mut ends.sinks)?;
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
             let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();
@@ -96,35 +112,40 @@ impl Driver {
     }
 
     /// Gets together what the next step takes in; false when there is no next step.
-    fn gather(&mut self, ends: &mut Ends) -> Result<bool, Halt> {
+    fn gather(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<bool, Halt> {
         if self.bounded {
             self.gather_by_count(&mut ends.sources)?;
             self.note_origins()?;
             return Ok(self.has_news());
         }
+        if let Some(lag_max) = self.lag_max {
+            let records = self.pace.rows_in(lag_max);
+            ends.sources.iter().for_each(|tap| tap.permit(records));
+        }
         loop {
-            self.gather_waiting(&mut ends.sources)?;
+            if cancel.is_draining() {
+                ends.sources.iter_mut().for_each(Tap::close);
+            }
+            match self.decides && !ends.sources.iter().any(Tap::is_behind) {
+                true => self.gather_requests(&mut ends.sources)?,
+                false => self.gather_waiting(&mut ends.sources)?,
+            }
             self.note_origins()?;
             let now = self.clock.monotonic();
             self.feeds.iter_mut().filter(|feed| feed.open).for_each(|feed| feed.mark_idle(now));
             if self.has_news() || self.due_in() == Some(Duration::ZERO) {
                 return Ok(true);
             }
-            let busy = if self.is_holding() {
-                // Nothing else to do: what the last steps gave leaves as soon as it may.
-                self.release(true, &mut ends.sinks)?;
-                true
-            } else {
-                self.tend(&mut ends.sinks)? == Stand::Busy
-            };
-            if !self.sleep(&ends.sources, busy) {
+            self.release_idle(&mut ends.sinks)?;
+            let busy = self.tend(&mut ends.sinks)? == Stand::Busy;
+            if !self.sleep(&ends.sources, busy, cancel) {
                 return Ok(false);
             }
         }
     }
 
     /// One block from each source in rotation, until a step is full.
-    fn gather_by_count(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<(), Stopped> {
+    fn gather_by_count(&mut self, sources: &mut [Tap]) -> Result<(), Halt> {
         let mut rows = 0;
         while rows < STEP_ROWS_MAX as u64 {
             let Some(index) = self.next_open() else { break };
@@ -148,15 +169,17 @@ impl Driver {
         Ok(())
     }
 
-    /// What is waiting now, from each source in turn, up to the budget.
-    fn gather_waiting(&mut self, sources: &mut [Receiver<SourceEvent>]) -> Result<(), Stopped> {
+    /// What is waiting now, from each source in turn, up to the budget; while some have to give what was taken before this
+    /// run, from those alone.
+    fn gather_waiting(&mut self, sources: &mut [Tap]) -> Result<(), Halt> {
         let at = self.clock.monotonic();
+        let behind = sources.iter().any(Tap::is_behind);
         let (mut rows, mut silent) = (0, 0);
         while rows < self.pace.rows() && silent < self.feeds.len() {
             let Some(index) = self.next_open() else { break };
             self.turn = index + 1;
             let feed = &mut self.feeds[index];
-            let Poll::Ready(event) = sources[index].try_recv()? else {
+            let Poll::Ready(event) = sources[index].poll_if(!behind, self.pace.rows() - rows)? else {
                 silent += 1;
                 continue;
             };
@@ -164,6 +187,35 @@ impl Driver {
             if let Some(block) = feed.note(event, at) {
                 rows += u64::from(block.records);
                 feed.take(block);
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests that wait, up to the budget, and then all events that wait: whatever was acknowledged before a request
+    /// came is in its step or in an earlier one.
+    fn gather_requests(&mut self, sources: &mut [Tap]) -> Result<(), Halt> {
+        let at = self.clock.monotonic();
+        for requests in [true, false] {
+            for (feed, tap) in self.feeds.iter_mut().zip(sources.iter_mut()) {
+                if feed.requests != requests || !feed.open {
+                    continue;
+                }
+                let most = if tap.is_pulled() && !requests { u64::MAX } else { self.pace.rows() };
+                let mut rows = 0;
+                let mut polled = tap.try_recv(most)?;
+                while let Poll::Ready(event) = polled {
+                    if let Some(block) = feed.note(event, at) {
+                        rows += u64::from(block.records);
+                        feed.take(block);
+                    }
+                    // A source that is asked itself is asked once: else one that is fast would not let go.
+                    polled = match tap.is_pulled() {
+                        true => tap.pulled()?.map_or(Poll::Pending, |event| Poll::Ready(Some(event))),
+                        false if rows < most && feed.open => tap.try_recv(most)?,
+                        false => Poll::Pending,
+                    };
+                }
             }
         }
         Ok(())
@@ -190,18 +242,35 @@ impl Driver {
     }
 
     /// Waits for an event, a timer or a time-out; false when every source has ended.
-    fn sleep(&self, sources: &[Receiver<SourceEvent>], busy: bool) -> bool {
-        let open = self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open);
-        let open: Vec<&Receiver<SourceEvent>> = open.map(|(_, source)| source).collect();
-        if open.is_empty() {
+    fn sleep(&self, sources: &[Tap], busy: bool, cancel: &Cancel) -> bool {
+        let mut waits = Waits::new();
+        let mut open = false;
+        for (_, tap) in self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open) {
+            open = true;
+            tap.wait_on(&mut waits);
+        }
+        if !open {
             return false;
+        }
+        if !cancel.is_draining() && sources.iter().any(Tap::is_pulled) {
+            // Those that are asked by nobody else have to be told of a stop.
+            waits.on_bell(cancel.drain_signal());
         }
         let now = self.clock.monotonic();
         let idle = self.feeds.iter().filter(|feed| feed.open).filter_map(Feed::idle_at).min();
         let idle = idle.map(|at| at.saturating_sub(now));
-        let save = self.keep.as_ref().and_then(|keep| keep.snapshots.due_in(keep.step, now));
-        let save = if busy { Some(BUSY) } else { save };
-        wait_any(&open, self.due_in().into_iter().chain(idle).chain(save).min());
+        let mut save = None;
+        if let Some(keep) = &self.keep {
+            if self.is_holding() {
+                waits.on_bell(keep.log.bell());
+            }
+            save = match (busy, keep.snapshots.due_in(keep.step, now)) {
+                (true, _) => Some(BUSY),
+                (false, Some(due)) if self.shares => Some(due.min(UNSAVED)),
+                (false, due) => due,
+            };
+        }
+        waits.wait(self.due_in().into_iter().chain(idle).chain(save).min());
         true
     }
 
@@ -213,6 +282,9 @@ impl Driver {
 
     fn step(&mut self, input: StepInput) -> Result<StepOutput, Halt> {
         (self.announce)(input.now, self.seed);
+        if let Some(keep) = &self.keep {
+            keep.need.step();
+        }
         let stopwatch = Stopwatch::start();
         let output = self.circuit.step(input).map_err(|error| place(&self.feeds, error))?;
         self.pace.measured(output.records, stopwatch.elapsed());
@@ -221,7 +293,7 @@ impl Driver {
     }
 
     /// Why the journal takes nothing any more, when it has failed for good.
-    fn journal_failure(&self) -> Option<Error> {
+    pub(crate) fn journal_failure(&self) -> Option<Error> {
         let journal = &self.keep.as_ref()?.folder.journal;
         journal.reserve(0, 0, 0).err().filter(|error| !error.is_full()).map(Error::Journal)
     }

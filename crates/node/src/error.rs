@@ -218,6 +218,22 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// There is no circuit of that name.
+    #[error("there is no circuit '{name}'")]
+    NoCircuit {
+        /// The name.
+        name: String,
+        /// The names there are.
+        names: Vec<String>,
+    },
+    /// A run with endpoints cannot be written down as a record.
+    #[error("a record is of one circuit, and '{endpoint}' has its own beside it")]
+    RecordEndpoint {
+        /// The first endpoint.
+        endpoint: String,
+        /// Where it is declared.
+        position: Option<Position>,
+    },
     /// A replay gave something else than the run.
     #[error("step {step} of the replay differs from the record: {difference}")]
     Differs {
@@ -281,6 +297,8 @@ impl Explain for Error {
             Error::TableKey { .. } => "TM6027",
             Error::Submission { .. } => "TM6028",
             Error::Merged { .. } => "TM6029",
+            Error::NoCircuit { .. } => "TM6030",
+            Error::RecordEndpoint { .. } => "TM6031",
         }
     }
 
@@ -305,6 +323,7 @@ impl Explain for Error {
             Error::Declared { .. } | Error::Import { .. } | Error::TableKey { .. } => Kind::Input,
             Error::Merged { .. } | Error::Submission { .. } => Kind::Input,
             Error::TableLost { .. } => Kind::Restore,
+            Error::NoCircuit { .. } | Error::RecordEndpoint { .. } => Kind::Config,
             Error::Keep(_) => Kind::Environment,
             Error::Journaled { .. } | Error::Resume { .. } => Kind::Restore,
             Error::RecordWrite { .. } => Kind::Environment,
@@ -370,6 +389,10 @@ impl Explain for Error {
             Error::Merged { .. } => {
                 Some("a version that was rolled back can be merged: tidemill table log".to_string())
             }
+            Error::NoCircuit { names, .. } => Some(format!("there are '{}'", names.join("', '"))),
+            Error::RecordEndpoint { .. } => {
+                Some("keep state with --state FOLDER: `tidemill replay FOLDER` runs its steps again".to_string())
+            }
             Error::RecordWrite { .. } | Error::RecordRead { .. } => None,
             Error::Differs { .. } => Some(
                 "the same input and version give the same output: replay with the version that recorded it, or report \
@@ -382,6 +405,7 @@ impl Explain for Error {
     fn position(&self) -> Option<Position> {
         match self {
             Error::Connect { position, .. } | Error::Retraction { position, .. } => *position,
+            Error::RecordEndpoint { position, .. } => *position,
             Error::TableMissing { position, .. }
             | Error::TableDiffers { position, .. }
             | Error::TableOption { position, .. }

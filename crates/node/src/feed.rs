@@ -18,6 +18,8 @@ pub(crate) struct Feed {
     pub(crate) held: Option<Block>,
     /// Whether more may come.
     pub(crate) open: bool,
+    /// Whether requests come in through it.
+    pub(crate) requests: bool,
     news: SourceInput,
     idle_timeout: Option<Duration>,
     heard: BTreeMap<u32, Heard>,
@@ -37,6 +39,7 @@ impl Feed {
             origins: Vec::new(),
             held: None,
             open: true,
+            requests: false,
             news: news_of(name),
             idle_timeout,
             heard: BTreeMap::new(),

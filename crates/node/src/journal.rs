@@ -1,21 +1,49 @@
 //! What stands in a pipeline's journal, in words.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use bytes::Bytes;
 
-use crate::keep::line::{INPUT, Input, LINE, Line};
+use crate::keep::folder;
+use crate::keep::line::{Input, LINE, Line, circuit_stream, is_input};
+use crate::part::MAIN;
 
 /// The characters of a body that are shown.
 const SHOWN: usize = 80;
 
-/// A record of a pipeline's journal, in a line.
-pub fn describe(kind: u8, payload: &Bytes) -> String {
-    // Names and bodies come from outside, and may have line ends and escapes in them.
-    tell(kind, payload).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Tells the records of a pipeline's journal.
+pub struct Teller {
+    /// The circuits by the streams of their lines.
+    circuits: BTreeMap<u32, String>,
+}
+
+impl Teller {
+    /// For the journal in a state folder.
+    pub fn of(state: &Path) -> Teller {
+        let names = folder::circuits(state).into_iter().chain([MAIN.to_string()]);
+        Teller { circuits: names.map(|name| (circuit_stream(&name), name)).collect() }
+    }
+
+    /// A record, in a line.
+    pub fn describe(&mut self, kind: u8, stream: u32, payload: &Bytes) -> String {
+        if let Ok(Line::Run(run)) = Line::decode(payload) {
+            self.circuits.insert(stream, run.circuit);
+        }
+        let circuit = match (kind, self.circuits.get(&stream)) {
+            (LINE, Some(name)) if name == MAIN => String::new(),
+            (LINE, Some(name)) => format!("'{name}' "),
+            (LINE, None) => format!("circuit {stream:08x} "),
+            _ => String::new(),
+        };
+        // Names and bodies come from outside, and may have line ends and escapes in them.
+        (circuit + &tell(kind, payload)).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
 }
 
 fn tell(kind: u8, payload: &Bytes) -> String {
     match kind {
-        INPUT => match Input::decode(payload) {
+        kind if is_input(kind) => match Input::decode(kind, payload) {
             Ok(input) => {
                 let body = String::from_utf8_lossy(&input.body);
                 let shown: String = body.chars().take(SHOWN).collect();

@@ -17,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod meta;
 pub(crate) mod rebuild;
 pub(crate) mod recover;
+pub(crate) mod retention;
 pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod survey;
@@ -24,29 +25,41 @@ pub(crate) mod verify;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tidemill_base::planted::{self, Bug};
 use tidemill_circuit::step::{StepHeader, StepOutput};
-use tidemill_journal::{Level, Sequence};
+use tidemill_journal::{Fullness, Level, Sequence};
 use tidemill_stage::{Halt, Sender};
+use tidemill_state::instance::Instance;
 
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::outputs::Work;
 use folder::Folder;
-use input::Outstanding;
+use input::{Outstanding, taken};
 use line::{Line, Run};
 use log::{Delivered, Log};
 use meta::Positions;
 use recover::Recovery;
+use retention::Need;
 use snapshot::Snapshots;
 
 /// Steps that may have run while what they gave waits for their headers to become durable.
 const HELD_MAX: usize = 16;
 
+/// How long what was seen of the journal's fullness is believed: less than it takes to fill what is left.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// What a driver needs to keep a run.
 pub(crate) struct Keep {
     pub(crate) folder: Arc<Folder>,
+    /// The circuit's snapshots.
+    pub(crate) instance: Instance,
     pub(crate) log: Log,
+    pub(crate) need: Arc<Need>,
+    /// How full the journal was, and when that was looked at.
+    pub(crate) looked: Option<(Duration, Fullness)>,
     pub(crate) outstanding: Arc<Outstanding>,
     pub(crate) delivered: Delivered,
     pub(crate) positions: Positions,
@@ -72,11 +85,23 @@ impl Keep {
         self.held.push_back((self.log.header(), output));
     }
 
+    /// How full the journal is, or was a moment ago.
+    fn fullness(&mut self, now: Duration) -> Fullness {
+        match self.looked {
+            Some((at, fullness)) if now.saturating_sub(at) < LOOK => fullness,
+            _ => {
+                let fullness = self.folder.journal.usage().fullness;
+                self.looked = Some((now, fullness));
+                fullness
+            }
+        }
+    }
+
     /// Notes what a step has taken.
     pub(crate) fn note(&mut self, header: &StepHeader) {
         self.positions.take(header);
         for range in &header.sources {
-            self.outstanding.remove(&range.source, range.blocks.iter().map(|block| block.from));
+            self.outstanding.remove(&range.source, range.blocks.iter().map(taken));
         }
         self.finished = header.last;
         (self.step, self.now) = (header.step, header.now);
@@ -86,7 +111,7 @@ impl Keep {
 impl Driver {
     /// Hands on what a step gave, once its header is durable.
     pub(crate) fn deliver(&mut self, output: StepOutput, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
-        let Some(keep) = &mut self.keep else { return self.outputs.take(output, sinks) };
+        let Some(keep) = &mut self.keep else { return self.outputs.take(output, None, sinks) };
         keep.hold(output);
         let wait = keep.held.len() > HELD_MAX;
         self.release(wait, sinks)
@@ -95,16 +120,28 @@ impl Driver {
     /// Hands on what may leave; with `wait` everything, once it may.
     pub(crate) fn release(&mut self, wait: bool, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
         let Some(keep) = &mut self.keep else { return Ok(()) };
-        let level = keep.folder.level;
+        let level = keep.log.level();
         if let (true, Some((last, _))) = (wait, keep.held.back()) {
             keep.folder.journal.wait(*last, level).map_err(Error::Journal)?;
         }
-        let durable = keep.folder.journal.durable(level);
+        let durable = match planted::is(Bug::OutputBeforeHeader) {
+            true => Sequence::MAX,
+            false => keep.folder.journal.durable(level),
+        };
         while keep.held.front().is_some_and(|(header, _)| *header <= durable) {
-            let Some((_, output)) = keep.held.pop_front() else { break };
-            self.outputs.take(output, sinks)?;
+            let Some((header, output)) = keep.held.pop_front() else { break };
+            self.outputs.take(output, Some(header.0), sinks)?;
         }
         Ok(())
+    }
+
+    /// Hands on what may leave when nothing else is to be done; what stays is told of by the log's bell.
+    pub(crate) fn release_idle(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+        self.release(false, sinks)?;
+        match self.journal_failure() {
+            Some(failure) if self.is_holding() => Err(failure.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Whether something waits to leave.
@@ -118,6 +155,8 @@ impl Driver {
         for (feed, named) in self.feeds.iter().zip(&mut keep.named) {
             for (origin, partition) in feed.origins.iter().zip(0_u32..).skip(*named) {
                 let (source, origin) = (feed.name.clone(), origin.clone());
+                // The step that takes the news of it follows.
+                keep.need.step();
                 keep.positions.open(&source, partition, origin.clone());
                 keep.log.write(&Line::Opened { source, partition, origin }).map_err(Error::Keep)?;
             }

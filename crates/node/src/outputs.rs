@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidemill_base::planted::{self, Bug};
 use tidemill_circuit::Delta;
 use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::step::StepOutput;
@@ -12,6 +13,7 @@ use tidemill_circuit::view::ViewWriter;
 use tidemill_connect::{Sink, SinkSummary, Staged};
 use tidemill_stage::{Halt, Receiver, Sender, Stopped};
 
+use crate::endpoint::{Answering, Given};
 use crate::error::Error;
 use crate::progress::Standing;
 use crate::side::Sides;
@@ -49,6 +51,8 @@ pub(crate) enum Route {
     Sink(usize),
     /// Into the view of this index.
     View(usize),
+    /// To whoever waits for the answers of the endpoint of this index.
+    Answer(usize),
 }
 
 /// Where the rows of all outputs go.
@@ -64,12 +68,28 @@ pub(crate) struct Outputs {
     /// The sink of each table.
     pub(crate) tables: BTreeMap<String, usize>,
     pub(crate) sides: Sides,
+    /// Who knows the requests that wait, for each endpoint.
+    pub(crate) answers: Vec<Arc<dyn Answering>>,
+}
+
+/// How the rows of a step come to be handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The step has run; its header stands there in the journal, when there is one.
+    First(Option<u64>),
+    /// It ran before a restart, and sinks that show rows at once have shown its rows, or not.
+    Again { shown: bool },
 }
 
 impl Outputs {
-    /// Hands the rows of a step on. Views change first, then sinks are told.
-    pub(crate) fn take(&mut self, output: StepOutput, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
-        self.hand_on(output, sinks, |_| true)
+    /// Hands the rows of a step on. Views change first, then requests are answered, then sinks are told.
+    pub(crate) fn take(
+        &mut self,
+        output: StepOutput,
+        header: Option<u64>,
+        sinks: &mut [Sender<Work>],
+    ) -> Result<(), Halt> {
+        self.hand_on(output, Turn::First(header), sinks)
     }
 
     /// Hands the rows of a step on that has run before. Sinks that have `shown` its rows are not given them again.
@@ -79,18 +99,13 @@ impl Outputs {
         shown: bool,
         sinks: &mut [Sender<Work>],
     ) -> Result<(), Halt> {
-        let staged = self.staged.clone();
-        self.hand_on(output, sinks, |sink| !shown || staged.get(sink).copied().unwrap_or_default())
+        self.hand_on(output, Turn::Again { shown: shown && !planted::is(Bug::RepeatOutput) }, sinks)
     }
 
-    fn hand_on(
-        &mut self,
-        output: StepOutput,
-        sinks: &mut [Sender<Work>],
-        wants: impl Fn(usize) -> bool,
-    ) -> Result<(), Halt> {
+    fn hand_on(&mut self, output: StepOutput, turn: Turn, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
         let step = output.header.step;
         let mut changed = vec![false; self.views.len()];
+        let mut answers: Vec<Vec<Delta>> = vec![Vec::new(); self.answers.len()];
         let mut parcels = Vec::new();
         for rows in output.outputs {
             match self.routes.get(&rows.name) {
@@ -98,6 +113,7 @@ impl Outputs {
                     self.views[*index].apply(step, &rows.deltas).map_err(Error::View)?;
                     changed[*index] = true;
                 }
+                Some(Route::Answer(index)) => answers[*index].extend(rows.deltas),
                 Some(Route::Sink(index)) => parcels.push((*index, rows.deltas)),
                 None => {}
             }
@@ -105,8 +121,19 @@ impl Outputs {
         for (view, _) in self.views.iter_mut().zip(&changed).filter(|(_, changed)| !**changed) {
             view.pass(step);
         }
+        let (place, again) = match turn {
+            Turn::First(place) => (place, false),
+            Turn::Again { .. } => (None, true),
+        };
+        for (endpoint, rows) in self.answers.iter().zip(&answers) {
+            endpoint.answers(&Given { header: &output.header, place, rows, failed: &output.side, again });
+        }
         parcels.extend(self.sides.rows(&output.side)?);
-        for (index, rows) in parcels.into_iter().filter(|(index, _)| wants(*index)) {
+        let staged = |sink: usize| self.staged.get(sink).copied().unwrap_or_default();
+        for (index, rows) in parcels {
+            if turn == (Turn::Again { shown: true }) && !staged(index) {
+                continue;
+            }
             sinks[index].send(Work::Rows { step, rows })?;
         }
         Ok(())

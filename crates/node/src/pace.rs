@@ -7,6 +7,9 @@ use tidemill_circuit::decode::STEP_ROWS_MAX;
 /// How long a step may take where nobody waits for its answer.
 const BUDGET: Duration = Duration::from_millis(20);
 
+/// How long a step may take where requests wait for it.
+const DECIDING_BUDGET: Duration = Duration::from_micros(300);
+
 /// What a row is taken to cost before any was measured.
 const FIRST_NANOS_PER_ROW: f64 = 2_000.0;
 
@@ -20,17 +23,29 @@ const WEIGHT: f64 = 0.2;
 #[derive(Debug)]
 pub(crate) struct Pace {
     nanos_per_row: f64,
+    budget: Duration,
 }
 
 impl Pace {
+    /// Where nobody waits for what a step gives.
     pub(crate) fn new() -> Self {
-        Pace { nanos_per_row: FIRST_NANOS_PER_ROW }
+        Pace { nanos_per_row: FIRST_NANOS_PER_ROW, budget: BUDGET }
+    }
+
+    /// Where requests do.
+    pub(crate) fn deciding() -> Self {
+        Pace { budget: DECIDING_BUDGET, ..Pace::new() }
     }
 
     /// The most rows that the next step takes.
     pub(crate) fn rows(&self) -> u64 {
-        let rows = BUDGET.as_nanos() as f64 / self.nanos_per_row;
+        let rows = self.budget.as_nanos() as f64 / self.nanos_per_row;
         (rows as u64).clamp(1, STEP_ROWS_MAX as u64)
+    }
+
+    /// How many rows are so much work.
+    pub(crate) fn rows_in(&self, work: Duration) -> u64 {
+        ((work.as_nanos() as f64 / self.nanos_per_row) as u64).max(1)
     }
 
     /// A step of `rows` took `elapsed`.
@@ -62,6 +77,11 @@ mod tests {
             pace.measured(10_000, Duration::from_micros(60));
         }
         assert_eq!(pace.rows(), STEP_ROWS_MAX as u64, "cheap rows");
+    }
+
+    #[test]
+    fn requests_wait_for_less_at_a_time() {
+        assert_eq!(Pace::deciding().rows(), 150);
     }
 
     #[test]

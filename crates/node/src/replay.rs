@@ -12,6 +12,7 @@ use tidemill_connect::{Origin, Position, Replay};
 use tidemill_sql::Pipeline;
 
 use crate::error::Error;
+use crate::part::{MAIN, Part};
 use crate::record::{FORMAT, Line, Payload, Run};
 use crate::tables::Tables;
 use crate::versioned::feed::Lookups;
@@ -75,7 +76,7 @@ impl Replayer {
             ..circuit::Options::default()
         };
         let mut circuit = Circuit::new(&pipeline.plan, &decoders, options)?;
-        let lookups = Lookups::open(pipeline, self.run.state.as_deref())?;
+        let lookups = Lookups::open(pipeline, &[Part::main(pipeline)], self.run.state.as_deref())?;
         let mut reader = Reader::new(&self.path)?;
         let mut replayed = Replayed { steps: 0, records: 0, complete: false };
         let mut last: Option<StepOutput> = None;
@@ -84,7 +85,7 @@ impl Replayer {
                 Line::Run(_) | Line::Opened { .. } => {}
                 Line::Step { header, data } => {
                     let input = sources.input(&header, &data)?;
-                    lookups.recall(&header.tables)?;
+                    lookups.recall(MAIN, &header.tables)?;
                     pipeline.session.step.set(header.now, header.seed);
                     let output = circuit.step(input)?;
                     compare_headers(&header, &output.header)?;
@@ -114,7 +115,7 @@ impl Replayer {
         }
         let mut decoders = Decoders::new();
         let mut sources = Sources { path: self.path.clone(), readable: BTreeMap::new() };
-        for table in Tables::of(pipeline)?.sources {
+        for table in Tables::of(pipeline, &Part::main(pipeline))?.sources {
             decoders.extend(table.source.decoder().map(|decoder| (table.name.clone(), decoder)));
             // A source that never came to open a partition gave nothing.
             let Some(origins) = origins.remove(&table.name).filter(|_| !table.is_fleeting) else { continue };

@@ -7,13 +7,14 @@ use std::time::Duration;
 use arrow_schema::{Schema, SchemaRef};
 use tidemill_base::options;
 use tidemill_circuit::decode::Decoders;
-use tidemill_circuit::plan::Spec;
+use tidemill_circuit::plan::{SourceSpec, Spec};
 use tidemill_connect::{Connector, Delivery, Source, Table};
-use tidemill_format::Format;
+use tidemill_format::{Format, JsonOptions};
 use tidemill_sql::Pipeline;
-use tidemill_sql::pipeline::{Changelog, ColumnOrigin, OutputKind, TableDef};
+use tidemill_sql::pipeline::{Changelog, ColumnOrigin, EndpointDef, OutputKind, TableDef};
 
 use crate::error::Error;
+use crate::part::Part;
 use crate::values::Values;
 
 /// A table that rows come from.
@@ -41,11 +42,11 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Understands all options and opens the sources.
-    pub(crate) fn of(pipeline: &Pipeline) -> Result<Tables, Error> {
+    /// Understands all options and opens the sources of a circuit.
+    pub(crate) fn of(pipeline: &Pipeline, part: &Part) -> Result<Tables, Error> {
         let connectors = connectors(pipeline)?;
         check_outputs(pipeline, &connectors)?;
-        let sources = sources(pipeline, &connectors)?;
+        let sources = sources(pipeline, part, &connectors)?;
         Ok(Tables { sources, connectors })
     }
 
@@ -131,29 +132,59 @@ pub(crate) fn placed(error: tidemill_connect::Error, def: &TableDef) -> Error {
     Error::Connect { error: Box::new(error), position: Some(position) }
 }
 
-/// Opens the sources of the plan, in its order.
-fn sources(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<Vec<TableSource>, Error> {
+/// Opens the sources of a circuit's plan, in its order.
+fn sources(
+    pipeline: &Pipeline,
+    part: &Part,
+    connectors: &BTreeMap<String, Connector>,
+) -> Result<Vec<TableSource>, Error> {
     let mut sources = Vec::new();
-    for node in &pipeline.plan.nodes {
+    for node in &part.plan.nodes {
         let Spec::Source(spec) = &node.spec else { continue };
         let idle_timeout = spec.watermark.as_ref().and_then(|watermark| watermark.idle_timeout_ms);
         let idle_timeout = idle_timeout.or(pipeline.settings.idle_timeout_ms).map(Duration::from_millis);
-        let values = pipeline.values.iter().find(|values| values.source == spec.name);
-        let (source, is_fleeting, format): (Box<dyn Source>, bool, Option<Format>) = match values {
-            Some(values) => (Box::new(Values::new(values.rows.clone())), false, None),
-            None => {
-                let (Some(connector), Some(def)) = (connectors.get(&spec.name), pipeline.table(&spec.name)) else {
-                    let problem = format!("the plan reads '{}', which no table is", spec.name);
-                    return Err(tidemill_circuit::Error::broken("the planner", problem).into());
-                };
-                let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
-                (source, matches!(connector.name(), "stdin" | "http" | "ring"), inbox_format(def))
-            }
-        };
+        let (source, is_fleeting, format) = source(pipeline, part, connectors, spec)?;
         let decoded = spec.decoded.clone();
         sources.push(TableSource { name: spec.name.clone(), source, is_fleeting, idle_timeout, decoded, format });
     }
     Ok(sources)
+}
+
+/// A source, whether its rows cannot be read again, and the format of an inbox.
+type Opened = (Box<dyn Source>, bool, Option<Format>);
+
+/// Opens a source: rows of the file itself, an endpoint's requests, or a table.
+fn source(
+    pipeline: &Pipeline,
+    part: &Part,
+    connectors: &BTreeMap<String, Connector>,
+    spec: &SourceSpec,
+) -> Result<Opened, Error> {
+    if let Some(values) = pipeline.values.iter().find(|values| values.source == spec.name) {
+        return Ok((Box::new(Values::new(values.rows.clone())), false, None));
+    }
+    let own = part.endpoints.iter().find(|endpoint| !endpoint.recorded && endpoint.source == spec.name);
+    if let Some(endpoint) = own {
+        let source = requests(endpoint)?.source(spec.decoded.clone())?;
+        return Ok((source, true, Some(Format::Json(JsonOptions::default()))));
+    }
+    let (Some(connector), Some(def)) = (connectors.get(&spec.name), pipeline.table(&spec.name)) else {
+        let problem = format!("the plan reads '{}', which no table is", spec.name);
+        return Err(tidemill_circuit::Error::broken("the planner", problem).into());
+    };
+    let source = connector.source(spec.decoded.clone()).map_err(|error| placed(error, def))?;
+    Ok((source, matches!(connector.name(), "stdin" | "http" | "ring"), inbox_format(def)))
+}
+
+/// The connector of requests that are no table's rows.
+fn requests(endpoint: &EndpointDef) -> Result<Connector, Error> {
+    let table = Table {
+        name: endpoint.source.clone(),
+        columns: endpoint.request.clone(),
+        partitioned_by: Vec::new(),
+        options: vec![("connector".to_string(), "http".to_string())],
+    };
+    Ok(Connector::new(table)?)
 }
 
 /// The format of an inbox; none when it has an unknown one, which its connector has refused before.

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::keep::folder;
 use crate::keep::meta::Meta;
 use crate::keep::start::read_meta;
+use crate::part::MAIN;
 
 /// The node number of versions that no run has made.
 const BY_HAND: u64 = 1;
@@ -140,19 +141,24 @@ pub struct Rollback {
 }
 
 impl Versions {
-    /// The versions in a state folder, or in the store that is named instead of the folder's own.
+    /// The versions of a circuit in a state folder, or in the store that is named instead of the folder's own.
     ///
     /// # Errors
-    /// When there is no state.
-    pub fn open(path: &Path, store: Option<&str>) -> Result<Versions, Error> {
-        if store.is_none() && !path.join("store").is_dir() {
+    /// When there is no state, or no such circuit.
+    pub fn open(path: &Path, store: Option<&str>, circuit: &str) -> Result<Versions, Error> {
+        let known = folder::circuits(path);
+        if store.is_none() && circuit != MAIN && !known.iter().any(|known| known == circuit) {
+            let names = [MAIN.to_string()].into_iter().chain(known).collect();
+            return Err(Error::NoCircuit { name: circuit.to_string(), names });
+        }
+        if store.is_none() && !folder::circuit_folder(path, circuit).join("store").is_dir() {
             return Err(Error::Resume {
                 path: path.to_path_buf(),
                 problem: "there is none".to_string(),
                 help: "name the folder that the pipeline said it keeps its state in, such as NAME.state".to_string(),
             });
         }
-        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store)? })
+        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store, circuit)? })
     }
 
     /// The versions of an instance that is open already.

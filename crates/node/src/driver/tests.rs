@@ -10,11 +10,13 @@ use tidemill_circuit::plan::{Node, OutputSpec, Plan, SourceSpec, Spec};
 use tidemill_circuit::step::{StepHeader, StepLog, StepTrailer};
 use tidemill_circuit::view::{View, ViewSpec, view};
 use tidemill_circuit::{Delta, plan};
-use tidemill_connect::Origin;
+use tidemill_connect::{Origin, SourceEvent};
 use tidemill_stage::{Error as StageError, Graph};
 
 use super::*;
+use crate::intake::{Backlog, News};
 use crate::outputs::Route;
+use crate::part::MAIN;
 use crate::side::Sides;
 
 fn columns() -> SchemaRef {
@@ -133,6 +135,7 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
     let (writer, view) = view(spec).expect("integers can be compared");
     let progress = Arc::new(Progress::default());
     let mut driver = Driver {
+        name: MAIN.to_string(),
         circuit,
         feeds: vec![Feed::new("left", None), Feed::new("right", None)],
         outputs: Outputs {
@@ -142,6 +145,7 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
             staged: Vec::new(),
             tables: Default::default(),
             sides: Sides::default(),
+            answers: Vec::new(),
         },
         announce: Box::new(|_, _| {}),
         seed: 0,
@@ -151,6 +155,9 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         keep: None,
         lookups: Arc::default(),
         bounded,
+        decides: false,
+        lag_max: None,
+        shares: false,
         turn: 0,
         pace: Pace::new(),
         now: i64::MIN,
@@ -158,7 +165,8 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
     let cancel = Cancel::new();
     let mut graph = Graph::new(&cancel, 2);
     let sources = [("left", left), ("right", right)]
-        .map(|(name, script)| graph.source(name, play(script, progress.clone())).into_receiver());
+        .map(|(name, script)| graph.source(name, play(script, progress.clone())).into_receiver())
+        .map(|events| Tap::new(News::Stage(events), Backlog::default(), None));
     let ends = Ends { sources: sources.into(), sinks: Vec::new() };
     graph.stage("circuit", ends, move |ends, cancel| driver.run(ends, cancel));
     let result = graph.run().map(|_| ());

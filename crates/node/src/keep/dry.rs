@@ -1,13 +1,13 @@
 //! What a run would keep of the state there is, said before it runs.
 
-use tidemill_circuit::Circuit;
-use tidemill_circuit::circuit;
+use tidemill_circuit::operator::Sides;
 use tidemill_sql::Pipeline;
 
 use super::folder;
 use super::start::{keepers, path_of, read_meta};
 use crate::assembly::Options;
 use crate::error::Error;
+use crate::part::Part;
 use crate::tables::Tables;
 
 /// What becomes of the state of each operator and view.
@@ -19,27 +19,31 @@ pub struct DryRun {
     pub operators: Vec<(String, String)>,
 }
 
-/// Says what a run of `pipeline` would keep, without running it.
+/// Says what a run of a circuit of `pipeline` would keep, without running it.
 ///
 /// # Errors
 /// What would keep it from running, as far as that is seen without it.
-pub fn dry_run(pipeline: &Pipeline, options: &Options) -> Result<DryRun, Error> {
-    let tables = Tables::of(pipeline)?;
-    let journaled = tables.journaled().next().is_some();
+pub fn dry_run(pipeline: &Pipeline, circuit: &str, options: &Options) -> Result<DryRun, Error> {
+    let part = Part::named(pipeline, circuit)?;
+    let tables = Tables::of(pipeline, &part)?;
+    let mut journaled = tables.journaled().next().is_some();
+    for other in Part::all(pipeline)? {
+        journaled |= Tables::of(pipeline, &other)?.journaled().next().is_some();
+    }
     let Some(path) = path_of(pipeline, options, journaled) else {
         let title = "the pipeline keeps no state: name a folder with --state".to_string();
         return Ok(DryRun { title, operators: Vec::new() });
     };
     tables.check_resumable(pipeline)?;
-    let circuit_options = circuit::Options { keep: true, ..Default::default() };
-    let mut circuit = Circuit::new(&pipeline.plan, &tables.decoders(), circuit_options)?;
-    let now = keepers(&mut circuit, &pipeline.plan, &views(pipeline));
-    let newest = match path.join("store").is_dir() || pipeline.settings.state.store.is_some() {
-        true => folder::instance(&path, pipeline.settings.state.store.as_deref())?.newest()?,
+    let mut circuit = part.make(tables.decoders(), 0, Sides::default())(1)?;
+    let now = keepers(&mut circuit, &part.plan, &part.views());
+    let store = pipeline.settings.state.store.as_deref();
+    let newest = match folder::circuit_folder(&path, &part.name).join("store").is_dir() || store.is_some() {
+        true => folder::instance(&path, store, &part.name)?.newest()?,
         false => None,
     };
     let Some(newest) = newest else {
-        let title = format!("{} has no version yet", path.display());
+        let title = format!("{} has no version of '{}' yet", path.display(), part.name);
         let operators = now.into_iter().map(|keeper| (keeper.title, "starts empty".to_string())).collect();
         return Ok(DryRun { title, operators });
     };
@@ -58,13 +62,4 @@ pub fn dry_run(pipeline: &Pipeline, options: &Options) -> Result<DryRun, Error> 
     }
     let title = format!("state in {}, version {} of step {}", path.display(), newest.sequence, newest.meta.step);
     Ok(DryRun { title, operators })
-}
-
-/// The output nodes that are kept as views, in the order of the outputs.
-pub(crate) fn views(pipeline: &Pipeline) -> Vec<usize> {
-    let kept = pipeline
-        .outputs
-        .iter()
-        .filter(|output| !matches!(output.kind, tidemill_sql::pipeline::OutputKind::Sink { .. }));
-    kept.map(|output| output.node).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIR/journal/   segments of the journal; locked while a pipeline runs on it
-//! DIR/store/     snapshots, when they are not kept elsewhere
+//! DIR/store/     snapshots of the circuit `main`, when they are not kept elsewhere
+//! DIR/circuits/  a folder for each other circuit, with a store of its snapshots
 //! DIR/tables/    versioned tables
 //! ```
 
@@ -11,29 +12,35 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidemill_base::time::Clock;
-use tidemill_circuit::keep::Roots;
 use tidemill_journal::{Disk, Journal, Level, Options as JournalOptions, Recovery};
 use tidemill_sql::pipeline::StateSettings;
+use tidemill_state::digest::Sum;
 use tidemill_state::instance::Instance;
 use tidemill_state::snapshot::{Manifest, Meta as SnapshotMeta};
-use tidemill_state::store::{S3, Store};
+use tidemill_state::store::S3;
 use tidemill_state::{Replica, Version};
 
 use super::meta::Meta;
+use super::retention::Retention;
 use crate::error::Error;
+use crate::part::MAIN;
 
-/// The instance of a pipeline in its store.
+/// The instance of a circuit in its store.
 const INSTANCE: &str = "main";
+
+/// The folder of the circuits that are not [`MAIN`].
+const CIRCUITS: &str = "circuits";
 
 /// Where a pipeline's state is, opened for a run.
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) instance: Instance,
+    /// What the circuits need of the journal.
+    pub(crate) retention: Retention,
+    /// Where snapshots are when not in the folder.
+    store: Option<String>,
     /// What events survive when they are acknowledged, unless their table or request says otherwise.
     pub(crate) acknowledged: Level,
-    /// What the input of rows survives when they leave: the most that any table promises.
-    pub(crate) level: Level,
 }
 
 impl Folder {
@@ -48,12 +55,22 @@ impl Folder {
     ) -> Result<(Folder, Recovery), Error> {
         let disk = Arc::new(Disk::open(path.join("journal"))?);
         let (journal, recovery) = Journal::open(disk, journal_options(settings), clock)?;
-        let instance = instance(path, settings.store.as_deref())?;
-        let level = settings.durability.as_deref().and_then(super::level).unwrap_or_default();
-        Ok((
-            Folder { path: path.to_path_buf(), journal: Arc::new(journal), instance, acknowledged: level, level },
-            recovery,
-        ))
+        let folder = Folder {
+            path: path.to_path_buf(),
+            journal: Arc::new(journal),
+            retention: Retention::default(),
+            store: settings.store.clone(),
+            acknowledged: settings.durability.as_deref().and_then(super::level).unwrap_or_default(),
+        };
+        Ok((folder, recovery))
+    }
+
+    /// The snapshots of a circuit.
+    ///
+    /// # Errors
+    /// When there is no such store.
+    pub(crate) fn instance(&self, circuit: &str) -> Result<Instance, Error> {
+        instance(&self.path, self.store.as_deref(), circuit)
     }
 
     /// What a snapshot is told of itself.
@@ -61,7 +78,7 @@ impl Folder {
         &self,
         meta: &Meta,
         newest: Option<&Manifest>,
-        roots: Roots,
+        content_root: Sum,
         clock: &dyn Clock,
     ) -> Result<SnapshotMeta, Error> {
         let before = newest.map_or(Version::GENESIS, |newest| newest.meta.version);
@@ -70,8 +87,9 @@ impl Folder {
             epoch: self.journal.incarnation(),
             created_ms: clock.now().millis(),
             build: meta.run.build.clone(),
-            state_hash: roots.state,
-            content_root: roots.content,
+            // Told by who writes the state.
+            state_hash: Sum::ZERO,
+            content_root,
             journal: meta.journal,
             step: meta.step,
             note: Bytes::from(meta.encode().map_err(Error::Keep)?),
@@ -96,14 +114,59 @@ impl Folder {
     }
 }
 
-/// The instance in a state folder, or in the store named instead.
-pub(crate) fn instance(path: &Path, store: Option<&str>) -> Result<Instance, Error> {
-    Ok(Instance::new(open_store(path, store)?, INSTANCE)?)
+/// A circuit's instance in a state folder, or in the store named instead.
+pub(crate) fn instance(path: &Path, store: Option<&str>, circuit: &str) -> Result<Instance, Error> {
+    let address = match (store, circuit) {
+        (None, circuit) => circuit_folder(path, circuit).join("store").display().to_string(),
+        (Some(store), MAIN) => store.to_string(),
+        (Some(store), circuit) => format!("{}/{CIRCUITS}/{}", store.trim_end_matches('/'), written(circuit)),
+    };
+    let store = tidemill_state::store::open(&address, &S3::default()).map_err(|error| Error::State(error.into()))?;
+    Ok(Instance::new(store, INSTANCE)?)
 }
 
-fn open_store(path: &Path, store: Option<&str>) -> Result<Arc<dyn Store>, Error> {
-    let address = store.map_or_else(|| path.join("store").display().to_string(), str::to_string);
-    tidemill_state::store::open(&address, &S3::default()).map_err(|error| Error::State(error.into()))
+/// The folder of a circuit in a state folder.
+pub(crate) fn circuit_folder(path: &Path, circuit: &str) -> PathBuf {
+    match circuit {
+        MAIN => path.to_path_buf(),
+        circuit => path.join(CIRCUITS).join(written(circuit)),
+    }
+}
+
+/// The circuits that a state folder has folders of, besides [`MAIN`].
+pub(crate) fn circuits(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path.join(CIRCUITS)).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| read(entry.file_name().to_str()?)).collect();
+    names.sort();
+    names
+}
+
+/// A circuit's name as a folder's: what could mean something to a file system is `=` and two digits a byte.
+fn written(circuit: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+');
+    let mut name = String::new();
+    for byte in circuit.bytes() {
+        match plain(byte) {
+            true => name.push(byte.into()),
+            false => name += &format!("={byte:02x}"),
+        }
+    }
+    name
+}
+
+/// The circuit of a folder's name; none when it is no circuit's.
+fn read(name: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), name.bytes());
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'=' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn journal_options(settings: &StateSettings) -> JournalOptions {
@@ -115,5 +178,26 @@ fn journal_options(settings: &StateSettings) -> JournalOptions {
         retain_age: settings.journal_retain_time.unwrap_or(defaults.retain_age),
         retain_bytes: settings.journal_retain_bytes.unwrap_or(defaults.retain_bytes),
         ..defaults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_s_name_is_found_again_in_its_folder() {
+        for name in ["score", "score+review", "Kärtchen", "a/../b", ".hidden", "a b", "100%"] {
+            let written = written(name);
+            assert!(!written.contains(['/', '.', ' ', '%']), "{written}");
+            assert_eq!(read(&written).as_deref(), Some(name));
+        }
+        assert_eq!(read("=zz"), None);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["b", "a+c"] {
+            std::fs::create_dir_all(circuit_folder(folder.path(), name)).expect("the folder is ours");
+        }
+        assert_eq!(circuits(folder.path()), ["a+c", "b"]);
+        assert_eq!(circuit_folder(folder.path(), MAIN), folder.path());
     }
 }

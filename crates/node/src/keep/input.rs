@@ -1,19 +1,23 @@
 //! Input on its way through the journal: [`InputKeep`] keeps what an inbox or a ring takes, [`Outstanding`] knows what no
 //! step has taken yet, or no source let go of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidemill_connect::{Full, Keep};
+use tidemill_circuit::step::BlockRange;
+use tidemill_connect::{Full, Keep, Note};
 use tidemill_gateway::Durable;
 use tidemill_journal::{Journal, Level, Sequence};
 
-use super::line::{INPUT, Input, stream};
+use super::line::{INPUT, Input, NOTED, stream};
 
-/// Input that is in the journal and in no step yet: by source and first record the journal's number.
+/// Input that is in the journal and that a circuit has not taken.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
-    sources: Mutex<BTreeMap<String, BTreeMap<u64, u64>>>,
+    /// By source the first record and the journal's number of each body, in their order: as it comes and goes in that order
+    /// this costs no allocation a body.
+    sources: Mutex<BTreeMap<String, VecDeque<(u64, u64)>>>,
     /// The journal's numbers of what its source still has too, and would give again after a restart.
     held: Mutex<BTreeSet<u64>>,
 }
@@ -22,26 +26,32 @@ impl Outstanding {
     /// Adds input of a source.
     pub(crate) fn add(&self, source: &str, first_record: u64, sequence: u64) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        match sources.get_mut(source) {
-            Some(waiting) => waiting.insert(first_record, sequence),
-            None => sources.entry(source.to_string()).or_default().insert(first_record, sequence),
+        let waiting = match sources.get_mut(source) {
+            Some(waiting) => waiting,
+            None => sources.entry(source.to_string()).or_default(),
         };
+        match waiting.binary_search_by_key(&first_record, |(first, _)| *first) {
+            Ok(at) => waiting[at].1 = sequence,
+            Err(at) => waiting.insert(at, (first_record, sequence)),
+        }
     }
 
-    /// Takes away input of a source that a step has taken.
-    pub(crate) fn remove(&self, source: &str, taken: impl Iterator<Item = u64>) {
+    /// Takes away the records of a source that a step has taken, range by range.
+    pub(crate) fn remove(&self, source: &str, taken: impl Iterator<Item = Range<u64>>) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(waiting) = sources.get_mut(source) else { return };
-        taken.for_each(|first_record| {
-            waiting.remove(&first_record);
-        });
+        for range in taken {
+            let from = waiting.partition_point(|(first, _)| *first < range.start);
+            let count = waiting.range(from..).take_while(|(first, _)| *first < range.end).count();
+            waiting.drain(from..from + count);
+        }
     }
 
     /// The journal's number of the oldest.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let held = self.held().first().copied();
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.values().filter_map(|waiting| waiting.values().next().copied()).chain(held).min()
+        sources.values().filter_map(|waiting| waiting.front().map(|(_, sequence)| *sequence)).chain(held).min()
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeSet<u64>> {
@@ -49,10 +59,24 @@ impl Outstanding {
     }
 }
 
+/// The records of a block; one of none is at its place too.
+pub(crate) fn taken(block: &BlockRange) -> Range<u64> {
+    block.from..block.to.max(block.from + 1)
+}
+
+/// Takes away what begins in a range.
+pub(crate) fn remove<T>(waiting: &mut BTreeMap<u64, T>, range: Range<u64>) {
+    while let Some((first, _)) = waiting.range(range.clone()).next() {
+        let first = *first;
+        waiting.remove(&first);
+    }
+}
+
 /// Keeps what a source takes.
 pub(crate) struct InputKeep {
     journal: Arc<Journal>,
-    outstanding: Arc<Outstanding>,
+    /// For each circuit that reads the source.
+    outstanding: Vec<Arc<Outstanding>>,
     source: String,
     stream: u32,
     /// What its input is to survive before the source lets go of it; none when the source has it no more.
@@ -60,7 +84,7 @@ pub(crate) struct InputKeep {
 }
 
 impl InputKeep {
-    pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Arc<Outstanding>) -> Self {
+    pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Vec<Arc<Outstanding>>) -> Self {
         InputKeep { journal, outstanding, source: source.to_string(), stream: stream(source), held_until: None }
     }
 
@@ -71,15 +95,23 @@ impl InputKeep {
 }
 
 impl Keep for InputKeep {
-    fn keep(&self, first_record: u64, records: u32, body: &[u8]) -> Result<u64, Full> {
-        let head = Input::head(first_record, records);
-        let appended = self.journal.reserve(INPUT, self.stream, head.len() + body.len()).and_then(|place| {
+    fn keep(&self, first_record: u64, records: u32, note: &Note<'_>, body: &[u8]) -> Result<u64, Full> {
+        let (plain, noted) = (Input::head(first_record, records), Input::noted_head(first_record, records, note));
+        let key = note.key.unwrap_or_default().as_bytes();
+        let (kind, head) = match *note == Note::default() {
+            true => (INPUT, &plain[..]),
+            false => (NOTED, &noted[..]),
+        };
+        let bytes = head.len() + key.len() + body.len();
+        let appended = self.journal.reserve(kind, self.stream, bytes).and_then(|place| {
             // Known before it can be seen, so that no snapshot is taken as covering it.
-            self.outstanding.add(&self.source, first_record, place.sequence().0);
-            if self.held_until.is_some() {
-                self.outstanding.held().insert(place.sequence().0);
+            for outstanding in &self.outstanding {
+                outstanding.add(&self.source, first_record, place.sequence().0);
+                if self.held_until.is_some() {
+                    outstanding.held().insert(place.sequence().0);
+                }
             }
-            place.commit(&[&head, body])
+            place.commit(&[head, key, body])
         });
         match appended {
             Ok(sequence) => {
@@ -108,7 +140,9 @@ impl Keep for InputKeep {
     }
 
     fn let_go(&self, place: u64) {
-        self.outstanding.held().remove(&place);
+        self.outstanding.iter().for_each(|outstanding| {
+            outstanding.held().remove(&place);
+        });
     }
 }
 
@@ -143,14 +177,14 @@ mod tests {
         let options = Options { segment_bytes: 1 << 20, quota_bytes: 4 << 20, ..Options::default() };
         let (journal, _) = Journal::open(disk, options, Arc::new(SystemClock::new())).expect("it is new");
         let (journal, outstanding) = (Arc::new(journal), Arc::new(Outstanding::default()));
-        let inbox = InputKeep::new("inbox", journal.clone(), outstanding.clone());
-        let ring = InputKeep::new("ring", journal.clone(), outstanding.clone()).held_until(Level::Flushed);
+        let inbox = InputKeep::new("inbox", journal.clone(), vec![outstanding.clone()]);
+        let ring = InputKeep::new("ring", journal.clone(), vec![outstanding.clone()]).held_until(Level::Flushed);
 
-        let held = ring.keep(0, 1, b"{}").expect("there is room");
-        let taken = inbox.keep(0, 1, b"{}").expect("there is room");
+        let held = ring.keep(0, 1, &Note::default(), b"{}").expect("there is room");
+        let taken = inbox.keep(0, 1, &Note::default(), b"{}").expect("there is room");
         assert_eq!(outstanding.oldest(), Some(held));
-        outstanding.remove("ring", [0].into_iter());
-        outstanding.remove("inbox", [0].into_iter());
+        outstanding.remove("ring", [0..1].into_iter());
+        outstanding.remove("inbox", [0..1].into_iter());
         assert_eq!(outstanding.oldest(), Some(held), "a snapshot has to leave it to the next start");
         journal.wait(Sequence(taken), Level::Flushed).expect("the disk is well");
         assert!(ring.is_durable(held));

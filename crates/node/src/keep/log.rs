@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender as Bell, bounded};
 use tidemill_base::time::Stopwatch;
 use tidemill_circuit::step::{StepHeader, StepInput, StepLog, StepTrailer};
 use tidemill_journal::{Journal, Level, Sequence};
 
-use super::line::{LINE, Line};
+use super::line::{LINE, Line, circuit_stream};
 
 /// How long a line waits for room in the journal.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,20 +37,36 @@ impl Delivered {
     }
 }
 
-/// Writes lines into a journal; clones write into the same one.
+/// Writes the lines of a circuit into a journal; clones write into the same one.
 #[derive(Clone)]
 pub(crate) struct Log {
     journal: Arc<Journal>,
+    /// The number by which the journal names the circuit.
+    stream: u32,
     delivered: Delivered,
     level: Level,
     /// The newest header.
     header: Arc<AtomicU64>,
+    /// Rings when a header has become durable, or never will.
+    bell: Bell<()>,
+    rung: Receiver<()>,
 }
 
 impl Log {
-    /// A log whose headers are on their way to `level` while their steps run.
-    pub(crate) fn new(journal: Arc<Journal>, delivered: Delivered, level: Level) -> Self {
-        Log { journal, delivered, level, header: Arc::default() }
+    /// A circuit's log, whose headers are on their way to `level` while their steps run.
+    pub(crate) fn new(journal: Arc<Journal>, circuit: &str, delivered: Delivered, level: Level) -> Self {
+        let (bell, rung) = bounded(1);
+        Log { journal, stream: circuit_stream(circuit), delivered, level, header: Arc::default(), bell, rung }
+    }
+
+    /// Rings when a header has become durable, or never will.
+    pub(crate) fn bell(&self) -> &Receiver<()> {
+        &self.rung
+    }
+
+    /// What the input of rows survives when they leave.
+    pub(crate) fn level(&self) -> Level {
+        self.level
     }
 
     /// The newest header: when it is durable, so is all the input that it names.
@@ -62,7 +79,7 @@ impl Log {
         let bytes = line.encode()?;
         let stopwatch = Stopwatch::start();
         loop {
-            match self.journal.append(LINE, 0, &[&bytes]) {
+            match self.journal.append(LINE, self.stream, &[&bytes]) {
                 Err(error) if error.is_full() && stopwatch.elapsed() < ROOM_TIMEOUT => thread::sleep(ROOM_PAUSE),
                 written => return written.map_err(|error| error.to_string()),
             }
@@ -75,8 +92,15 @@ impl StepLog for Log {
         let delivered = self.delivered.step(header.step.saturating_sub(1));
         let sequence = self.write(&Line::Step { header: header.clone(), delivered })?;
         self.header.store(sequence.0, Ordering::Release);
-        // The flush begins while the step runs; who waits for it asks again.
-        self.journal.notify(sequence, self.level, Box::new(|_| {}));
+        // The flush begins while the step runs. A bell that rings already needs no second ring.
+        let bell = self.bell.clone();
+        self.journal.notify(
+            sequence,
+            self.level,
+            Box::new(move |_| {
+                let _ = bell.try_send(());
+            }),
+        );
         Ok(())
     }
 

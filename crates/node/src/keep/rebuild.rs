@@ -12,34 +12,34 @@ use tidemill_circuit::keep::Blob;
 use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::view::{ViewSpec, ViewWriter, view};
 use tidemill_journal::Journal;
-use tidemill_sql::Pipeline;
 use tidemill_stage::Halt;
 
 use super::recover::Again;
 use super::start::{Start, title};
 use crate::error::Error;
 use crate::outputs::Outputs;
+use crate::part::Part;
 
 /// Fills a circuit and views from the newest snapshot, and its `fresh` nodes from the journal as far as that reaches back.
 pub(crate) fn restore(
     start: &Start,
     mut again: Again,
-    pipeline: &Pipeline,
+    part: &Part,
     fresh: &BTreeSet<NodeId>,
     circuit: &mut Circuit,
     outputs: &mut Outputs,
 ) -> Result<(), Error> {
-    let session = pipeline.session.clone();
+    let session = part.session.clone();
     let announce = move |now, seed| session.step.set(now, seed);
     let names = outputs.view_nodes.iter().zip(&outputs.views).map(|(node, view)| {
-        let output = pipeline.outputs.iter().find(|output| output.node == *node);
+        let output = part.outputs.iter().find(|output| output.node == *node);
         (output.map_or(String::new(), |output| output.name.clone()), view.spec().clone())
     });
     let names: Vec<(String, ViewSpec)> = names.collect();
     let rebuilt = rebuild(&mut again, &start.folder.journal, &announce, &names, circuit.lanes());
     let say = |what: &str| {
         for node in fresh {
-            tracing::warn!(operator = %title(&pipeline.plan, *node), "{what}");
+            tracing::warn!(operator = %title(&part.plan, *node), "{what}");
         }
     };
     match rebuilt {

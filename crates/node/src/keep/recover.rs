@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidemill_base::time::Stopwatch;
-use tidemill_circuit::Circuit;
 use tidemill_circuit::decode::{Block, BlockData};
 use tidemill_circuit::step::{BlockRange, SourceInput, SourceRange, StepHeader, StepInput, StepOutput};
+use tidemill_circuit::{Circuit, Delta};
 use tidemill_connect::Replay;
 use tidemill_journal::{Journal, Level, Sequence};
 use tidemill_stage::{Halt, Sender};
 
-use super::line::{INPUT, Input, LINE, Line, stream};
+use super::line::{Input, LINE, Line, circuit_stream, is_input, stream};
 use crate::doors::InboxDoor;
 use crate::driver::Driver;
 use crate::error::Error;
+use crate::intake::{Doorway, fit};
 use crate::outputs::Work;
 use crate::replay::{compare, compare_headers};
 use crate::versioned::feed::Lookups;
@@ -53,9 +54,13 @@ pub(crate) struct Again {
     /// What reads the sources again whose input is not in the journal.
     pub(crate) replays: BTreeMap<String, Box<dyn Replay>>,
     /// What decodes the input that is, where it came in through a door.
-    pub(crate) doors: BTreeMap<String, Arc<InboxDoor>>,
+    pub(crate) doors: BTreeMap<String, Doorway>,
     /// The versioned tables that rows are looked up in.
     pub(crate) lookups: Arc<Lookups>,
+    /// The circuit whose steps they are.
+    pub(crate) circuit: String,
+    /// The sources it reads.
+    pub(crate) sources: Vec<String>,
     /// Makes a circuit of the same plan with no state and no log.
     pub(crate) make: MakeCircuit,
     /// Partitions that steps have opened, when not strict: the journal may begin after that.
@@ -130,15 +135,19 @@ impl Again {
     ) -> Result<(), Halt> {
         let mut reader = journal.reader(self.from, Level::Process).map_err(Error::Journal)?;
         let (mut inputs, mut last) = (Inputs::new(), None::<StepOutput>);
+        let lines = circuit_stream(&self.circuit);
+        // Input that this circuit does not read waits for others.
+        let sources: BTreeSet<u32> = self.sources.iter().map(|source| stream(source)).collect();
         while let Some(record) = reader.next().map_err(Error::Journal)? {
             let wrong = |problem| Error::Journaled { sequence: record.sequence.0, problem };
-            if record.kind == INPUT {
-                let mut input = Input::decode(&record.payload).map_err(wrong)?;
-                input.body = bytes::Bytes::copy_from_slice(&input.body);
-                inputs.insert((record.stream, input.first_record), (record.sequence.0, input));
+            if is_input(record.kind) {
+                if sources.contains(&record.stream) {
+                    let input = Input::decode(record.kind, &record.payload).map_err(wrong)?.detached();
+                    inputs.insert((record.stream, input.first_record), (record.sequence.0, input));
+                }
                 continue;
             }
-            if record.kind != LINE {
+            if record.kind != LINE || record.stream != lines {
                 continue;
             }
             match Line::decode(&record.payload).map_err(wrong)? {
@@ -195,7 +204,7 @@ impl Again {
             }
             sources.push(SourceInput { source: source.clone(), blocks, opened, ended, idle, complete: *complete });
         }
-        self.lookups.recall(&header.tables)?;
+        self.lookups.recall(&self.circuit, &header.tables)?;
         announce(header.now, header.seed);
         let output = circuit.step(StepInput { now: header.now, sources }).map_err(Error::Circuit)?;
         if self.strict {
@@ -226,32 +235,43 @@ impl Again {
                 range.from
             ),
         };
-        let (sequence, input) = inputs.remove(&(stream(source), range.from)).ok_or_else(missing)?;
-        block(self.doors.get(source).map(Arc::as_ref), sequence, input)
+        let (number, mut at, mut taken) = (stream(source), range.from, Vec::new());
+        loop {
+            let (sequence, input) = inputs.remove(&(number, at)).ok_or_else(missing)?;
+            at += u64::from(input.records);
+            taken.push((sequence, input));
+            if at >= range.to {
+                break;
+            }
+        }
+        block(self.doors.get(source), taken)
     }
 }
 
-/// A block of input as it was kept; what came in through no door is decoded by the lanes.
-pub(crate) fn block(door: Option<&InboxDoor>, sequence: u64, input: Input) -> Result<Block, Error> {
+/// A block of input as it was kept: several bodies, where they came in through a door; else one, which lanes decode.
+pub(crate) fn block(doorway: Option<&Doorway>, inputs: Vec<(u64, Input)>) -> Result<Block, Error> {
+    let (sequence, first_record) = inputs.first().map_or((0, 0), |(sequence, input)| (*sequence, input.first_record));
+    let records: u32 = inputs.iter().map(|(_, input)| input.records).sum();
     let wrong = |problem: String| Error::Journaled { sequence, problem };
-    let data = match door {
-        None => BlockData::Bytes(input.body),
-        Some(door) => {
-            let rows = door.rows(&input.body).map_err(wrong)?;
-            if rows.rows() != input.records as usize {
-                let problem =
-                    format!("it had {} records when it was taken, and has {} now", input.records, rows.rows());
-                return Err(wrong(problem));
+    let data = match doorway {
+        None => BlockData::Bytes(match inputs.into_iter().next() {
+            Some((_, input)) => input.body,
+            None => return Err(wrong("a step takes nothing of it".to_string())),
+        }),
+        Some(Doorway { door, columns }) => {
+            let mut rows = Vec::with_capacity(inputs.len());
+            for (sequence, input) in inputs {
+                rows.push(rows_of(door, sequence, &input)?);
             }
-            BlockData::Rows(rows)
+            let rows = Delta::concat(&door.schema(), &rows).map_err(|error| wrong(error.to_string()))?;
+            BlockData::Rows(fit(rows, columns).map_err(wrong)?)
         }
     };
-    Ok(Block {
-        partition: 0,
-        from: input.first_record,
-        to: input.first_record + u64::from(input.records),
-        first_record: input.first_record,
-        records: input.records,
-        data,
-    })
+    let to = first_record + u64::from(records);
+    Ok(Block { partition: 0, from: first_record, to, first_record, records, data })
+}
+
+/// The rows of a body that was taken through a door.
+fn rows_of(door: &InboxDoor, sequence: u64, input: &Input) -> Result<Delta, Error> {
+    door.rows(input).map_err(|problem| Error::Journaled { sequence, problem })
 }

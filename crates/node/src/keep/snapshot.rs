@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender as Reply, TryRecvError, bounded};
-use tidemill_circuit::keep::{Blob, Chunk, Roots};
+use tidemill_circuit::keep::digests::SaveDigests;
+use tidemill_circuit::keep::{Blob, Chunk};
 use tidemill_circuit::view;
 use tidemill_connect::Staged;
 use tidemill_journal::{Fullness, Level, Sequence};
 use tidemill_stage::{Halt, Sender};
 use tidemill_state::Error as StateError;
+use tidemill_state::digest::Sum;
 use tidemill_state::instance::Instance;
 use tidemill_state::snapshot::{self, Manifest, Writer};
 use tidemill_state::store::StoreError;
@@ -28,6 +30,9 @@ use crate::outputs::Work;
 
 /// About how many bytes are taken from the circuit between two steps.
 const SLICE_BYTES: usize = 256 << 10;
+
+/// The same where requests wait meanwhile: less than 100 us of work.
+const DECIDING_SLICE_BYTES: usize = 16 << 10;
 
 /// Slices that wait for the thread that writes.
 const SLICES_WAITING: usize = 8;
@@ -74,7 +79,8 @@ enum Phase {
 /// A snapshot that is being taken.
 struct Saving {
     meta: Meta,
-    roots: Roots,
+    /// The digest of what came out.
+    content_root: Sum,
     /// The sinks that have not yet said what they have staged.
     awaited: usize,
     staged: Receiver<(String, Staged)>,
@@ -144,7 +150,7 @@ impl Driver {
         let Some(keep) = &mut self.keep else { return Ok(Stand::Idle) };
         match &keep.snapshots.phase {
             Phase::Idle => {
-                let high = keep.folder.journal.usage().fullness != Fullness::Fine;
+                let high = keep.fullness(now) != Fullness::Fine;
                 if !keep.snapshots.is_due(keep.step, now, high) {
                     return Ok(Stand::Idle);
                 }
@@ -186,12 +192,16 @@ impl Driver {
 
     /// Takes a snapshot before the next step when the journal has no room for more segments: what it covers may go.
     pub(crate) fn make_room(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
-        let Some(keep) = &self.keep else { return Ok(()) };
-        let full = keep.folder.journal.usage().fullness == Fullness::Full;
-        if full && keep.step > keep.snapshots.step && self.clock.monotonic() >= keep.snapshots.not_before {
-            self.save_now(sinks)?;
+        let now = self.clock.monotonic();
+        let Some(keep) = &mut self.keep else { return Ok(()) };
+        if keep.fullness(now) != Fullness::Full {
+            return Ok(());
         }
-        Ok(())
+        if keep.step > keep.snapshots.step && now >= keep.snapshots.not_before {
+            return self.save_now(sinks);
+        }
+        // It may be that others have taken since what it is full of.
+        Ok(keep.folder.retention.let_go(&keep.folder.journal).map_err(Error::Journal)?)
     }
 
     fn is_slicing(&self) -> bool {
@@ -206,7 +216,6 @@ impl Driver {
         let limit = keep.folder.journal.durable(Level::Process).next();
         let oldest = keep.outstanding.oldest().map_or(limit, |oldest| limit.min(Sequence(oldest)));
         let full = keep.snapshots.newest.is_none();
-        let roots = self.circuit.roots().map_err(Error::Circuit)?;
         let start = self.circuit.begin_save(full).map_err(Error::Circuit)?;
         let fingerprints = self.circuit.fingerprints();
         let views = self.outputs.views.iter_mut().zip(&self.outputs.view_nodes);
@@ -230,17 +239,18 @@ impl Driver {
         };
         let (to_writer, pieces) = bounded(SLICES_WAITING);
         let (told, done) = bounded(1);
-        let (instance, previous) = (keep.folder.instance.clone(), keep.snapshots.newest.clone());
-        let (blobs, full) = (start.blobs, start.full);
+        let (instance, previous) = (keep.instance.clone(), keep.snapshots.newest.clone());
+        let (blobs, full, digests) = (start.blobs, start.full, start.digests);
+        let content_root = digests.content();
         let writer = thread::Builder::new().name("snapshot".to_string()).spawn(move || {
-            let result = write(&instance, previous.as_ref(), full, &blobs, views, &pieces);
+            let result = write(&instance, previous.as_ref(), full, &blobs, views, &digests, &pieces);
             // The driver may have been stopped.
             let _ = told.send(());
             result
         });
         let writer = Some(writer.map_err(|error| Error::Keep(format!("no thread can be started: {error}")))?);
         let (awaited, to_writer) = (sinks.len(), Some(to_writer));
-        let saving = Saving { meta, roots, awaited, staged, to_writer, writer, done, circuit_done: false };
+        let saving = Saving { meta, content_root, awaited, staged, to_writer, writer, done, circuit_done: false };
         keep.snapshots.phase = Phase::Saving(Box::new(saving));
         Ok(())
     }
@@ -257,7 +267,8 @@ impl Driver {
         if let Some(to_writer) = saving.to_writer.as_ref().filter(|_| !saving.circuit_done)
             && !to_writer.is_full()
         {
-            let slice = self.circuit.save_slice(SLICE_BYTES).map_err(Error::Circuit)?;
+            let bytes = if self.decides { DECIDING_SLICE_BYTES } else { SLICE_BYTES };
+            let slice = self.circuit.save_slice(bytes).map_err(Error::Circuit)?;
             saving.circuit_done = slice.done;
             // A writer that has failed says so below.
             let _ = to_writer.send(Piece::Chunks(slice.chunks));
@@ -267,7 +278,7 @@ impl Driver {
             && let Some(to_writer) = saving.to_writer.take()
         {
             let (newest, clock) = (keep.snapshots.newest.as_ref(), self.clock.as_ref());
-            let meta = keep.folder.meta(&saving.meta, newest, saving.roots, clock)?;
+            let meta = keep.folder.meta(&saving.meta, newest, saving.content_root, clock)?;
             let _ = to_writer.send(Piece::Commit(Box::new(meta)));
         }
         match saving.done.try_recv() {
@@ -304,11 +315,11 @@ impl Driver {
             .map_err(Error::Keep)?;
         let snapshots = &mut keep.snapshots;
         (snapshots.at, snapshots.step, snapshots.input) = (now, manifest.meta.step, 0);
-        let covered = Sequence(saving.meta.journal).previous();
+        keep.need.saved(Sequence(saving.meta.journal), keep.step == manifest.meta.step);
         let (sequence, step) = (manifest.sequence, manifest.meta.step);
         tracing::info!(sequence, step, bytes = manifest.stats.bytes_written, "A snapshot is durable.");
         snapshots.newest = Some(manifest);
-        keep.folder.journal.retire(covered).map_err(Error::Journal)?;
+        keep.folder.retention.let_go(&keep.folder.journal).map_err(Error::Journal)?;
         let (shown_to, shown) = bounded(sinks.len());
         let mut awaited = 0;
         for (table, staged) in std::mem::take(&mut saving.meta.staged) {
@@ -355,6 +366,7 @@ fn write(
     full: bool,
     blobs: &[Blob],
     views: Vec<view::Save>,
+    digests: &SaveDigests,
     pieces: &Receiver<Piece>,
 ) -> Result<Manifest, Error> {
     let mut writer = instance.begin(previous)?;
@@ -371,9 +383,12 @@ fn write(
     }
     loop {
         match pieces.recv() {
-            Ok(Piece::Chunks(chunks)) => chunks.into_iter().try_for_each(|chunk| put(&mut writer, chunk))?,
+            Ok(Piece::Chunks(chunks)) => chunks.into_iter().try_for_each(|chunk| {
+                digests.put(&chunk);
+                put(&mut writer, chunk)
+            })?,
             Ok(Piece::Commit(meta)) => {
-                let manifest = writer.commit(*meta)?;
+                let manifest = writer.commit(snapshot::Meta { state_hash: digests.roots().state, ..*meta })?;
                 if let Err(error) = instance.collect(VERSIONS_KEPT) {
                     tracing::warn!(%error, "Old snapshots could not be removed; it is tried again after the next.");
                 }

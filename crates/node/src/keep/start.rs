@@ -1,4 +1,5 @@
-//! [`Start`]: what a kept run begins with: its state folder opened, the newest snapshot and the journal looked through.
+//! [`State`]: a pipeline's state as a run finds it; [`Start`]: what each of its circuits begins with, the newest snapshot
+//! and the journal looked through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,75 +11,144 @@ use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::view::ViewWriter;
 use tidemill_circuit::{Circuit, Plan};
 use tidemill_connect::{Position, Replay, Staged};
-use tidemill_journal::Level;
+use tidemill_journal::{Level, Sequence};
 use tidemill_sql::Pipeline;
+use tidemill_state::instance::Instance;
 use tidemill_state::snapshot::{Cause, Manifest};
 
-use super::folder::Folder;
-use super::input::{InputKeep, Outstanding};
+use super::folder::{self, Folder};
+use super::input::Outstanding;
 use super::line::{FORMAT, Run};
 use super::meta::{Keeper, Meta};
+use super::retention::Need;
 use super::survey::Survey;
 use crate::assembly::Options;
-use crate::doors::InboxDoor;
 use crate::error::Error;
-use crate::tables::{TableSource, Tables};
+use crate::part::Part;
+use crate::tables::Tables;
 
-/// What a kept run begins with.
-pub(crate) struct Start {
+/// About how many bytes of chunks are restored at once, on all lanes.
+const RESTORE_BYTES: usize = 16 << 20;
+
+/// A pipeline's state, opened for a run.
+pub(crate) struct State {
     pub(crate) folder: Arc<Folder>,
-    pub(crate) outstanding: Arc<Outstanding>,
-    pub(crate) manifest: Option<Manifest>,
-    pub(crate) meta: Option<Meta>,
-    pub(crate) survey: Survey,
-    /// The SQL that is to run.
-    pub(crate) sql: String,
+    /// What each circuit begins with, in the order of the parts.
+    pub(crate) starts: Vec<Start>,
     /// What a person should know of what was found.
     pub(crate) notes: Vec<String>,
 }
 
-impl Start {
+/// What a circuit that is kept begins with.
+pub(crate) struct Start {
+    pub(crate) folder: Arc<Folder>,
+    /// The circuit's name.
+    pub(crate) circuit: String,
+    /// Its snapshots.
+    pub(crate) instance: Instance,
+    pub(crate) outstanding: Arc<Outstanding>,
+    pub(crate) need: Arc<Need>,
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) meta: Option<Meta>,
+    pub(crate) survey: Survey,
+    /// What the input of rows survives when they leave.
+    pub(crate) level: Level,
+    /// The SQL that is to run.
+    pub(crate) sql: String,
+}
+
+impl State {
     /// Opens the state of a pipeline; none when it keeps none.
     ///
     /// # Errors
     /// When the state is in use, damaged, or another's, or a source cannot go on from it.
-    pub(crate) fn of(
+    pub(crate) fn open(
         pipeline: &Pipeline,
+        parts: &[Part],
+        tables: &[Tables],
         options: &Options,
-        tables: &Tables,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Option<Start>, Error> {
-        let journaled: BTreeSet<String> = tables.journaled().map(str::to_string).collect();
-        let Some(path) = path_of(pipeline, options, !journaled.is_empty()) else { return Ok(None) };
-        tables.check_resumable(pipeline)?;
-        let (mut folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
-        // What leaves must survive what its input was acknowledged to survive.
-        let levels = journaled.iter().map(|name| level_of(pipeline, name, folder.acknowledged));
-        folder.level = levels.max().unwrap_or(folder.level);
+    ) -> Result<Option<State>, Error> {
+        let journaled = tables.iter().any(|tables| tables.journaled().next().is_some());
+        let Some(path) = path_of(pipeline, options, journaled) else { return Ok(None) };
+        tables.iter().try_for_each(|tables| tables.check_resumable(pipeline))?;
+        let (folder, found) = Folder::open(&path, &pipeline.settings.state, clock.clone())?;
         let mut notes = Vec::new();
         if let Some(torn) = &found.torn {
             notes.push(format!("{} bytes at the end of the journal were never flushed and are left out", torn.bytes));
         }
-        let manifest = folder.instance.newest()?;
-        let meta = manifest.as_ref().map(|manifest| read_meta(&path, manifest)).transpose()?;
+        let folder = Arc::new(folder);
+        let mut starts = Vec::new();
+        for (part, tables) in parts.iter().zip(tables) {
+            starts.push(Start::of(folder.clone(), part, tables, pipeline, &options.sql)?);
+        }
+        notes.extend(starts.iter().map(|start| start.standing(parts.len() > 1)));
+        for circuit in folder::circuits(&path) {
+            if !parts.iter().any(|part| part.name == circuit) {
+                let kept = folder::circuit_folder(&path, &circuit);
+                notes.push(format!(
+                    "the SQL has no endpoint '{circuit}' any more: what it kept stays in {}",
+                    kept.display()
+                ));
+            }
+        }
+        Ok(Some(State { folder, starts, notes }))
+    }
+
+    /// What input of a table survives unless it is told otherwise.
+    pub(crate) fn level(&self, pipeline: &Pipeline, table: &str) -> Level {
+        level_of(pipeline, table, self.folder.acknowledged)
+    }
+
+    /// The seed of the runs before, when there were any.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        self.starts.iter().find_map(|start| start.survey.run.as_ref()).map(|run| run.seed)
+    }
+
+    /// Writes the SQL beside the state, so that it can be run again as it was.
+    pub(crate) fn write_sql(&self, sql: &str) -> Result<(), Error> {
+        let path = self.folder.path.join("pipeline.sql");
+        let staged = path.with_extension("sql.tmp");
+        let written = std::fs::write(&staged, sql).and_then(|()| std::fs::rename(&staged, &path));
+        written.map_err(|error| Error::Keep(format!("{}: {error}", path.display())))
+    }
+}
+
+impl Start {
+    fn of(folder: Arc<Folder>, part: &Part, tables: &Tables, pipeline: &Pipeline, sql: &str) -> Result<Start, Error> {
+        let journaled: BTreeSet<String> = tables.journaled().map(str::to_string).collect();
+        let instance = folder.instance(&part.name)?;
+        let manifest = instance.newest()?;
+        let path = &folder.path;
+        let meta = manifest.as_ref().map(|manifest| read_meta(path, manifest)).transpose()?;
         if let Some(meta) = &meta
             && meta.run.journal != folder.journal_name()
         {
             return Err(Error::Resume {
-                path,
+                path: path.clone(),
                 problem: format!("its snapshots go with the journal {}, which is not there", meta.run.journal),
                 help: "bring the folder 'journal' back from a copy, or begin in another state folder".to_string(),
             });
         }
         let abandoned_before = manifest.as_ref().and_then(abandoned_before);
-        let survey = Survey::read(&folder.journal, meta.as_ref(), abandoned_before, &journaled)?;
-        notes.push(standing(&path, &folder, &survey));
+        let survey = Survey::read(&folder.journal, &part.name, meta.as_ref(), abandoned_before, &journaled)?;
+        let newest = manifest.as_ref().map_or(0, |manifest| manifest.sequence);
+        let needed = meta.as_ref().map_or(Sequence::FIRST, |meta| Sequence(meta.journal));
+        if survey.saved > newest && needed < folder.journal.usage().first {
+            return Err(Error::Resume {
+                path: path.clone(),
+                problem: format!("snapshot {} of circuit '{}' is not there any more", survey.saved, part.name),
+                help: "bring the folder back from a copy, or begin in another state folder".to_string(),
+            });
+        }
         let outstanding = Arc::new(Outstanding::default());
         for (source, pending) in &survey.pending {
-            pending.iter().for_each(|(first, (sequence, _))| outstanding.add(source, *first, *sequence));
+            pending.iter().for_each(|(first, waiting)| outstanding.add(source, *first, waiting.sequence));
         }
-        let sql = options.sql.clone();
-        Ok(Some(Start { folder: Arc::new(folder), outstanding, manifest, meta, survey, sql, notes }))
+        let level = leaving_level(part, pipeline, &journaled, folder.acknowledged);
+        let need = folder.retention.of(&part.name, survey.from, survey.steps > 0, outstanding.clone());
+        let (circuit, sql) = (part.name.clone(), sql.to_string());
+        Ok(Start { folder, circuit, instance, outstanding, need, manifest, meta, survey, level, sql })
     }
 
     /// The snapshot that took back the steps in the journal, if the newest one did.
@@ -86,10 +156,11 @@ impl Start {
         self.manifest.as_ref().and_then(abandoned_before)
     }
 
-    /// This run, in the state's own words.
+    /// This run of the circuit, in the state's own words.
     pub(crate) fn run(&self, options: &Options, lanes: usize, seed: u64) -> Run {
         Run {
             format: FORMAT,
+            circuit: self.circuit.clone(),
             build: env!("CARGO_PKG_VERSION").to_string(),
             name: options.name.clone(),
             sql: options.sql.clone(),
@@ -100,54 +171,18 @@ impl Start {
         }
     }
 
-    /// Lets the sources go on where the steps in the journal have left them.
-    pub(crate) fn resume(
-        &self,
-        pipeline: &Pipeline,
-        sources: &mut [TableSource],
-        doors: &BTreeMap<String, Arc<InboxDoor>>,
-    ) -> Result<(), Error> {
-        for table in sources {
-            table.source.resume(self.survey.positions.of(&table.name))?;
-            if !table.source.is_journaled() {
-                continue;
-            }
-            let keep = InputKeep::new(&table.name, self.folder.journal.clone(), self.outstanding.clone());
-            let (inbox, door) = (table.source.inbox(), doors.get(&table.name).map(Arc::as_ref));
-            match &inbox {
-                Some(inbox) => inbox.keep_in(Arc::new(keep)),
-                None => table.source.keep_in(Arc::new(keep.held_until(self.level(pipeline, &table.name)))),
-            }
-            if let Some(kept) = self.survey.last.get(&table.name) {
-                table.source.resume_behind(kept);
-            }
-            for (sequence, input) in self.survey.pending.get(&table.name).into_iter().flat_map(BTreeMap::values) {
-                let block = super::recover::block(door, *sequence, input.clone())?;
-                match &inbox {
-                    Some(inbox) => inbox.put_back(block),
-                    None => table.source.put_back(block),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What input of a table survives unless it is told otherwise.
-    pub(crate) fn level(&self, pipeline: &Pipeline, table: &str) -> Level {
-        level_of(pipeline, table, self.folder.acknowledged)
-    }
-
     /// What reads again the input of the steps since the snapshot, or of all steps, that is not in the journal.
     pub(crate) fn replays(
         &self,
         pipeline: &Pipeline,
+        part: &Part,
         all_steps: bool,
     ) -> Result<BTreeMap<String, Box<dyn Replay>>, Error> {
         let mut replays = BTreeMap::new();
         if self.survey.steps == 0 && !all_steps {
             return Ok(replays);
         }
-        for table in Tables::of(pipeline)?.sources {
+        for table in Tables::of(pipeline, part)?.sources {
             if table.source.is_journaled() {
                 continue;
             }
@@ -212,14 +247,23 @@ impl Start {
         let fingerprints = circuit.fingerprints().to_vec();
         let places: BTreeMap<u64, usize> =
             view_nodes.iter().enumerate().map(|(view, node)| (fingerprints[*node], view)).collect();
-        for chunk in self.folder.instance.reader(manifest) {
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
+        for chunk in self.instance.reader(manifest) {
             let (id, rows) = chunk?;
-            match places.get(&id.operator) {
-                Some(view) => views[*view].restore_chunk(manifest.meta.step, &rows)?,
-                None => {
-                    circuit.restore_chunk(id, &rows)?;
-                }
+            if let Some(view) = places.get(&id.operator) {
+                views[*view].restore_stored(manifest.meta.step, id, &rows)?;
+                continue;
             }
+            bytes += rows.len();
+            chunks.push((id, rows));
+            if bytes >= RESTORE_BYTES {
+                circuit.restore_chunks(&std::mem::take(&mut chunks))?;
+                bytes = 0;
+            }
+        }
+        circuit.restore_chunks(&chunks)?;
+        if circuit.resume_saves() {
+            views.iter_mut().for_each(|view| drop(view.resume_saves()));
         }
         Ok(())
     }
@@ -234,13 +278,34 @@ impl Start {
         (staged, unshown)
     }
 
-    /// Writes the SQL beside the state, so that it can be run again as it was.
-    pub(crate) fn write_sql(&self, sql: &str) -> Result<(), Error> {
-        let path = self.folder.path.join("pipeline.sql");
-        let staged = path.with_extension("sql.tmp");
-        let written = std::fs::write(&staged, sql).and_then(|()| std::fs::rename(&staged, &path));
-        written.map_err(|error| Error::Keep(format!("{}: {error}", path.display())))
+    /// One sentence about the state that was found; `named` when there are other circuits too.
+    fn standing(&self, named: bool) -> String {
+        let (path, level) = (self.folder.path.display(), self.folder.acknowledged);
+        let circuit = if named { format!("circuit '{}': ", self.circuit) } else { String::new() };
+        if self.survey.run.is_none() {
+            return format!("{circuit}state in {path} (new); acknowledged means {level}");
+        }
+        let pending: usize = self.survey.pending.values().map(BTreeMap::len).sum();
+        let mut text = format!("{circuit}state in {path} at step {}", self.survey.step - self.survey.steps);
+        if self.survey.steps > 0 {
+            text += &format!(", {} more steps are run again", self.survey.steps);
+        }
+        if pending > 0 {
+            text += &format!(", {pending} pieces of input wait in the journal");
+        }
+        text + &format!("; acknowledged means {level}")
     }
+}
+
+/// What the input of rows survives when they leave a circuit. Rows that go to tables survive what their input was
+/// acknowledged to survive; answers what their endpoints say, for the request is acknowledged by them.
+fn leaving_level(part: &Part, pipeline: &Pipeline, journaled: &BTreeSet<String>, acknowledged: Level) -> Level {
+    if part.decides() {
+        let levels = part.endpoints.iter().filter_map(|endpoint| endpoint.options.durability.as_deref());
+        return levels.filter_map(super::level).max().unwrap_or(Level::Process);
+    }
+    let levels = journaled.iter().map(|name| level_of(pipeline, name, acknowledged));
+    levels.max().unwrap_or(acknowledged)
 }
 
 /// What input of a table survives; `otherwise` when the table does not say.
@@ -309,22 +374,4 @@ pub(crate) fn path_of(pipeline: &Pipeline, options: &Options, journaled: bool) -
         }
         None => None,
     }
-}
-
-/// One sentence about the state that was found.
-fn standing(path: &Path, folder: &Folder, survey: &Survey) -> String {
-    let level = folder.acknowledged;
-    let path = path.display();
-    if survey.run.is_none() {
-        return format!("state in {path} (new); acknowledged means {level}");
-    }
-    let pending: usize = survey.pending.values().map(BTreeMap::len).sum();
-    let mut text = format!("state in {path} at step {}", survey.step - survey.steps);
-    if survey.steps > 0 {
-        text += &format!(", {} more steps are run again", survey.steps);
-    }
-    if pending > 0 {
-        text += &format!(", {pending} pieces of input wait in the journal");
-    }
-    text + &format!("; acknowledged means {level}")
 }

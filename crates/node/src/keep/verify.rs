@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_base::time::{Clock, SystemClock};
-use tidemill_circuit::{Circuit, circuit};
+use tidemill_circuit::Circuit;
+use tidemill_circuit::operator::Sides;
 use tidemill_sql::Pipeline;
 use tidemill_stage::Halt;
+use tidemill_state::instance::Instance;
 use tidemill_state::snapshot::{Cause, Manifest};
 
 use super::folder::Folder;
-use super::recover::{Again, MakeCircuit};
+use super::recover::Again;
 use super::start::{begun, blobs_of, read_meta};
 use crate::doors::InboxDoor;
 use crate::error::Error;
+use crate::intake::Doorway;
+use crate::part::Part;
 use crate::replay::Replayed;
 use crate::tables::Tables;
 use crate::versioned::feed::Lookups;
@@ -29,34 +33,36 @@ pub struct Checked {
     pub versions: u64,
 }
 
-/// Runs the steps between two versions again; `pipeline` is the SQL of the first, planned. With `verify` the state at
-/// each version on the way is compared too.
+/// Runs the steps of a circuit between two versions again; `pipeline` is the SQL of the first, planned. With `verify` the
+/// state at each version on the way is compared too.
 ///
 /// # Errors
 /// When a version or a step is not there any more, or a step or a state differs.
 pub fn replay(
     path: &Path,
     store: Option<&str>,
-    pipeline: &Pipeline,
+    (pipeline, circuit): (&Pipeline, &str),
     (from, to): (Option<&str>, Option<&str>),
     verify: bool,
 ) -> Result<Checked, Error> {
+    let part = Part::named(pipeline, circuit)?;
     let mut settings = pipeline.settings.state.clone();
     settings.store = store.map(str::to_string).or(settings.store);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (folder, _) = Folder::open(path, &settings, clock)?;
-    let versions = Versions::of(path, folder.instance.clone());
+    let instance = folder.instance(&part.name)?;
+    let versions = Versions::of(path, instance.clone());
     let (from, to) = (versions.find(from.unwrap_or("oldest"))?, versions.find(to.unwrap_or("newest"))?);
-    let between = between(&folder, &from, &to)?;
+    let session = part.session.clone();
+    let between = between(&folder, &instance, &from, &to)?;
     let meta = read_meta(path, &from)?;
-    let (mut again, mut circuit) = stepper(&folder, path, pipeline, &from, &to)?;
+    let (mut again, mut circuit) = stepper(&folder, pipeline, part, &from, &to)?;
     circuit.restore(&blobs_of(&from))?;
-    for chunk in folder.instance.reader(&from) {
+    for chunk in instance.reader(&from) {
         let (id, rows) = chunk?;
         // Views are what the outputs add up to, and those are compared.
         circuit.restore_chunk(id, &rows)?;
     }
-    let session = pipeline.session.clone();
     let mut checked = Checked { replayed: Replayed { steps: 0, records: 0, complete: true }, versions: 0 };
     let check = |step: u64, circuit: &mut Circuit, versions: &mut u64| match between.get(&step) {
         Some(manifest) if verify => {
@@ -94,7 +100,12 @@ pub fn replay(
 }
 
 /// The versions from one to another, by step; refuses a way over a rollback.
-fn between(folder: &Folder, from: &Manifest, to: &Manifest) -> Result<BTreeMap<u64, Manifest>, Error> {
+fn between(
+    folder: &Folder,
+    instance: &Instance,
+    from: &Manifest,
+    to: &Manifest,
+) -> Result<BTreeMap<u64, Manifest>, Error> {
     let wrong = |problem: String| Error::Resume {
         path: folder.path.clone(),
         problem,
@@ -104,7 +115,7 @@ fn between(folder: &Folder, from: &Manifest, to: &Manifest) -> Result<BTreeMap<u
         return Err(wrong(format!("version {} comes after version {}", from.sequence, to.sequence)));
     }
     let mut steps = BTreeMap::new();
-    for (sequence, read) in folder.instance.snapshots()? {
+    for (sequence, read) in instance.snapshots()? {
         if sequence < from.sequence || sequence > to.sequence {
             continue;
         }
@@ -120,19 +131,20 @@ fn between(folder: &Folder, from: &Manifest, to: &Manifest) -> Result<BTreeMap<u
 /// What runs the steps, and an empty circuit.
 fn stepper(
     folder: &Folder,
-    path: &Path,
     pipeline: &Pipeline,
+    part: Part,
     from: &Manifest,
     to: &Manifest,
 ) -> Result<(Again, Circuit), Error> {
-    let (before, after) = (read_meta(path, from)?, read_meta(path, to)?);
-    let tables = Tables::of(pipeline)?;
+    let (before, after) = (read_meta(&folder.path, from)?, read_meta(&folder.path, to)?);
+    let tables = Tables::of(pipeline, &part)?;
     let decoders = tables.decoders();
     let (mut replays, mut doors) = (BTreeMap::new(), BTreeMap::new());
     for table in tables.sources {
         if let (Some(handle), Some(format)) = (table.source.inbox(), &table.format) {
-            let door = InboxDoor::new(&table.name, handle, format, table.decoded.clone())?;
-            doors.insert(table.name, Arc::new(door));
+            let columns = table.decoded.clone();
+            let door = Arc::new(InboxDoor::new(&table.name, handle, format, table.decoded)?);
+            doors.insert(table.name, Doorway { door, columns });
             continue;
         }
         if table.source.is_journaled() {
@@ -141,11 +153,10 @@ fn stepper(
         let positions = begun(before.positions.of(&table.name), after.positions.of(&table.name));
         replays.insert(table.name, table.source.replay(&positions)?);
     }
-    let (plan, seed) = (pipeline.plan.clone(), before.run.seed);
-    let make: MakeCircuit = Arc::new(move |lanes| {
-        Circuit::new(&plan, &decoders, circuit::Options { lanes, seed, keep: true, ..Default::default() })
-    });
-    let circuit = make(before.run.lanes)?;
+    let lookups = Arc::new(Lookups::open(pipeline, std::slice::from_ref(&part), Some(&folder.path))?);
+    let (circuit, sources) = (part.name.clone(), part.sources().map(str::to_string).collect());
+    let make = part.make(decoders, before.run.seed, Sides::default());
+    let empty = make(before.run.lanes)?;
     let abandoned_before = matches!(from.cause, Cause::Rollback { .. }).then_some(from.sequence);
     let again = Again {
         from: tidemill_journal::Sequence(before.journal).max(folder.journal.usage().first),
@@ -155,11 +166,13 @@ fn stepper(
         strict: true,
         replays,
         doors,
-        lookups: Arc::new(Lookups::open(pipeline, Some(path))?),
+        lookups,
+        circuit,
+        sources,
         make,
         opened: Default::default(),
     };
-    Ok((again, circuit))
+    Ok((again, empty))
 }
 
 /// Compares the state after a step with that of the version that was made there.

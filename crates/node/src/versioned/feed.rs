@@ -4,7 +4,8 @@
 //! are filled: at the start, after each edit that comes in through this process's door, and from a thread that looks every
 //! half second for what others have written. Rows are put in columns and indexed there, never on the driver's thread.
 //!
-//! While recorded steps are run again nothing of that reaches the cells: each step reads the versions its header names.
+//! Each circuit has cells of its own. While it runs recorded steps again nothing of that reaches them: each step reads the
+//! versions its header names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +23,7 @@ use tidemill_state::table::{Reader, Snapshot, TableError};
 
 use super::{Place, Table, columns, declare};
 use crate::error::Error;
+use crate::part::Part;
 
 /// How often it is looked for what others have written.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -37,8 +39,14 @@ pub(crate) struct Followed {
     name: String,
     table: Mutex<Table>,
     reader: Reader,
-    /// Where queries read it, when one does.
-    cell: Option<Arc<LookupTable>>,
+    /// The circuits that read it.
+    readings: Vec<Reading>,
+}
+
+/// Where the queries of a circuit read a table.
+struct Reading {
+    circuit: String,
+    cell: Arc<LookupTable>,
     shown: Mutex<Shown>,
 }
 
@@ -51,21 +59,23 @@ struct Shown {
 }
 
 impl Lookups {
-    /// Opens the versioned tables that a pipeline declares; `state` is its state folder.
+    /// Opens the versioned tables that a pipeline declares, for `parts` of it to read; `state` is its state folder.
     ///
     /// # Errors
     /// When one is not there, or is another than declared.
-    pub(crate) fn open(pipeline: &Pipeline, state: Option<&Path>) -> Result<Lookups, Error> {
+    pub(crate) fn open(pipeline: &Pipeline, parts: &[Part], state: Option<&Path>) -> Result<Lookups, Error> {
         let mut tables = BTreeMap::new();
         for def in pipeline.tables.iter().filter(|table| table.is_versioned()) {
             let table = open(def, &address(def, state)?)?;
-            let cell = pipeline.lookups.iter().find(|lookup| lookup.table == def.name);
+            let readings = parts.iter().filter_map(|part| {
+                let cell = part.cells.iter().find(|cell| cell.name() == def.name)?;
+                Some(Reading { circuit: part.name.clone(), cell: cell.clone(), shown: Mutex::default() })
+            });
             let followed = Followed {
                 name: def.name.clone(),
                 reader: table.reader(),
                 table: Mutex::new(table),
-                cell: cell.map(|lookup| lookup.cell.clone()),
-                shown: Mutex::default(),
+                readings: readings.collect(),
             };
             tables.insert(def.name.clone(), Arc::new(followed));
         }
@@ -77,26 +87,29 @@ impl Lookups {
         self.tables.values()
     }
 
-    /// Lets queries read what a step read that is to be run again; a table that its header does not name is read as it is.
+    /// Lets a circuit read what a step read that is to be run again; a table that its header does not name is read as it
+    /// is.
     ///
     /// # Errors
     /// When a version cannot be read any more.
-    pub(crate) fn recall(&self, versions: &[TableVersion]) -> Result<(), Error> {
+    pub(crate) fn recall(&self, circuit: &str, versions: &[TableVersion]) -> Result<(), Error> {
         for followed in self.tables.values() {
+            let Some(reading) = followed.reading(circuit) else { continue };
             let named = versions.iter().find(|read| read.table == followed.name);
-            followed.recall(named.map(|read| read.version.as_str()))?;
+            followed.recall(reading, named.map(|read| read.version.as_str()))?;
         }
         Ok(())
     }
 
-    /// Lets queries read what is newest, from now on.
+    /// Lets a circuit read what is newest, from now on.
     ///
     /// # Errors
     /// When rows cannot be put in columns.
-    pub(crate) fn go_live(&self) -> Result<(), Error> {
+    pub(crate) fn go_live(&self, circuit: &str) -> Result<(), Error> {
         for followed in self.tables.values() {
-            followed.shown().live = true;
-            followed.show()?;
+            let Some(reading) = followed.reading(circuit) else { continue };
+            reading.shown().live = true;
+            followed.show_in(reading)?;
         }
         Ok(())
     }
@@ -130,27 +143,30 @@ impl Followed {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where a circuit reads it, when it does.
+    fn reading(&self, circuit: &str) -> Option<&Reading> {
+        self.readings.iter().find(|reading| reading.circuit == circuit)
     }
 
-    /// Lets queries read what is newest, unless steps are run again.
+    /// Lets queries read what is newest, but for circuits that run steps again.
     pub(crate) fn show(&self) -> Result<(), Error> {
-        let Some(cell) = &self.cell else { return Ok(()) };
+        self.readings.iter().try_for_each(|reading| self.show_in(reading))
+    }
+
+    fn show_in(&self, reading: &Reading) -> Result<(), Error> {
         // Held to the end, so that what is shown never goes back.
-        let mut shown = self.shown();
+        let mut shown = reading.shown();
         let newest = self.reader.newest();
         if shown.live && shown.version != Some(newest.version()) {
-            cell.set(Arc::new(rows(cell, &newest)?));
+            reading.cell.set(Arc::new(rows(&reading.cell, &newest)?));
             shown.version = Some(newest.version());
         }
         Ok(())
     }
 
     /// Lets queries read a version.
-    fn recall(&self, version: Option<&str>) -> Result<(), Error> {
-        let Some(cell) = &self.cell else { return Ok(()) };
-        let there = cell.get();
+    fn recall(&self, reading: &Reading, version: Option<&str>) -> Result<(), Error> {
+        let there = reading.cell.get();
         if there.as_ref().is_some_and(|there| version.is_none_or(|version| there.version() == version)) {
             return Ok(());
         }
@@ -162,7 +178,7 @@ impl Followed {
         let mut table = self.table();
         let version = table.version(version.unwrap_or("newest")).map_err(lost)?;
         let snapshot = table.at(version).map_err(lost)?;
-        cell.set(Arc::new(rows(cell, &snapshot)?));
+        reading.cell.set(Arc::new(rows(&reading.cell, &snapshot)?));
         Ok(())
     }
 
@@ -172,6 +188,12 @@ impl Followed {
         if let Err(error) = refreshed.and_then(|_| self.show()) {
             tracing::warn!(table = %self.name, %error, "A versioned table cannot be followed; its last version is read on.");
         }
+    }
+}
+
+impl Reading {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
