@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_schema::SchemaRef;
 use chrono::DateTime;
 use serde_json::{Value, json};
 use tidemill_base::rand::Rng;
@@ -25,7 +26,7 @@ use tidemill_circuit::row::to_json;
 use tidemill_circuit::step::{SourceInput, StepInput};
 use tidemill_sql::batch::answers;
 use tidemill_sql::pipeline::{ASKED, Decisions};
-use tidemill_sql::{Pipeline, PlanOptions, plan};
+use tidemill_sql::{PlanOptions, plan};
 use value::Object;
 
 const COLUMNS: &str = "id BIGINT, card STRING, device INT, amount DOUBLE, ts TIMESTAMP(3)";
@@ -110,13 +111,10 @@ fn answered(batches: &[Delta], found: &mut BTreeMap<usize, Vec<String>>) {
 }
 
 /// What the query gives in batch for one request over rows.
-fn expected(text: &str, pipeline: &Pipeline, rows: &[Object], blocklist: &RecordBatch, id: usize) -> Vec<String> {
-    let reference = plan(text, PlanOptions::default()).expect("the reference is planned");
-    let schema = &reference.table("payments").expect("it is declared").schema;
+fn expected(text: &str, schema: &SchemaRef, rows: &[Object], blocklist: &RecordBatch, id: usize) -> Vec<String> {
     let batch = value::batch(schema, &rows.iter().collect::<Vec<_>>());
     let tables = BTreeMap::from([("payments".to_string(), batch), ("blocklist".to_string(), blocklist.clone())]);
     let found = answers(text, &tables).unwrap_or_else(|error| panic!("{text}: {error}"));
-    assert!(!pipeline.decisions.is_empty());
     let rows = found["answer"].iter().flat_map(|batch| (0..batch.num_rows()).map(|row| to_json(batch, row)));
     let own = format!("{{\"id\": {id}");
     rows.filter(|row| row.starts_with(&format!("{own},")) || row.starts_with(&format!("{own}}}"))).collect()
@@ -131,6 +129,8 @@ fn check_at(views: &str, query: &str, sees: Sees, seed: u64, rules: bool) -> usi
     );
     let reference = reference.replace("AS OF payments.seen", "AS OF PROCTIME()");
     let pipeline = plan(&text, PlanOptions { rules }).unwrap_or_else(|error| panic!("{query}: {error}"));
+    let tables = plan(&replayed(""), PlanOptions::default()).expect("the tables are declared");
+    let schema = tables.table("payments").expect("it is declared").schema.clone();
     let [decisions]: &[Decisions; 1] = pipeline.decisions.as_slice().try_into().expect("one circuit");
     let blocked = ["a", "c"]
         .map(|card| Object::from_iter([("card", card), ("reason", "x")].map(|(k, v)| (k.to_string(), json!(v)))));
@@ -172,7 +172,7 @@ fn check_at(views: &str, query: &str, sees: Sees, seed: u64, rules: bool) -> usi
             let mut found = found.remove(&id).unwrap_or_default();
             let seen = if sees == Sees::UpToItself { &all[..=id] } else { &all[..] };
             let mut expected = match asked {
-                true => expected(&reference, &pipeline, seen, &blocklist, id),
+                true => expected(&reference, &schema, seen, &blocklist, id),
                 false => vec![],
             };
             found.sort();
@@ -190,7 +190,7 @@ fn check_at(views: &str, query: &str, sees: Sees, seed: u64, rules: bool) -> usi
 }
 
 fn check(views: &str, query: &str, sees: Sees) {
-    let compared: usize = (0..4).map(|seed| check_at(views, query, sees, seed, seed % 2 == 0)).sum();
+    let compared: usize = (0..3).map(|seed| check_at(views, query, sees, seed, seed % 2 == 0)).sum();
     assert!(compared > 3, "{query}: only {compared} answers were compared");
 }
 
@@ -350,7 +350,7 @@ fn endpoints_of_one_source_share_a_circuit_and_others_do_not() {
     assert_eq!(second.endpoints[0].source, "request.b");
     assert!(!Arc::ptr_eq(&first.session, &second.session) && !Arc::ptr_eq(&first.session, &pipeline.session));
     let titles: Vec<_> = pipeline.plan.nodes.iter().map(|node| node.title()).collect();
-    assert_eq!(titles, ["Source", "Aggregate", "Output"], "endpoints are apart from the rest");
+    assert_eq!(titles, ["Source", "Aggregate", "Project", "Output"], "endpoints are apart from the rest");
     assert!(pipeline.table("payments").is_some_and(|table| table.is_source));
 }
 
@@ -391,7 +391,7 @@ fn the_functions_of_a_circuit_read_its_own_clock() {
     output.outputs.iter().for_each(|rows| answered(&rows.deltas, &mut found));
     let texts: Vec<&String> = found.values().flatten().collect();
     assert_eq!(texts.len(), 2);
-    assert!(texts.iter().all(|text| text.contains("2023-11-14 22:13:20.123")), "{texts:?}");
+    assert!(texts.iter().all(|text| text.contains("2023-11-14T22:13:20.123Z")), "{texts:?}");
     let ids: Vec<_> = texts.iter().map(|text| text.rsplit_once("\"u\": ").map(|(_, id)| id)).collect();
     assert_ne!(ids[0], ids[1]);
 }

@@ -6,7 +6,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMillisecondType;
-use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMillisecondArray, UInt32Array};
 use arrow_schema::{DataType, TimeUnit};
 use arrow_select::take::take;
 use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, exec_err, internal_err};
@@ -18,7 +18,7 @@ use tidemill_circuit::plan::Frame;
 use super::named;
 use crate::aggregate;
 use crate::expr::{compile_in_order, unaliased};
-use crate::lower::over::frame;
+use crate::lower::over::{frame, order_of};
 use crate::window_function::ROW_NUMBER;
 
 /// The rows with what the calls give for them, and a plan that reads them from the table `name`.
@@ -39,9 +39,10 @@ fn column(call: &WindowFunction, rows: &RecordBatch, schema: &DFSchema) -> Resul
     let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, distinct, null_treatment: _ } =
         &call.params;
     let value = |expr: &Expr| compile_in_order(expr, schema)?.evaluate(rows).map_err(DataFusionError::Execution);
-    let [order] = order_by.as_slice() else { return internal_err!("OVER without a time") };
-    let times = arrow_cast::cast(&value(&order.expr)?, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+    let (order, unit) = order_of(order_by)?;
+    let times = arrow_cast::cast(&value(order)?, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
     let times = times.as_primitive::<TimestampMillisecondType>();
+    let times: TimestampMillisecondArray = times.unary(|time| time.div_euclid(unit.unwrap_or(1)) * unit.unwrap_or(1));
     if times.null_count() > 0 {
         return exec_err!("the time of OVER is NULL");
     }

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
-use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::Window;
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Expr, Extension, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
 };
 use tidemill_base::Position;
 use tidemill_circuit::plan::{Frame, OverCall, OverSpec, OverTurn, Spec, TimeDomain};
@@ -28,6 +30,12 @@ use crate::types::name_of;
 use crate::window_function::{LAG, ROW_NUMBER};
 
 const MINUTE: i64 = 60_000;
+
+/// Why event time that is a TIMESTAMP_LTZ does not go with readings of a wall clock in one circuit.
+const BY_THE_WALL: (&str, &str) = (
+    "OVER by a TIMESTAMP_LTZ beside windows or event time on a wall clock that is not UTC's is not supported",
+    "SET 'table.local-time-zone' = 'UTC', or run the two in files of their own",
+);
 
 /// Calls over one window.
 struct Group {
@@ -135,7 +143,9 @@ impl Builder<'_> {
                 ),
             }));
         }
-        if let Some((what, help)) = unkept(&calls, frame, turn, domain) {
+        let zoned = matches!(before.field(order).data_type(), DataType::Timestamp(_, Some(_)));
+        let apart = zoned && self.cuts_by_the_wall(domain) && !self.watermark_is_instant();
+        if let Some((what, help)) = unkept(&calls, frame, turn, domain).or(apart.then_some(BY_THE_WALL)) {
             return Err(outside(Error::Unsupported {
                 what: what.to_string(),
                 position: position.or(self.position).unwrap_or(Position { line: 1, column: 1 }),
@@ -194,37 +204,23 @@ impl Project<'_, '_> {
         let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, null_treatment, distinct } =
             params;
         let position = parts(&function).into_iter().find_map(place_of).or(statement);
-        let [order] = order_by.as_slice() else { return internal_err!("OVER without the time it is ordered by") };
+        let (time, unit) = order_of(order_by)?;
         let keys = partition_by.iter().map(|key| self.column(key, input, schema, &print(unaliased(key))));
         let keys = keys.collect::<Result<_>>()?;
-        let (time, unit) = match truncated(&order.expr) {
-            Some((time, unit)) => (time, Some(unit)),
-            None => (unaliased(&order.expr), None),
+        let wrong = |problem: &str, help: &str| {
+            let (problem, help) = (problem.to_string(), Some(help.to_string()));
+            outside(Error::Plan { problem, position: place_of(time).or(position), help })
         };
-        let wrong = |problem: String, help: &str| {
-            let position = place_of(&order.expr).or(position);
-            outside(Error::Plan { problem, position, help: Some(help.to_string()) })
-        };
-        if unit == Some(0) {
-            let help = "write FLOOR(ts TO SECOND), MINUTE, HOUR or DAY, or ORDER BY ts itself";
-            return Err(wrong(
-                "OVER is ordered by a time, or by one truncated to a second, minute, hour or day".to_string(),
-                help,
-            ));
-        }
         let by_the_wall = zoned && matches!(type_of(time, schema)?, DataType::Timestamp(_, Some(_)));
         if by_the_wall && unit.is_some_and(|unit| unit > MINUTE) {
             let help = "write FLOOR(ts TO MINUTE), or SET 'table.local-time-zone' = 'UTC'";
-            return Err(wrong(
-                "hours and days of a wall clock differ in length: OVER cannot be kept by them".to_string(),
-                help,
-            ));
+            return Err(wrong("hours and days of a wall clock differ in length: OVER cannot be kept by them", help));
         }
         let order = self.column(time, input, schema, &print(time))?;
         let framed = matches!(fun, WindowFunctionDefinition::AggregateUDF(_));
         let frame = if framed { Some(frame(window_frame, unit)?) } else { None };
         if let (Some(_), Some(Frame::Rows { .. })) = (unit, frame) {
-            return Err(wrong("ROWS counts rows, whose time is not truncated".to_string(), "write ORDER BY ts itself"));
+            return Err(wrong("ROWS counts rows, whose time is not truncated", "write ORDER BY ts itself"));
         }
         let call = match fun {
             WindowFunctionDefinition::AggregateUDF(func) => {
@@ -316,6 +312,10 @@ fn unkept(
             _ => None,
         })
     };
+    if turn == OverTurn::Watermark && matches!(frame, Some(Frame::Range { unit_ms: Some(_), .. })) {
+        let help = "write ORDER BY ts itself, or order by processing time; in an endpoint truncated event time is fine";
+        return Some(("OVER by truncated event time is for rows that are answered when they come", help));
+    }
     let ordered = aggregates().any(|call| matches!(call.function, FirstValue | LastValue));
     if turn == OverTurn::Watermark && ordered {
         let help = "write LAG(x), MIN(x) or MAX(x), or order by processing time";
@@ -347,20 +347,33 @@ fn call(expr: &Expr) -> Result<&WindowFunction> {
 fn parts<'c>(call: &&'c WindowFunction) -> Vec<&'c Expr> {
     let WindowFunctionParams { args, partition_by, order_by, filter, .. } = &call.params;
     let constants = args.iter().filter(|arg| !matches!(unaliased(arg), Expr::Literal(..)));
-    constants.chain(partition_by).chain(order_by.iter().map(|key| &key.expr)).chain(filter.as_deref()).collect()
+    let time = order_by.first().map(|key| &key.expr);
+    constants.chain(partition_by).chain(time).chain(filter.as_deref()).collect()
 }
 
-/// `FLOOR(time TO unit)`: the time, and the unit in milliseconds; 0 for a unit that has no fixed length.
-fn truncated(expr: &Expr) -> Option<(&Expr, i64)> {
+/// What a call is ordered by, and the unit in milliseconds to which that is truncated.
+pub(crate) fn order_of(order_by: &[Sort]) -> Result<(&Expr, Option<i64>)> {
+    match order_by {
+        [time] => Ok((unaliased(&time.expr), None)),
+        [time, unit] => match number(&unit.expr).and_then(|unit| i64::try_from(unit).ok()) {
+            Some(unit) => Ok((unaliased(&time.expr), Some(unit))),
+            None => internal_err!("a time truncated to {}", print(&unit.expr)),
+        },
+        _ => internal_err!("OVER without the time it is ordered by"),
+    }
+}
+
+/// `FLOOR(time TO unit)`: the time, and the unit in milliseconds; none for a unit that has no fixed length.
+fn truncated(expr: &Expr) -> Option<(&Expr, Option<i64>)> {
     let Expr::ScalarFunction(call) = unaliased(expr) else { return None };
     match (call.func.name(), call.args.as_slice()) {
         ("floor", [time, Expr::Literal(ScalarValue::Utf8(Some(unit)), _)]) => {
             let millis = match unit.as_str() {
-                "SECOND" => 1_000,
-                "MINUTE" => MINUTE,
-                "HOUR" => 60 * MINUTE,
-                "DAY" => 24 * 60 * MINUTE,
-                _ => 0,
+                "SECOND" => Some(1_000),
+                "MINUTE" => Some(MINUTE),
+                "HOUR" => Some(60 * MINUTE),
+                "DAY" => Some(24 * 60 * MINUTE),
+                _ => None,
             };
             Some((unaliased(time), millis))
         }
@@ -431,30 +444,51 @@ fn no_time(name: &str, position: Option<Position>) -> datafusion::common::DataFu
     })
 }
 
-/// Refuses calls that are not ordered by a time, before types are made to fit.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-    plan.apply(|node| {
-        let LogicalPlan::Window(Window { input, window_expr, .. }) = node else {
-            return Ok(TreeNodeRecursion::Continue);
-        };
-        for expr in window_expr {
-            for key in &call(expr)?.params.order_by {
-                let data_type = type_of(&key.expr, input.schema())?;
-                if !matches!(data_type, DataType::Timestamp(..)) {
-                    return Err(outside(Error::Plan {
-                        problem: format!(
-                            "OVER is ordered by a time, and {} is {}",
-                            print(&key.expr),
-                            name_of(&data_type)
-                        ),
-                        position: place_of(&key.expr),
-                        help: Some("order by a column that WATERMARK is declared FOR, or by PROCTIME()".to_string()),
-                    }));
+/// The plan with calls that are ordered by a time, before types are made to fit; others are refused.
+///
+/// `ORDER BY FLOOR(ts TO SECOND)` becomes the time and the unit beside it, so that no rule takes the call for something
+/// that could be computed below.
+pub(crate) fn ordered(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let ordered = plan.transform_up(|node| {
+        let LogicalPlan::Window(Window { input, .. }) = &node else { return Ok(Transformed::no(node)) };
+        let schema = Arc::clone(input.schema());
+        let preserver = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = preserver.save(&expr);
+            let ordered = expr.transform_up(|part| match part {
+                Expr::WindowFunction(mut call) => {
+                    call.params.order_by = order(std::mem::take(&mut call.params.order_by), &schema)?;
+                    Ok(Transformed::yes(Expr::WindowFunction(call)))
                 }
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
+                other => Ok(Transformed::no(other)),
+            })?;
+            Ok(Transformed::yes(name.restore(ordered.data)))
+        })
     })?;
-    Ok(())
+    Ok(ordered.data)
+}
+
+fn order(order_by: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
+    let key = match order_by.as_slice() {
+        [key] => key,
+        // The query of a view, which has been here before.
+        [_, unit] if number(&unit.expr).is_some() => return Ok(order_by),
+        _ => return internal_err!("OVER without the time it is ordered by"),
+    };
+    let wrong = |problem: String, help: &str| {
+        outside(Error::Plan { problem, position: place_of(&key.expr), help: Some(help.to_string()) })
+    };
+    let data_type = type_of(&key.expr, schema)?;
+    if !matches!(data_type, DataType::Timestamp(..)) {
+        let problem = format!("OVER is ordered by a time, and {} is {}", print(&key.expr), name_of(&data_type));
+        return Err(wrong(problem, "order by a column that WATERMARK is declared FOR, or by PROCTIME()"));
+    }
+    match truncated(&key.expr) {
+        None => Ok(order_by),
+        Some((time, Some(unit))) => Ok([time.clone(), lit(unit)].map(|expr| Sort { expr, ..key.clone() }).to_vec()),
+        Some((_, None)) => Err(wrong(
+            "OVER is ordered by a time, or by one truncated to a second, minute, hour or day".to_string(),
+            "write FLOOR(ts TO SECOND), MINUTE, HOUR or DAY, or ORDER BY ts itself",
+        )),
+    }
 }

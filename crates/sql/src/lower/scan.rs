@@ -59,6 +59,8 @@ pub(crate) struct Needs {
     pub(crate) origin: bool,
     /// How far event time has moved on.
     pub(crate) watermark: bool,
+    /// Whether windows are cut by it, which is by a wall clock where the time is a TIMESTAMP_LTZ.
+    pub(crate) windows: bool,
     /// Whether somebody waits for the answer of each row.
     pub(crate) asked: bool,
 }
@@ -66,7 +68,7 @@ pub(crate) struct Needs {
 impl Needs {
     /// Adds what a query needs of each table it scans.
     pub(crate) fn gather(plan: &LogicalPlan, needs: &mut BTreeMap<String, Needs>) -> Result<()> {
-        let (mut origin, mut watermark) = (false, false);
+        let (mut origin, mut watermark, mut windows) = (false, false, false);
         let mut scans = Vec::new();
         plan.apply(|node| {
             origin |= node.expressions().iter().any(super::is_random);
@@ -76,9 +78,7 @@ impl Needs {
                     origin |= aggregate.aggr_expr.iter().any(is_ordered);
                 }
                 LogicalPlan::Window(_) => (origin, watermark) = (true, true),
-                LogicalPlan::Extension(extension) => {
-                    watermark |= extension.node.as_any().is::<WindowAssign>();
-                }
+                LogicalPlan::Extension(extension) => windows |= extension.node.as_any().is::<WindowAssign>(),
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)
@@ -86,7 +86,8 @@ impl Needs {
         for scan in scans {
             let needs = needs.entry(scan.table_name.table().to_string()).or_default();
             needs.origin |= origin;
-            needs.watermark |= watermark;
+            needs.watermark |= watermark || windows;
+            needs.windows |= windows;
         }
         fields::demand(plan, &mut |scan, demanded| {
             let needs = needs.entry(scan.table_name.table().to_string()).or_default();
@@ -299,12 +300,23 @@ impl Builder<'_> {
         Ok(Some(WatermarkSpec { time, bound, idle_timeout_ms: source.idle_timeout_ms }))
     }
 
+    /// Whether the watermark of the circuit is a point in time and no reading of a wall clock.
+    pub(super) fn watermark_is_instant(&self) -> bool {
+        let zoned = |source: &Source| match &source.watermark {
+            Some((time, _)) if source.needs.watermark => {
+                matches!(source.columns[*time].0.data_type(), DataType::Timestamp(_, Some(_)))
+            }
+            _ => true,
+        };
+        self.sources.values().all(|source| zoned(source) && !source.needs.windows)
+    }
+
     /// What computes the event time and the watermark of a source whose windows are cut by a wall clock.
     fn time_on_the_wall<'s>(&self, source: &'s Source) -> Option<(&'s Expr, &'s Expr)> {
         let (time, bound) = source.watermark.as_ref()?;
         let (field, time) = &source.columns[*time];
         let zoned = matches!(field.data_type(), DataType::Timestamp(_, Some(_)));
-        (zoned && self.cuts_by_the_wall(TimeDomain::Event)).then_some((time, bound))
+        (zoned && source.needs.windows && self.cuts_by_the_wall(TimeDomain::Event)).then_some((time, bound))
     }
 
     /// `VALUES`: rows that stand in the file.

@@ -44,7 +44,7 @@ use crate::types::name_of;
 pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
     let plan = unnest::attach(plan)?;
     let plan = with_our_casts(plan, catalog.functions())?;
-    over::check(&plan)?;
+    let plan = over::ordered(plan)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, catalog.options(), |_, _| {})?;
     lookup::attach(plan)

@@ -58,17 +58,15 @@ impl Draw<'_> {
             "MIN(v + i)",
             "SUM(CASE WHEN p THEN v ELSE i END)",
         ]);
-        let (order, frame) = match self.choices.below(9) {
-            0 => ("ts", ""),
-            1 => ("ts", " RANGE BETWEEN INTERVAL '3' SECOND PRECEDING AND CURRENT ROW"),
-            2 => ("ts", " RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW"),
-            3 => ("ts", " RANGE BETWEEN CURRENT ROW AND CURRENT ROW"),
-            4 => ("ts", " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW"),
-            5 => ("ts", " ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"),
-            6 => ("ts", " ROWS 20 PRECEDING"),
-            7 => ("FLOOR(ts TO SECOND)", " RANGE BETWEEN INTERVAL '4' SECOND PRECEDING AND CURRENT ROW"),
-            _ => ("FLOOR(ts TO MINUTE)", " RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW"),
+        let frame = match self.choices.below(7) {
+            0 => "",
+            1 => " RANGE BETWEEN INTERVAL '3' SECOND PRECEDING AND CURRENT ROW",
+            2 => " RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW",
+            3 => " RANGE BETWEEN CURRENT ROW AND CURRENT ROW",
+            4 => " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
+            5 => " ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+            _ => " ROWS 20 PRECEDING",
         };
-        format!("{call}{filter} OVER ({key}ORDER BY {order}{frame})")
+        format!("{call}{filter} OVER ({key}ORDER BY ts{frame})")
     }
 }
