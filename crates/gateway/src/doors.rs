@@ -15,12 +15,21 @@ use crate::server::Server;
 /// The open doors of a process.
 pub struct Doors {
     hall: Arc<Hall>,
-    open: Vec<Open>,
+    open: Vec<(Open, &'static str)>,
 }
 
 enum Open {
     Standard(Server),
     Fast(fast::Server),
+}
+
+impl Open {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Open::Standard(server) => server.address(),
+            Open::Fast(server) => server.address(),
+        }
+    }
 }
 
 impl Doors {
@@ -36,13 +45,14 @@ impl Doors {
         let doors = doors.collect::<Result<Vec<_>, _>>()?;
         let mut all = Doors { hall, open: Vec::new() };
         for door in doors {
+            let scheme = if door.options.tls.is_some() { "https" } else { "http" };
             let door = Arc::new(door);
             let opened = match door.options.stack {
                 Stack::Standard => Server::open(door).map(Open::Standard),
                 Stack::Fast => fast::Server::open(door).map(Open::Fast),
             };
             match opened {
-                Ok(open) => all.open.push(open),
+                Ok(open) => all.open.push((open, scheme)),
                 Err(error) => {
                     all.stop(Duration::ZERO);
                     return Err(error);
@@ -54,11 +64,12 @@ impl Doors {
 
     /// Where they listen, in the order of the configuration, the ports as the system chose them.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |open: &Open| match open {
-            Open::Standard(server) => server.address(),
-            Open::Fast(server) => server.address(),
-        };
-        self.open.iter().map(address).collect()
+        self.open.iter().map(|(open, _)| open.address()).collect()
+    }
+
+    /// The same, as clients write it.
+    pub fn urls(&self) -> Vec<String> {
+        self.open.iter().map(|(open, scheme)| format!("{scheme}://{}", open.address())).collect()
     }
 
     /// Answers 503 to events from now on.
@@ -70,7 +81,7 @@ impl Doors {
     pub fn stop(self, within: Duration) {
         self.hall.drain();
         std::thread::scope(|scope| {
-            for open in self.open {
+            for (open, _) in self.open {
                 scope.spawn(move || match open {
                     Open::Standard(server) => server.stop(within),
                     Open::Fast(server) => server.stop(within),

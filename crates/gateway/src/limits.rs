@@ -48,11 +48,11 @@ impl Rate {
     pub fn parse(text: &str) -> Option<Self> {
         let (rate, burst) = text.split_once("burst").map_or((text, None), |(rate, burst)| (rate, Some(burst)));
         let (count, unit) = rate.split_once('/')?;
-        let number = |text: &str| text.trim().replace('_', "").parse().ok().filter(|count| *count > 0);
+        let number = |text: &str| text.trim().replace('_', "").parse::<u32>().ok().filter(|count| *count > 0);
         let count = number(count)?;
         let unit = unit.trim();
         let unit = if unit.starts_with(|c: char| c.is_ascii_digit()) { unit.to_string() } else { format!("1 {unit}") };
-        let per = parse_duration(&unit).filter(|per| !(*per / count).is_zero() && unit.len() > 2)?;
+        let per = parse_duration(&unit).filter(|per: &Duration| !(*per / count).is_zero() && unit.len() > 2)?;
         let burst = burst.map_or(Some(count), number)?;
         Some(Rate { count, per, burst })
     }

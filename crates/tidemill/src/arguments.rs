@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Type statements and see what they answer
     Sql(Sql),
+    /// Make tokens for those who may come through a door
+    Token(Token),
     /// Measure
     Bench(Bench),
 }
@@ -67,12 +69,18 @@ pub(crate) struct Run {
     /// Say what is kept of the state there is, and what starts anew, and do not run
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Of which circuit `--dry-run` says that: an endpoint's, or that of everything else
+    #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN, requires = "dry_run")]
+    pub(crate) circuit: String,
     /// Write down what every step takes in and gives, for `tidemill replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     /// Where the HTTP door listens [default: 127.0.0.1:8080, when a table comes in over HTTP]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// A file of TOML that describes the doors and who may come through them
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    pub(crate) config: Option<PathBuf>,
     /// Listen on an address that other machines can reach, though nothing asks who they are
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -98,6 +106,9 @@ pub(crate) struct Replay {
     /// Check the state at each version on the way too, not the steps alone
     #[arg(long)]
     pub(crate) verify: bool,
+    /// The circuit of a state folder: an endpoint's, or that of everything else
+    #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN)]
+    pub(crate) circuit: String,
 }
 
 /// The journal of a pipeline.
@@ -202,6 +213,9 @@ pub(crate) struct InState {
     /// Where snapshots are when not in the folder, such as s3://bucket/folder
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) store: Option<String>,
+    /// The circuit: an endpoint's, or that of everything else
+    #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN)]
+    pub(crate) circuit: String,
     /// How it is printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
@@ -412,6 +426,28 @@ pub(crate) struct Sql {
     /// How rows are printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Token {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: TokenAction,
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TokenAction {
+    /// Make one: print it, and the lines for the file of `tidemill run --config`, which keeps its SHA-256 alone
+    New {
+        /// What its owner is called
+        #[arg(default_value = "me")]
+        name: String,
+        /// What it may do: ingest:SOURCE, decide:ENDPOINT, read:VIEW, edit:TABLE, admin; `*` ends a name
+        #[arg(long, value_name = "SCOPE", default_value = "admin")]
+        scope: Vec<String>,
+    },
 }
 
 /// Measure.

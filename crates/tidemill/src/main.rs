@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Verb::Check(check) => verb::check::run(&check),
         Verb::Explain(explain) => verb::explain::run(&explain),
         Verb::Sql(sql) => verb::sql::run(&sql),
+        Verb::Token(token) => verb::token::run(&token),
         Verb::Bench(bench) => verb::bench::run(&bench),
     };
     match result {

@@ -8,4 +8,5 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sql;
 pub(crate) mod table;
+pub(crate) mod token;
 pub(crate) mod versions;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tidemill_journal::{Disk, inspect};
-use tidemill_node::journal::describe;
+use tidemill_node::journal::Teller;
 
 use crate::arguments::{InJournal, Journal, JournalAction};
 use crate::console::{self, thousands};
@@ -24,6 +24,12 @@ pub(crate) fn run(journal: &Journal) -> Result<(), Failure> {
 fn folder(named: &Path) -> std::path::PathBuf {
     let inner = named.join("journal");
     if inner.is_dir() { inner } else { named.to_path_buf() }
+}
+
+/// The state folder that a journal is in.
+fn state(named: &Path) -> std::path::PathBuf {
+    let parent = || named.parent().map(Path::to_path_buf).unwrap_or_default();
+    if named.join("journal").is_dir() { named.to_path_buf() } else { parent() }
 }
 
 fn view(journal: &InJournal) -> Result<Disk, Failure> {
@@ -66,8 +72,12 @@ fn show(journal: &InJournal, segment: Option<u64>) -> Result<(), Failure> {
         return Ok(());
     };
     let mut sheet = Sheet::new(["record", "at", "bytes", "what"]);
+    let mut teller = Teller::of(&state(&journal.folder));
     let (end, defect) = inspect::inspect(&disk, segment, |record, payload| {
-        let what = if record.void { "given up".to_string() } else { describe(record.kind, payload) };
+        let what = match record.void {
+            true => "given up".to_string(),
+            false => teller.describe(record.kind, record.stream, payload),
+        };
         let cells =
             [record.sequence.to_string(), thousands(record.offset), thousands(record.payload_bytes.into()), what];
         sheet.row(cells.iter().map(String::as_str));

@@ -34,13 +34,13 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
 
 /// Runs the steps between two versions of a state folder again.
 fn between_versions(replay: &Replay) -> Result<(), Failure> {
-    let versions = Versions::open(&replay.file, None).map_err(|error| Failure::plain(&error))?;
+    let versions = Versions::open(&replay.file, None, &replay.circuit).map_err(|error| Failure::plain(&error))?;
     let from = replay.from.as_deref();
     let sql = versions.sql(from.unwrap_or("oldest")).map_err(|error| Failure::plain(&error))?;
     let text = Text { name: replay.file.join("pipeline.sql").display().to_string(), sql };
     let pipeline = text.plan()?;
     let range = (from, replay.to.as_deref());
-    let checked = replay_versions(&replay.file, None, &pipeline, range, replay.verify);
+    let checked = replay_versions(&replay.file, None, (&pipeline, &replay.circuit), range, replay.verify);
     let checked = checked.map_err(|error| text.failure(&error))?;
     let (steps, records) = (thousands(checked.replayed.steps), thousands(checked.replayed.records));
     console::say(&format!("{steps} steps with {records} records gave what they gave when they ran"));

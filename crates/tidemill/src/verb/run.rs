@@ -1,8 +1,10 @@
 //! `tidemill run`: a pipeline file, from its sources to its sinks.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use tidemill_circuit::view::View;
+use tidemill_gateway::Config;
 use tidemill_node::{Options, Report, Runner, Standing};
 use tidemill_sql::Pipeline;
 
@@ -23,7 +25,7 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
     for explain in &pipeline.explains {
         console::put(format!("{}\n", explain.plan.trim_end()).as_bytes())?;
     }
-    if pipeline.outputs.is_empty() && pipeline.selects.is_empty() {
+    if pipeline.outputs.is_empty() && pipeline.selects.is_empty() && pipeline.decisions.is_empty() {
         tidemill_node::check(&pipeline).map_err(|error| text.failure(&error))?;
         if pipeline.explains.is_empty() {
             console::say(&format!("{} declares tables and asks for nothing: add an INSERT or a SELECT", text.name));
@@ -34,6 +36,7 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         lanes: run.lanes.map(|lanes| lanes as usize),
         seed: run.seed,
         listen: run.listen.clone(),
+        doors: run.config.as_deref().map(doors).transpose()?,
         insecure: run.insecure,
         state: run.state.clone(),
         record: run.record.clone(),
@@ -41,7 +44,7 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         sql: text.sql.clone(),
     };
     if run.dry_run {
-        return dry_run(&text, &pipeline, &options);
+        return dry_run(&text, &pipeline, &run.circuit, &options);
     }
     let interrupts = Interrupts::listen()?;
     let finished = execute(&text, &pipeline, &options, &interrupts)?;
@@ -62,9 +65,16 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
     print(&text, &pipeline, &finished.views, run.output)
 }
 
+/// The doors that a file describes.
+fn doors(path: &Path) -> Result<Config, Failure> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Failure::environment(format!("{}: {error}", path.display())))?;
+    Config::parse(&text, path).map_err(|error| Failure::plain(&error))
+}
+
 /// Says what a run would keep of the state there is.
-fn dry_run(text: &Text, pipeline: &Pipeline, options: &Options) -> Result<(), Failure> {
-    let found = tidemill_node::dry_run(pipeline, options).map_err(|error| text.failure(&error))?;
+fn dry_run(text: &Text, pipeline: &Pipeline, circuit: &str, options: &Options) -> Result<(), Failure> {
+    let found = tidemill_node::dry_run(pipeline, circuit, options).map_err(|error| text.failure(&error))?;
     let mut sheet = Sheet::new(["operator", "state"]);
     for (operator, fate) in &found.operators {
         sheet.row([operator.as_str(), fate.as_str()]);
@@ -93,9 +103,7 @@ pub(crate) fn execute(
         text.warn(&pipeline.warnings);
     }
     runner.notes().iter().for_each(|note| console::say(note));
-    if let Some(address) = runner.address() {
-        console::say(&format!("listening on http://{address}"));
-    }
+    runner.urls().iter().for_each(|url| console::say(&format!("listening on {url}")));
     let views = runner.views();
     let line = Line::begin(runner.progress());
     let result = runner.run();

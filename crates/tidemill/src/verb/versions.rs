@@ -39,7 +39,7 @@ pub(crate) fn run(versions: &arguments::Versions) -> Result<(), Failure> {
 }
 
 fn open(state: &InState) -> Result<Versions, Failure> {
-    Versions::open(&state.folder, state.store.as_deref()).map_err(plain)
+    Versions::open(&state.folder, state.store.as_deref(), &state.circuit).map_err(plain)
 }
 
 fn plain(error: tidemill_node::Error) -> Failure {
