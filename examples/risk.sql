@@ -16,7 +16,7 @@
 -- A card, a device or an address is blocked from the next payment on, without a restart, and so is a disputed card:
 --
 --     curl -H 'content-type: application/json' localhost:8080/v1/tables/blocklist/versions --data-binary '
---     {"insert": [{"kind": "device", "id": "d1", "reason": "emulator"}]}'
+--     {"puts": [{"kind": "device", "id": "d1", "reason": "emulator"}]}'
 --     curl -H 'content-type: application/json' localhost:8080/v1/sources/disputes --data-binary '
 --     {"card": "4000-3", "amount": 80}'
 

@@ -75,13 +75,26 @@ fn name_of(name: &str) -> String {
 
 /// The command that makes the table that a pipeline declares.
 pub(crate) fn create_command(def: &TableDef, address: &str) -> String {
+    let (columns, key) = (columns_of(def), def.primary_key.join(","));
+    format!("tidemill table create {address} {} --columns \"{columns}\" --key {key}", def.name)
+}
+
+/// The table that a pipeline declares.
+///
+/// # Errors
+/// When it has a column that no versioned table can have.
+pub(crate) fn schema_of(def: &TableDef) -> Result<Schema, Error> {
+    declared(&columns_of(def), &def.primary_key, &[])
+}
+
+/// The columns of a declaration, as a command has them.
+fn columns_of(def: &TableDef) -> String {
     let columns = def.columns.iter().map(|column| {
         let (field, key) = (&column.field, def.primary_key.contains(column.field.name()));
         let not_null = if field.is_nullable() || key { "" } else { " NOT NULL" };
         format!("{} {}{not_null}", name_of(field.name()), tidemill_format::sql_name(field.data_type()))
     });
-    let columns = columns.collect::<Vec<_>>().join(", ");
-    format!("tidemill table create {address} {} --columns \"{columns}\" --key {}", def.name, def.primary_key.join(","))
+    columns.collect::<Vec<_>>().join(", ")
 }
 
 /// What of a pipeline's declaration differs from the table that is there; none when nothing does. The lengths of texts

@@ -213,6 +213,9 @@ impl Drop for Watch {
     }
 }
 
+/// Who makes a table that a pipeline declares.
+const AUTHOR: &str = "tidemill run";
+
 /// Where a declared table is kept.
 fn address(def: &TableDef, state: Option<&Path>) -> Result<String, Error> {
     if let Some(option) = def.options.iter().find(|option| !matches!(option.key.as_str(), "connector" | "path")) {
@@ -226,7 +229,8 @@ fn address(def: &TableDef, state: Option<&Path>) -> Result<String, Error> {
     }
 }
 
-/// Opens a declared table.
+/// Opens a declared table. One that is kept with the pipeline's own state is made when it is not there yet; one that is kept
+/// elsewhere is somebody's, and its address may be wrong.
 fn open(def: &TableDef, address: &str) -> Result<Table, Error> {
     let missing = || Error::TableMissing {
         table: def.name.clone(),
@@ -236,7 +240,11 @@ fn open(def: &TableDef, address: &str) -> Result<Table, Error> {
     };
     let table = match Place::open(address).and_then(|place| place.table(&def.name)) {
         Err(Error::NoTables { .. } | Error::State(tidemill_state::Error::Table(TableError::NoTable { .. }))) => {
-            return Err(missing());
+            if def.option("path").is_some() {
+                return Err(missing());
+            }
+            tracing::info!(table = %def.name, address, "A versioned table is made.");
+            Place::make(address)?.create(&def.name, &declare::schema_of(def)?, AUTHOR)?
         }
         opened => opened?,
     };

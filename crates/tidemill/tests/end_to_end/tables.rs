@@ -268,8 +268,10 @@ fn the_command_says_why_not() {
 }
 
 #[test]
-fn a_declared_table_has_to_be_there_as_it_is_declared() {
-    let folder = Folder::with(JUDGED);
+fn a_declared_table_is_as_it_is_declared() {
+    let elsewhere = JUDGED.replace("'versioned')", "'versioned', 'path' = 'rules')");
+    assert_ne!(elsewhere, JUDGED);
+    let folder = Folder::with(&elsewhere);
     let run = || folder.run(&["run", "pipeline.sql", "--listen", "127.0.0.1:0"]);
     let missing = run();
     missing.failed(3, &["TM6020", "'blocklist'", "pipeline.sql:3:", "help: make it: tidemill table create"]);
@@ -282,6 +284,11 @@ fn a_declared_table_has_to_be_there_as_it_is_declared() {
     folder.run(&arguments).printed();
     let (running, _) = start(&folder);
     stop(running);
+    folder.write("pipeline.sql", JUDGED);
+    let (running, _) = start(&folder);
+    stop(running);
+    let made = folder.run(&["table", "log", "pipeline.state", "blocklist"]).printed();
+    assert!(made.contains("0-0-0"), "what is kept with the pipeline's state is made when it is not there: {made}");
     folder.write("pipeline.sql", &JUDGED.replace("score INT", "score BIGINT"));
     run().failed(3, &["TM6021", "column 'score' INT, not 'score' BIGINT", "declare it as it is"]);
     folder.write("pipeline.sql", &JUDGED.replace("'versioned')", "'versioned', 'pth' = 'x')"));
