@@ -319,3 +319,6 @@ fn rejection(not_taken: NotTaken) -> Rejection {
 fn not_one(records: u32) -> Rejection {
     Rejection::Body(format!("a request is one JSON object, and this body has {records}"))
 }
+
+#[cfg(test)]
+mod tests;
