@@ -138,6 +138,7 @@ impl Sealed {
 }
 
 /// What waits to be handed to the readers.
+#[allow(clippy::large_enum_variant)] // It is moved a few times a step, and made without an allocation.
 pub(super) enum Part {
     Gathered(Chunk),
     Whole(Sealed),
