@@ -15,10 +15,13 @@ use arrow_schema::{ArrowError, SchemaRef};
 use crate::delta::Delta;
 
 mod change;
+mod follow;
 mod index;
 mod save;
 
 use change::{Keyed, Turn, Wrong, gather};
+pub use follow::{Change, Followed, Follower};
+use follow::Followers;
 use index::{Identity, Index, NOWHERE, Place};
 pub use save::Save;
 use save::Saving;
@@ -132,6 +135,7 @@ struct State {
     version: u64,
     chunks: BTreeMap<u32, Arc<Chunk>>,
     index: Index,
+    followers: Followers,
 }
 
 /// Makes a view and its writer.
@@ -147,7 +151,8 @@ pub fn view(spec: ViewSpec) -> Result<(ViewWriter, View), Error> {
     };
     let identity = identity.transpose().map_err(|source| Error::Arrow { view: spec.name.clone(), source })?;
     let identity = identity.map(Arc::new);
-    let state = Arc::new(RwLock::new(State { version: 0, chunks: BTreeMap::new(), index: Index::default() }));
+    let (chunks, index, followers) = (BTreeMap::new(), Index::default(), Followers::default());
+    let state = Arc::new(RwLock::new(State { version: 0, chunks, index, followers }));
     let (spec, owners, saving) = (Arc::new(spec), BTreeMap::new(), Saving::default());
     let (identity_too, state_too) = (identity.clone(), state.clone());
     let writer =
@@ -173,6 +178,11 @@ impl View {
     pub fn scan(&self) -> Result<Snapshot, Error> {
         let (version, chunks): (u64, Vec<Arc<Chunk>>) =
             self.read(|state| (state.version, state.chunks.values().cloned().collect()));
+        self.gather(version, &chunks)
+    }
+
+    /// The rows of chunks that were there after a step.
+    fn gather(&self, version: u64, chunks: &[Arc<Chunk>]) -> Result<Snapshot, Error> {
         let batches = chunks.iter().map(|chunk| chunk.at(version)).collect::<Result<Vec<_>, _>>();
         let batches = batches.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
         Ok(Snapshot { version, batches: batches.into_iter().filter(|batch| batch.num_rows() > 0).collect() })
@@ -236,6 +246,7 @@ impl ViewWriter {
         }
         self.tidy(&mut state)?;
         state.version = step;
+        state.followers.tell(step, deltas);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 mod decide;
 mod descriptor;
 mod feed;
+mod follow;
 mod ingest;
 mod services;
 mod status;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -11,6 +12,7 @@ use arrow_schema::SchemaRef;
 use serde_json::{Map, Value as Json};
 use tidemill_base::suggest;
 use tidemill_circuit::Delta;
+use tidemill_circuit::view::{Followed, Follower};
 use tidemill_format::Rejected;
 use tokio::sync::Notify;
 
@@ -285,9 +287,29 @@ pub trait View: Send + Sync {
     /// What is wrong with the lookup.
     fn read(&self, lookup: &Lookup) -> Result<Rows, LookupError>;
 
+    /// Reads all rows of one version, and follows every change from there.
+    ///
+    /// # Errors
+    /// [`LookupError::Failed`] when it cannot be followed.
+    fn follow(&self) -> Result<(Rows, Box<dyn Follow>), LookupError> {
+        Err(LookupError::Failed("this view cannot be followed".to_string()))
+    }
+
     /// The columns of its rows, when they are known before any is read.
     fn columns(&self) -> Option<SchemaRef> {
         None
+    }
+}
+
+/// Follows a view, until dropped.
+pub trait Follow: Send {
+    /// What comes next; whoever asks is woken when something does.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Followed>;
+}
+
+impl Follow for Follower {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Followed> {
+        Follower::poll_next(self, cx)
     }
 }
 

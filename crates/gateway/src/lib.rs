@@ -52,7 +52,7 @@ pub use doors::Doors;
 pub use error::Error;
 pub use hall::{Answered, Answers, BodyKind, Endpoint, Fallback, Question, Receipt, Rejection, Tell, Terms, Ticket};
 pub use hall::{Decoded, Durability, Durable, Hall, Inbox, KeyPart, Lookup, LookupError, Refusal, Rows, Taken, View};
-pub use hall::{Denial, Ground, Submitted, Table, TableRows, Versions};
+pub use hall::{Denial, Follow, Ground, Submitted, Table, TableRows, Versions};
 pub use options::{Config, Options, Stack};
 pub use identity::{Scope, Token, new_token};
 pub use limits::{Rate, Rates};

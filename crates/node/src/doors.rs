@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, SchemaRef};
 use tidemill_circuit::view::{self, View};
-use tidemill_gateway::{KeyPart, Lookup, LookupError, Rows};
+use tidemill_gateway::{Follow, KeyPart, Lookup, LookupError, Rows};
 
 pub(crate) use inbox::{Coming, InboxDoor};
 pub(crate) use keys::{Keys, Known, Window};
@@ -42,6 +42,13 @@ impl tidemill_gateway::View for ViewDoor {
             }
         }
         Ok(Rows { version: snapshot.version, batches, more })
+    }
+
+    fn follow(&self) -> Result<(Rows, Box<dyn Follow>), LookupError> {
+        let ViewDoor(view) = self;
+        let (snapshot, follower) = view.follow().map_err(|error| LookupError::Failed(error.to_string()))?;
+        let rows = Rows { version: snapshot.version, batches: snapshot.batches, more: false };
+        Ok((rows, Box::new(follower)))
     }
 
     fn columns(&self) -> Option<SchemaRef> {

@@ -16,8 +16,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::feed::Tab;
 use super::status::{Failure, status};
-use super::terms::{Asked, timeout};
+use super::terms::{Asked, caller, timeout};
+use crate::guard::Caller;
 use crate::hall::{Answered, Answers, BodyKind, Endpoint, Hall, Question, Ticket};
+use crate::identity::Need;
 use crate::problem::Problem;
 use crate::question;
 
@@ -49,9 +51,9 @@ impl Decide for Service {
     type AskStreamStream = Pin<Box<dyn Stream<Item = Result<AskReply, Status>> + Send>>;
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<AskReply>, Status> {
-        let tab = request.extensions().get::<Tab>().cloned().unwrap_or_default();
+        let (caller, tab) = caller(&request)?;
         let within = timeout(request.metadata());
-        let ask = self.read(request.into_inner(), within).map_err(status)?;
+        let ask = self.read(&caller, request.into_inner(), within).map_err(status)?;
         let (tell, told) = oneshot::channel();
         let waiting = Arc::new(Waiting { name: ask.name.clone(), tell: Mutex::new(Some(tell)) });
         let question = ask.put(waiting, 0).map_err(status)?;
@@ -72,9 +74,9 @@ impl Decide for Service {
         &self,
         request: Request<Streaming<AskRequest>>,
     ) -> Result<Response<Self::AskStreamStream>, Status> {
-        let tab = request.extensions().get::<Tab>().cloned().unwrap_or_default();
+        let (caller, tab) = caller(&request)?;
         let (replies, sent) = mpsc::channel(WAITING_MAX + 1);
-        let session = Session::new(self.clone(), replies.clone());
+        let session = Session::new(self.clone(), caller, replies.clone());
         let messages = request.into_inner();
         tokio::spawn(async move {
             let ended = session.run(messages, &tab).await;
@@ -91,11 +93,12 @@ impl Decide for Service {
 
 impl Service {
     /// What a message asks, and how long for.
-    fn read(&self, message: AskRequest, within: Option<Duration>) -> Result<Ask, Problem> {
+    fn read(&self, caller: &Caller, message: AskRequest, within: Option<Duration>) -> Result<Ask, Problem> {
         if self.hall.is_draining() {
             return Err(Problem::draining());
         }
         let AskRequest { endpoint: name, request, durability, idempotency_key, id, deadline_micros } = message;
+        caller.may(Need::Decide(&name))?;
         let found = self.hall.endpoint(&name);
         let endpoint = found.map_err(|missing| Problem::not_found("endpoint", &name, missing.help))?.clone();
         let (kind, body) = match request {
@@ -217,6 +220,7 @@ impl Answers for Asking {
 /// A stream of requests.
 struct Session {
     service: Service,
+    caller: Caller,
     asking: Arc<Asking>,
     /// The requests whose time is not over, by when it is and their numbers; some of them are answered already.
     deadlines: BTreeMap<(Instant, u64), (Question, Arc<dyn Endpoint>)>,
@@ -224,9 +228,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(service: Service, replies: mpsc::Sender<Reply>) -> Self {
+    fn new(service: Service, caller: Caller, replies: mpsc::Sender<Reply>) -> Self {
         let asking = Arc::new(Asking { open: Mutex::default(), replies, answered: Notify::new() });
-        Session { service, asking, deadlines: BTreeMap::new(), number: 0 }
+        Session { service, caller, asking, deadlines: BTreeMap::new(), number: 0 }
     }
 
     /// Asks what comes until nothing more does, and waits for the answers.
@@ -268,7 +272,7 @@ impl Session {
         let (number, name, id) = (self.number, message.endpoint.clone(), message.id);
         // Before it is asked: the answer may come at once.
         self.asking.lock().insert(number, Open { id, name, room });
-        let asked = self.service.read(message, None).and_then(|ask| {
+        let asked = self.service.read(&self.caller, message, None).and_then(|ask| {
             let question = ask.put(self.asking.clone(), number)?;
             Ok((Instant::now() + ask.deadline, (question, ask.endpoint)))
         });

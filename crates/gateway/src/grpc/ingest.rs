@@ -14,9 +14,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::feed::Tab;
 use super::status::{Failure, bad_records, status};
-use super::terms::{Asked, durability};
+use super::terms::{Asked, caller, durability};
 use crate::events::SHORT_BYTES_MAX;
+use crate::guard::Caller;
 use crate::hall::{BodyKind, Decoded, Durability, Durable, Hall, Inbox, Receipt, Rejection};
+use crate::identity::Need;
 use crate::problem::Problem;
 
 /// Messages of a stream that were taken and are not acknowledged yet.
@@ -50,8 +52,9 @@ impl Ingest for Service {
     type PushStreamStream = Pin<Box<dyn Stream<Item = Result<PushReply, Status>> + Send>>;
 
     async fn push(&self, request: Request<PushRequest>) -> Result<Response<PushReply>, Status> {
-        let tab = request.extensions().get::<Tab>().cloned().unwrap_or_default();
+        let (caller, tab) = caller(&request)?;
         let (source, message) = unpacked(request.into_inner()).map_err(status)?;
+        caller.may(Need::Ingest(&source)).map_err(status)?;
         let taken = self.take(&source, &message).await;
         tab.settle();
         taken?.acknowledged().await.map(Response::new)
@@ -61,11 +64,11 @@ impl Ingest for Service {
         &self,
         request: Request<Streaming<PushRequest>>,
     ) -> Result<Response<Self::PushStreamStream>, Status> {
-        let tab = request.extensions().get::<Tab>().cloned().unwrap_or_default();
+        let (caller, tab) = caller(&request)?;
         let (acks, taken) = mpsc::channel(ACKS_WAITING_MAX);
         let (service, messages) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
-            if let Err(failed) = service.take_all(messages, &tab, &acks).await {
+            if let Err(failed) = service.take_all(&caller, messages, &tab, &acks).await {
                 // Nobody is there to hear it when the client has gone.
                 let _ = acks.send(Err(failed)).await;
             }
@@ -79,6 +82,7 @@ impl Service {
     /// Takes the messages of a stream until it ends, a message cannot be taken, or the pipeline does not go on.
     async fn take_all(
         &self,
+        caller: &Caller,
         mut messages: Streaming<PushRequest>,
         tab: &Tab,
         acks: &mpsc::Sender<Result<Taken, Status>>,
@@ -103,7 +107,7 @@ impl Service {
             let taken = tokio::select! {
                 biased;
                 () = acks.closed() => return Ok(()),
-                taken = self.take_when_there_is_room(&source, &message) => taken?,
+                taken = self.take_when_there_is_room(caller, &source, &message) => taken?,
             };
             drop(message);
             tab.settle();
@@ -113,11 +117,24 @@ impl Service {
         }
     }
 
-    /// Takes a message, and waits while the source is full: the stream is not read on, and so the client is slowed down.
-    async fn take_when_there_is_room(&self, source: &str, message: &Message) -> Result<Taken, Failure> {
-        let mut pause = PAUSE_MIN;
+    /// Takes a message, and waits while the source is full or the caller too quick: the stream is not read on, and so the
+    /// client is slowed down.
+    async fn take_when_there_is_room(
+        &self,
+        caller: &Caller,
+        source: &str,
+        message: &Message,
+    ) -> Result<Taken, Failure> {
+        let (mut pause, mut counted) = (PAUSE_MIN, false);
         loop {
-            match self.take(source, message).await {
+            // A message counts once, however often it is tried.
+            let allowed = if counted { Ok(()) } else { caller.may(Need::Ingest(source)).map_err(Failure::from) };
+            counted |= allowed.is_ok();
+            let taken = match allowed {
+                Ok(()) => self.take(source, message).await,
+                Err(failed) => Err(failed),
+            };
+            match taken {
                 Err(failed) if failed.is_full() => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tidemill_proto::v1;
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
+use super::feed::Tab;
+use crate::guard::Caller;
 use crate::hall::{BodyKind, Durability, Terms};
 use crate::problem::Problem;
 
@@ -13,6 +16,16 @@ const KEY_BYTES_MAX: usize = 255;
 
 /// How much earlier than the client's own deadline the fallback answers, at most, so that it still gets there.
 const MARGIN_MAX: Duration = Duration::from_millis(5);
+
+/// Who calls, and what the call holds.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<(Caller, Tab), Status> {
+    let extensions = request.extensions();
+    match (extensions.get::<Caller>(), extensions.get::<Tab>()) {
+        (Some(caller), Some(tab)) => Ok((caller.clone(), tab.clone())),
+        // The door lets nobody in without them.
+        _ => Err(Status::internal("the call came through no door")),
+    }
+}
 
 /// What a message asks for, on its own feet.
 #[derive(Debug, Clone, Default)]

@@ -9,12 +9,16 @@ use tidemill_format::encode::JsonEncoder;
 use tidemill_format::{Encoder as _, JsonOptions, protobuf};
 use tidemill_proto::v1::view_server::View;
 use tidemill_proto::v1::{Change, FollowRequest, ReadReply, ReadRequest, RowFormat};
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::feed::Tab;
+use super::follow;
 use super::status::status;
+use super::terms::caller;
 use crate::hall::{Hall, KeyPart, Lookup, LookupError, Rows};
+use crate::identity::Need;
 use crate::problem::Problem;
 
 /// The rows that Read answers unless the request says otherwise, and at most.
@@ -28,6 +32,9 @@ const PAGE_ROWS_MAX: usize = 8_192;
 /// The bytes of a page, about: clients take 4 MiB unless they are told otherwise.
 const PAGE_BYTES: usize = 256 << 10;
 
+/// Changes that are made and have not left: the others wait as rows.
+const CHANGES_WAITING_MAX: usize = 4;
+
 /// The service.
 #[derive(Clone)]
 pub(super) struct Service {
@@ -39,12 +46,8 @@ impl View for Service {
     type ScanStream = Pin<Box<dyn Stream<Item = Result<ReadReply, Status>> + Send>>;
     type FollowStream = Pin<Box<dyn Stream<Item = Result<Change, Status>> + Send>>;
 
-    async fn follow(&self, _request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
-        Err(Status::unimplemented("x"))
-    }
-
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadReply>, Status> {
-        let (name, lookup, format) = asked(request, LIMIT_DEFAULT, LIMIT_MAX).map_err(status)?;
+        let (name, lookup, format) = asked(request, LIMIT_DEFAULT, LIMIT_MAX)?;
         let work = move |rows: Rows| {
             let count = rows.batches.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
             let Rows { version, batches, more } = rows;
@@ -54,9 +57,32 @@ impl View for Service {
     }
 
     async fn scan(&self, request: Request<ReadRequest>) -> Result<Response<Self::ScanStream>, Status> {
-        let (name, lookup, format) = asked(request, usize::MAX, usize::MAX).map_err(status)?;
+        let (name, lookup, format) = asked(request, usize::MAX, usize::MAX)?;
         let pages = self.rows(name, lookup, move |rows| Ok(Pages::new(rows, format))).await.map_err(status)?;
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        let (caller, tab) = caller(&request)?;
+        tab.settle();
+        let FollowRequest { view, format } = request.into_inner();
+        caller.may(Need::Read(&view)).map_err(status)?;
+        let format = row_format(format).map_err(status)?;
+        let found = self.hall.view(&view);
+        let found = found.map_err(|missing| status(Problem::not_found("view", &view, missing.help)))?.clone();
+        let begun = tokio::task::spawn_blocking(move || found.follow()).await;
+        let begun = begun.map_err(|error| Problem::internal(format!("reading the view failed: {error}")));
+        let (rows, follow) = begun.map_err(status)?.map_err(|error| status(problem(error)))?;
+        let (changes, sent) = mpsc::channel(CHANGES_WAITING_MAX);
+        let hall = self.hall.clone();
+        tokio::spawn(async move {
+            let ended = follow::send(&hall, Pages::new(rows, format), follow, format, &changes).await;
+            if let Err(failed) = ended {
+                // Nobody is there to hear it when the client has gone.
+                let _ = changes.send(Err(failed)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(sent))))
     }
 }
 
@@ -76,17 +102,17 @@ impl Service {
 }
 
 /// What a request asks for.
-fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(String, Lookup, RowFormat), Problem> {
-    if let Some(tab) = request.extensions().get::<Tab>() {
-        tab.settle();
-    }
+fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(String, Lookup, RowFormat), Status> {
+    let (caller, tab) = caller(&request)?;
+    tab.settle();
     let ReadRequest { view, key, limit, format } = request.into_inner();
+    caller.may(Need::Read(&view)).map_err(status)?;
     let limit = match limit as usize {
         0 => default,
         limit if limit <= most => limit,
         limit => {
             let help = format!("limit is a whole number up to {most}; Scan has no limit");
-            return Err(Problem::bad_query(format!("limit {limit} cannot be"), help));
+            return Err(status(Problem::bad_query(format!("limit {limit} cannot be"), help)));
         }
     };
     let part = |part: tidemill_proto::v1::KeyPart| KeyPart {
@@ -94,7 +120,7 @@ fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(
         value: part.value,
     };
     let lookup = Lookup { key: key.into_iter().map(part).collect(), limit };
-    Ok((view, lookup, row_format(format)?))
+    Ok((view, lookup, row_format(format).map_err(status)?))
 }
 
 fn row_format(format: i32) -> Result<RowFormat, Problem> {
@@ -133,7 +159,7 @@ fn encoded(batches: &[RecordBatch], format: RowFormat) -> Result<Bytes, Problem>
 }
 
 /// Rows page by page, each made when the one before has left.
-struct Pages {
+pub(super) struct Pages {
     version: u64,
     batches: std::vec::IntoIter<RecordBatch>,
     /// What is left of the batch that is being sent.
@@ -146,7 +172,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(rows: Rows, format: RowFormat) -> Self {
+    pub(super) fn new(rows: Rows, format: RowFormat) -> Self {
         let Rows { version, batches, more } = rows;
         let mut batches = batches.into_iter();
         let batch = batches.next();
