@@ -17,6 +17,7 @@ use tidemill_base::time::{Clock, Stopwatch};
 use tidemill_circuit::decode::{Block, BlockData, STEP_ROWS_MAX};
 use tidemill_circuit::step::{StepInput, StepOutput};
 use tidemill_circuit::{Circuit, error::Error as CircuitError};
+use tidemill_journal::{Level, Sequence};
 use tidemill_stage::{Cancel, Halt, Sender, Waits};
 
 use crate::error::Error;
@@ -295,7 +296,7 @@ impl Driver {
     /// Why the journal takes nothing any more, when it has failed for good.
     pub(crate) fn journal_failure(&self) -> Option<Error> {
         let journal = &self.keep.as_ref()?.folder.journal;
-        journal.reserve(0, 0, 0).err().filter(|error| !error.is_full()).map(Error::Journal)
+        journal.wait(Sequence::NONE, Level::Process).err().map(Error::Journal)
     }
 
     /// Writes down partitions that were seen for the first time.

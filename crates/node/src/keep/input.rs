@@ -183,8 +183,8 @@ mod tests {
         let held = ring.keep(0, 1, &Note::default(), b"{}").expect("there is room");
         let taken = inbox.keep(0, 1, &Note::default(), b"{}").expect("there is room");
         assert_eq!(outstanding.oldest(), Some(held));
-        outstanding.remove("ring", [0..1].into_iter());
-        outstanding.remove("inbox", [0..1].into_iter());
+        outstanding.remove("ring", std::iter::once(0..1));
+        outstanding.remove("inbox", std::iter::once(0..1));
         assert_eq!(outstanding.oldest(), Some(held), "a snapshot has to leave it to the next start");
         journal.wait(Sequence(taken), Level::Flushed).expect("the disk is well");
         assert!(ring.is_durable(held));
