@@ -4,10 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod circuits;
 // Some of it is for the tests of torture.
 #[allow(dead_code)]
 mod command;
+mod decisions;
+mod doors;
 mod errors;
+mod forward;
 mod http;
 mod interrupt;
 mod replay;
