@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
@@ -82,10 +83,16 @@ impl Services {
         let (reporter, service) = tonic_health::server::health_reporter();
         let names: Vec<&str> = self.by_name.keys().copied().chain([""]).collect();
         self.add(service);
-        tokio::spawn(async move {
-            for name in &names {
-                reporter.set_service_status(name, ServingStatus::Serving).await;
+        let (serve, known) = (reporter.clone(), names.clone());
+        let mut serving = std::pin::pin!(async move {
+            for name in &known {
+                serve.set_service_status(name, ServingStatus::Serving).await;
             }
+        });
+        // Nobody else has the reporter yet: there is nothing to wait for.
+        let told = serving.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(told.is_ready(), "the health of the services is known from the first call on");
+        tokio::spawn(async move {
             hall.drained().await;
             for name in &names {
                 reporter.set_service_status(name, ServingStatus::NotServing).await;
