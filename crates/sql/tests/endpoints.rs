@@ -333,6 +333,32 @@ fn views_are_read_as_they_stand_after_the_step() {
 }
 
 #[test]
+fn a_total_is_looked_up_without_a_key() {
+    let view = "CREATE VIEW total AS SELECT COUNT(*) AS n, MAX(amount) AS m FROM payments;";
+    let query = "SELECT p.id, t.n, t.m FROM payments AS p JOIN total FOR SYSTEM_TIME AS OF PROCTIME() AS t ON TRUE";
+    check(view, query, Sees::ItsStep);
+    check(view, &format!("{query} WHERE t.n > 2"), Sees::ItsStep);
+}
+
+#[test]
+fn a_declared_key_reads_the_newest_row() {
+    // The newest row of a key is the one that came last.
+    let text = format!(
+        "{}CREATE MATERIALIZED VIEW latest (PRIMARY KEY (card) NOT ENFORCED) AS SELECT card, device, amount FROM payments;
+           CREATE ENDPOINT score WITH ('record' = 'payments') AS SELECT p.id, l.amount FROM payments AS p
+           LEFT JOIN latest FOR SYSTEM_TIME AS OF p.seen AS l ON l.card = p.card AND l.device < 3;",
+        declared("")
+    );
+    let pipeline = plan(&text, PlanOptions::default()).expect("it is planned");
+    let spec = pipeline.decisions[0].plan.nodes.iter().find_map(|node| match &node.spec {
+        Spec::ViewLookup(spec) => Some(spec),
+        _ => None,
+    });
+    let spec = spec.expect("it looks rows up");
+    assert_eq!((spec.view_keys.as_slice(), spec.outer, spec.residual.is_some()), (&[0][..], true, true));
+}
+
+#[test]
 fn endpoints_of_one_source_share_a_circuit_and_others_do_not() {
     let text = format!(
         "{}CREATE ENDPOINT a WITH ('record' = 'payments') AS SELECT id FROM payments;
