@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Check(Check),
     /// Show what a pipeline file becomes: operators, what each keeps, and what bounds that
     Explain(Explain),
+    /// Print the messages of a table, a view or an endpoint's requests as Protocol Buffers, for gRPC
+    Proto(Proto),
     /// Type statements and see what they answer
     Sql(Sql),
     /// Make tokens for those who may come through a door
@@ -413,6 +415,18 @@ pub(crate) enum Drawing {
     Json,
     /// A flowchart for mermaid
     Mermaid,
+}
+
+/// Messages of Protocol Buffers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Proto {
+    /// The table, view or endpoint
+    pub(crate) name: Option<String>,
+    /// The pipeline that declares it [default: read from stdin]
+    pub(crate) file: Option<PathBuf>,
+    /// Write the file, and those of the services, into a folder instead
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// The shell.

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Verb::Versions(versions) => verb::versions::run(&versions),
         Verb::Check(check) => verb::check::run(&check),
         Verb::Explain(explain) => verb::explain::run(&explain),
+        Verb::Proto(proto) => verb::proto::run(&proto),
         Verb::Sql(sql) => verb::sql::run(&sql),
         Verb::Token(token) => verb::token::run(&token),
         Verb::Bench(bench) => verb::bench::run(&bench),

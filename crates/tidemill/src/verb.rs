@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod journal;
+pub(crate) mod proto;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sql;
