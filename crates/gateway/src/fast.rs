@@ -21,6 +21,7 @@ mod guests;
 mod head;
 mod mail;
 mod prefixed;
+mod probe;
 mod service;
 mod slots;
 mod waits;
@@ -38,6 +39,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tidemill_base::time::Stopwatch;
 use tidemill_journal::pool::Pool;
 use tokio::runtime::Runtime;
+
+pub use self::probe::probe;
 
 use self::connection::BLOCK_BYTES;
 use self::guests::Guests;
@@ -93,8 +96,7 @@ impl Server {
         let address = listeners[0].local_addr().map_err(|source| Error::Bind { address, source })?;
         let hall = door.hall.clone();
         let guests = Arc::new(Guests::new(door.clone(), runtime.handle().clone()));
-        let mut server =
-            Server { address, hall, closing: Arc::default(), workers: Vec::new(), guests, runtime };
+        let mut server = Server { address, hall, closing: Arc::default(), workers: Vec::new(), guests, runtime };
         let blocks = Pool::new(door.options.connections_max.saturating_mul(2), BLOCK_BYTES);
         let admission = Admission::new(door.options.connections_max, door.options.address_connections_max);
         for (number, listener) in listeners.into_iter().enumerate() {
@@ -117,7 +119,8 @@ impl Server {
         let (door, cache, admission) = (door.clone(), blocks.cache(BLOCKS_KEPT), admission.clone());
         let (closing, guests, runtime) = (self.closing.clone(), self.guests.clone(), self.runtime.handle().clone());
         let at = mail.clone();
-        let worker = Worker::new(door, listener, admission, guests, closing, |clock| Service::new(cache, at, runtime, clock))?;
+        let worker =
+            Worker::new(door, listener, admission, guests, closing, |clock| Service::new(cache, at, runtime, clock))?;
         let thread = std::thread::Builder::new().name(format!("fast-{number}")).spawn(move || worker.run())?;
         self.workers.push((thread, mail));
         Ok(())

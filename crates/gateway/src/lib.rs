@@ -35,6 +35,7 @@ pub mod fast;
 // The standard stack.
 mod decide;
 mod grpc;
+mod gathered;
 mod incoming;
 mod ingest;
 mod outgoing;

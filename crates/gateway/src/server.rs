@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::admission::Admission;
 use crate::door::Door;
 use crate::error::Error;
+use crate::gathered::Gathered;
 use crate::hall::Hall;
 use crate::options::Options;
 use crate::patient::Patient;
@@ -217,8 +218,9 @@ where
         }
     });
     let builder = builder(&door.options);
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-    let mut connection = pin!(connection);
+    let stream = Gathered::new(stream);
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream.clone()), service).into_owned());
+    let mut connection = pin!(stream.drive(connection));
     // hyper's own time limit on heads begins once it has seen which HTTP is spoken; this one begins with the connection.
     let first = tokio::time::sleep(door.options.header_timeout);
     let result = tokio::select! {
@@ -246,7 +248,6 @@ pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
         .max_buf_size(options.head_bytes_max.max(8 << 10))
         // A client that says it will send nothing more still gets its answers.
         .half_close(true)
-        .pipeline_flush(true)
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))

@@ -6,18 +6,19 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 
 use tidemill_journal::pool::Block;
 
-use crate::admission::Pass;
 use super::chunks::Chunks;
 use super::coming::Coming;
 use super::head::{self, Fault, Framing, HEAD_BYTES_MAX, Head, Parsed};
 use super::service::{Asker, Service};
 use super::slots::Key;
+use crate::admission::Pass;
 use crate::door::Door;
+use crate::options::Options;
 use crate::problem::Problem;
 
 /// The length of the blocks that connections read into: the longest head, and a body that most are shorter than.
@@ -38,6 +39,7 @@ const LINGER_MILLIS: u64 = 1_000;
 pub(super) struct Connection {
     key: Key,
     stream: TcpStream,
+    address: IpAddr,
     input: Option<Block>,
     phase: Phase,
     /// Requests that are not answered yet, the oldest first.
@@ -93,10 +95,11 @@ enum Phase {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub(super) fn new(key: Key, stream: TcpStream, pass: Pass, now: u64) -> Self {
+    pub(super) fn new(key: Key, stream: TcpStream, address: IpAddr, pass: Pass, now: u64) -> Self {
         Connection {
             key,
             stream,
+            address,
             input: None,
             phase: Phase::Head { known: 0 },
             waiting: VecDeque::new(),
@@ -125,11 +128,11 @@ impl Connection {
 
     /// When something has to have happened, in milliseconds.
     pub(super) fn deadline(&self, door: &Door) -> u64 {
-        let (head, body) = (door.options.header_timeout, door.options.body_timeout);
+        let Options { header_timeout: head, body_timeout: body, write_timeout: write, .. } = door.options;
         let after = |since: u64, limit: std::time::Duration| since.saturating_add(limit.as_millis() as u64);
         match &self.phase {
             Phase::Lingering(until) => *until,
-            _ if !self.backlog.is_empty() => after(self.since, body),
+            _ if !self.backlog.is_empty() => after(self.since, write),
             Phase::Body(coming) => after(coming.began, body),
             // The client waits for us.
             _ if !self.waiting.is_empty() => u64::MAX,
@@ -295,7 +298,7 @@ impl Connection {
     ) -> bool {
         let bytes = block.bytes();
         let body = &bytes[head.length..][..length];
-        let asker = Asker { owner: self.key, waiting: &mut self.waiting, head, bytes };
+        let asker = Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head, bytes };
         self.closing = !service.whole(door, asker, body);
         block.consume(head.length + length);
         self.since = service.now;
@@ -304,7 +307,7 @@ impl Connection {
 
     /// Looks at a head whose body is still to come.
     fn begin(&mut self, door: &Arc<Door>, service: &mut Service, block: &mut Block, head: Head) -> bool {
-        let admitted = service.admit(door, &head, block.bytes());
+        let admitted = service.admit(door, self.address, &head, block.bytes());
         match admitted.and_then(|admitted| Coming::new(head, admitted, door, service.now)) {
             Ok(coming) => {
                 if head.expects {
@@ -313,9 +316,15 @@ impl Connection {
                 self.body(door, service, block, coming)
             }
             Err(problem) => {
-                let end = end_of_nothing(block, &head);
+                let end = end_of_chunks(block, &head);
                 let problem = if end.is_none() { problem.closing() } else { problem };
-                let asker = Asker { owner: self.key, waiting: &mut self.waiting, head: &head, bytes: block.bytes() };
+                let asker = Asker {
+                    owner: self.key,
+                    waiting: &mut self.waiting,
+                    address: self.address,
+                    head: &head,
+                    bytes: block.bytes(),
+                };
                 match (service.refuse(asker, problem), end) {
                     (true, Some(end)) => block.consume(end),
                     _ => (self.closing, self.refused) = (true, true),
@@ -335,7 +344,8 @@ impl Connection {
             Ok(Some(end)) => {
                 let bytes = block.bytes();
                 let (head, admitted, content) = coming.into_parts(bytes);
-                let asker = Asker { owner: self.key, waiting: &mut self.waiting, head: &head, bytes };
+                let asker =
+                    Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head: &head, bytes };
                 self.closing = !service.finish(door, asker, &admitted, content);
                 block.consume(end);
                 self.since = service.now;
@@ -350,7 +360,8 @@ impl Connection {
 
     /// Refuses a request in the middle of its body, which ends the connection.
     fn refuse(&mut self, service: &mut Service, block: &Block, head: &Head, problem: Problem) {
-        let asker = Asker { owner: self.key, waiting: &mut self.waiting, head, bytes: block.bytes() };
+        let asker =
+            Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head, bytes: block.bytes() };
         service.refuse(asker, problem.closing());
         (self.closing, self.refused) = (true, true);
     }
@@ -467,11 +478,13 @@ impl Connection {
     }
 }
 
-/// Where a request ends whose body turns out to be empty: one that is refused can be passed over then.
-fn end_of_nothing(block: &Block, head: &Head) -> Option<usize> {
-    let mut chunks = Chunks::new();
-    let step = chunks.step(&block.bytes()[head.length..]).ok()?;
-    (head.framing == Framing::Chunked && chunks.is_over()).then_some(head.length + step.consumed)
+/// Where a request ends whose body in chunks is there as a whole: one that is refused is passed over then.
+fn end_of_chunks(block: &Block, head: &Head) -> Option<usize> {
+    let (mut chunks, mut at) = (Chunks::new(), head.length);
+    while head.framing == Framing::Chunked && at < block.bytes().len() && !chunks.is_over() {
+        at += chunks.step(&block.bytes()[at..]).ok()?.consumed;
+    }
+    chunks.is_over().then_some(at)
 }
 
 /// Whether the socket only has nothing now.

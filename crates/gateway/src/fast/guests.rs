@@ -9,10 +9,11 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::runtime::Handle;
 
-use crate::admission::Pass;
 use super::prefixed::Prefixed;
 use super::worker::Elsewhere;
+use crate::admission::Pass;
 use crate::door::Door;
+use crate::gathered::Gathered;
 use crate::{router, server};
 
 /// The standard stack, for connections that were accepted by the fast one.
@@ -58,8 +59,10 @@ impl Elsewhere for Guests {
                 let door = door.clone();
                 async move { Ok::<_, Infallible>(router::route(&door, address, request).await) }
             });
-            let stream = TokioIo::new(Prefixed::new(read, stream));
-            if let Err(error) = watcher.watch(builder.serve_connection(stream, service).into_owned()).await {
+            let stream = Gathered::new(Prefixed::new(read, stream));
+            let connection =
+                watcher.watch(builder.serve_connection(TokioIo::new(stream.clone()), service).into_owned());
+            if let Err(error) = stream.drive(connection).await {
                 tracing::debug!(%peer, %error, "a connection broke");
             }
         });

@@ -221,8 +221,10 @@ struct Seen<'a> {
     keep_alive: bool,
     close: bool,
     expects: bool,
+    lengths: usize,
     length: Option<u64>,
-    encoding: Option<&'a [u8]>,
+    encodings: usize,
+    encoding: &'a [u8],
     lines: Lines,
 }
 
@@ -244,18 +246,14 @@ impl<'a> Seen<'a> {
             12 if is("content-type") => keep(&mut self.lines.content_type, value, bytes),
             13 if is("authorization") => keep(&mut self.lines.authorization, value, bytes),
             14 if is("content-length") => {
-                if self.length.is_some() {
-                    return Err(Fault::Lengths);
-                }
-                self.length = Some(number(value).ok_or(Fault::Length)?);
+                self.lengths += 1;
+                self.length = number(value);
             }
             15 if is("idempotency-key") => keep(&mut self.lines.idempotency_key, value, bytes),
             16 if is("content-encoding") => keep(&mut self.lines.content_encoding, value, bytes),
             17 if is("transfer-encoding") => {
-                if self.encoding.is_some() {
-                    return Err(Fault::Encoding);
-                }
-                self.encoding = Some(value);
+                self.encodings += 1;
+                self.encoding = value;
             }
             _ => {}
         }
@@ -272,17 +270,23 @@ impl<'a> Seen<'a> {
     }
 
     fn framing(&self, is_11: bool) -> Result<Framing, Fault> {
-        let Some(encoding) = self.encoding else {
-            return Ok(self.length.map_or(Framing::None, Framing::Length));
-        };
-        let last = encoding.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
-        if !is_11 {
-            Err(Fault::EncodingIn10)
-        } else if !last.eq_ignore_ascii_case(b"chunked") {
+        match (self.encodings, self.lengths) {
+            (0, 0) => Ok(Framing::None),
+            (0, 1) => self.length.map(Framing::Length).ok_or(Fault::Length),
+            (0, _) => Err(Fault::Lengths),
+            _ if !is_11 => Err(Fault::EncodingIn10),
+            (1, lengths) => self.chunked(lengths),
+            _ => Err(Fault::Encoding),
+        }
+    }
+
+    fn chunked(&self, lengths: usize) -> Result<Framing, Fault> {
+        let last = self.encoding.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        if !last.eq_ignore_ascii_case(b"chunked") {
             Err(Fault::Encoding)
-        } else if self.length.is_some() {
+        } else if lengths > 0 {
             Err(Fault::LengthAndEncoding)
-        } else if !encoding.eq_ignore_ascii_case(b"chunked") {
+        } else if !self.encoding.eq_ignore_ascii_case(b"chunked") {
             Err(Fault::EncodingUnknown)
         } else {
             Ok(Framing::Chunked)

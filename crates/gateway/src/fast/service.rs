@@ -4,6 +4,7 @@
 //! thread for that, and its answer comes by mail like those of endpoints.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::hall::{Durability, Endpoint, Inbox, Receipt, Ticket};
 use crate::ingest;
 use crate::problem::Problem;
 use crate::question::Decision;
+use crate::reply::Reply;
 use crate::route::Route;
 
 /// Milliseconds after which the date is written anew.
@@ -92,6 +94,8 @@ pub(super) struct Asker<'a> {
     pub owner: Key,
     /// Its requests that wait, the oldest first.
     pub waiting: &'a mut VecDeque<Key>,
+    /// Where the client is.
+    pub address: IpAddr,
     /// The head.
     pub head: &'a Head,
     /// The bytes that begin with the head.
@@ -133,10 +137,12 @@ impl Service {
     }
 
     /// Looks at the head of a request whose body is still to come.
-    pub(super) fn admit(&self, door: &Door, head: &Head, bytes: &[u8]) -> Result<Admitted, Problem> {
+    pub(super) fn admit(&self, door: &Door, address: IpAddr, head: &Head, bytes: &[u8]) -> Result<Admitted, Problem> {
         let (path, query) = head.target(bytes);
         let (view, bodiless) = (head.view(bytes), head.is_bodiless());
-        match Route::of("POST", path)? {
+        let route = Route::of("POST", path)?;
+        door.admit(address, &route, &view)?;
+        match route {
             Route::Events(name) => {
                 let events = Events::begin(&door.hall, &name, query, &view, bodiless)?;
                 Ok(Admitted::Events(events.inbox.clone(), events.encoding))
@@ -154,7 +160,8 @@ impl Service {
         let (head, bytes) = (asker.head, asker.bytes);
         let (path, query) = head.target(bytes);
         let (view, bodiless) = (head.view(bytes), head.is_bodiless());
-        let done = Route::of("POST", path).and_then(|route| match route {
+        let route = Route::of("POST", path).and_then(|route| door.admit(asker.address, &route, &view).map(|()| route));
+        let done = route.and_then(|route| match route {
             Route::Events(name) => {
                 let events = Events::begin(&door.hall, &name, query, &view, bodiless)?;
                 self.events(door, &mut asker, &events, Content::Short(body))
@@ -205,6 +212,11 @@ impl Service {
         let manner = Manner { is_11: true, keep_alive: false };
         let reply = Problem::malformed(fault.status(), fault.detail()).reply();
         self.answer(owner, waiting, manner, |out, date| wire::reply(out, date, manner, &reply));
+    }
+
+    /// Writes an answer to one who has not asked anything, and ends its connection.
+    pub(super) fn say(&mut self, reply: &Reply) {
+        wire::reply(&mut self.out, &self.date, Manner { is_11: true, keep_alive: false }, reply);
     }
 
     /// Tells a client that waits for a word to send the body.

@@ -140,9 +140,9 @@ mod tests {
         wheel.set(3, 0);
         assert_eq!(wheel.next(), Some(1_010));
         assert_eq!(fired(&mut wheel, 1_010), [3], "what is overdue fires at the next tick");
-        assert_eq!(fired(&mut wheel, 1_029), []);
+        assert!(fired(&mut wheel, 1_029).is_empty());
         assert_eq!(fired(&mut wheel, 1_030), [0, 1]);
-        assert_eq!(fired(&mut wheel, 9_999), []);
+        assert!(fired(&mut wheel, 9_999).is_empty());
         assert_eq!(fired(&mut wheel, 10_000), [2]);
         assert_eq!(wheel.next(), None);
     }

@@ -162,7 +162,7 @@ mod tests {
         let taken = Receipt { accepted: 3, offset: 9, ..Receipt::default() };
         let text = written(|out, date| accepted(out, date, OPEN, &taken, false, &mut Vec::new()));
         let expected = "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-                        content-length: 48\r\n\r\n{\"accepted\":3,\"offset\":9,\"durability\":\"memory\"}";
+                        content-length: 47\r\n\r\n{\"accepted\":3,\"offset\":9,\"durability\":\"memory\"}";
         assert_eq!(text, expected);
     }
 

@@ -4,8 +4,8 @@
 //! for sockets at its beginning, which a letter ends. What one connection wants is a read, what it is answered a write,
 //! however many requests there were in between.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -15,13 +15,14 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use tidemill_base::time::{Clock, SystemClock};
 
-use crate::admission::{Admission, Pass};
 use super::connection::{Connection, Fate, Interest};
 use super::mail::Letters;
 use super::service::Service;
 use super::slots::{Key, Slots};
 use super::wheel::Wheel;
+use crate::admission::{Admission, Pass};
 use crate::door::Door;
+use crate::problem::Problem;
 
 /// Sockets that are looked at in one turn.
 const EVENTS_MAX: usize = 512;
@@ -195,8 +196,8 @@ impl Worker {
             }
             match listener.accept() {
                 Ok((stream, peer)) => match self.admission.enter(peer.ip().to_canonical()) {
-                    Some(pass) => self.welcome(stream, pass),
-                    None => tracing::debug!(%peer, "there are too many connections from one address"),
+                    Some(pass) => self.welcome(stream, peer.ip(), pass),
+                    None => self.turn_away(&stream, peer),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -209,14 +210,23 @@ impl Worker {
         }
     }
 
-    fn welcome(&mut self, stream: TcpStream, pass: Pass) {
+    /// Says to one that there are too many of its kind, if it can be said without waiting.
+    fn turn_away(&mut self, mut stream: &TcpStream, peer: SocketAddr) {
+        tracing::debug!(%peer, "there are too many connections from one address");
+        let reply = Problem::crowded(self.door.options.address_connections_max).reply();
+        self.service.say(&reply);
+        let _ = stream.set_nonblocking(true).and_then(|()| stream.write(&self.service.out));
+        self.service.out.clear();
+    }
+
+    fn welcome(&mut self, stream: TcpStream, address: IpAddr, pass: Pass) {
         let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
         if let Err(error) = ready {
             tracing::debug!(%error, "a connection ended at once");
             return;
         }
         let now = self.service.now;
-        let key = self.connections.insert_with(|key| Connection::new(key, stream, pass, now));
+        let key = self.connections.insert_with(|key| Connection::new(key, stream, address, pass, now));
         let Some(connection) = self.connections.get(key) else { return };
         let data = EventData::new_u64(key.number());
         if let Err(error) = epoll::add(&self.epoll, connection.stream(), data, EventFlags::IN) {

@@ -1,0 +1,5 @@
+//! The fast stack over real sockets, beside the standard one.
+
+mod behind;
+mod differential;
+mod streams;
