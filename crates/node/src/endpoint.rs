@@ -53,8 +53,6 @@ pub(crate) struct Given<'a> {
     pub(crate) rows: &'a [Delta],
     /// The rows of the step on which an expression failed, of all its endpoints.
     pub(crate) failed: &'a [SideRow],
-    /// Whether the step was run again after a restart: nobody waits for its answers any more.
-    pub(crate) again: bool,
 }
 
 /// The desks of a pipeline's endpoints.

@@ -121,12 +121,12 @@ impl Outputs {
         for (view, _) in self.views.iter_mut().zip(&changed).filter(|(_, changed)| !**changed) {
             view.pass(step);
         }
-        let (place, again) = match turn {
-            Turn::First(place) => (place, false),
-            Turn::Again { .. } => (None, true),
+        let place = match turn {
+            Turn::First(place) => place,
+            Turn::Again { .. } => None,
         };
         for (endpoint, rows) in self.answers.iter().zip(&answers) {
-            endpoint.answers(&Given { header: &output.header, place, rows, failed: &output.side, again });
+            endpoint.answers(&Given { header: &output.header, place, rows, failed: &output.side });
         }
         parcels.extend(self.sides.rows(&output.side)?);
         let staged = |sink: usize| self.staged.get(sink).copied().unwrap_or_default();

@@ -166,11 +166,12 @@ impl Bodies {
         asked: u32,
     ) -> Result<Read, String> {
         let text = |error: tidemill_format::Error| error.to_string();
-        if asked != 0 && !keys.iter().any(|(who, _)| *who == asked) {
-            if let Some((_, columns)) = self.only().iter().find(|(who, _)| *who == asked) {
-                let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-                keys.push((asked, gather.keys(&columns)));
-            }
+        if asked != 0
+            && !keys.iter().any(|(who, _)| *who == asked)
+            && let Some((_, columns)) = self.only().iter().find(|(who, _)| *who == asked)
+        {
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            keys.push((asked, gather.keys(&columns)));
         }
         let own = keys.iter_mut().find(|(who, _)| *who == asked).map(|(_, keys)| keys);
         let mut read = gather.read(body, own).map_err(text)?;

@@ -100,6 +100,7 @@ impl InboxDoor {
     }
 
     /// The inbox.
+    #[cfg(test)]
     pub(crate) fn handle(&self) -> &InboxHandle {
         &self.handle
     }

@@ -263,7 +263,9 @@ impl Start {
         }
         circuit.restore_chunks(&chunks)?;
         if circuit.resume_saves() {
-            views.iter_mut().for_each(|view| drop(view.resume_saves()));
+            views.iter_mut().for_each(|view| {
+                view.resume_saves();
+            });
         }
         Ok(())
     }
