@@ -16,6 +16,7 @@ use engine::Target;
 const TARGETS: &[Target] = &[
     Target { name: "boundary", run: targets::boundary::run, seeds: targets::boundary::seeds },
     Target { name: "circuit", run: targets::circuit::run, seeds: targets::circuit::seeds },
+    Target { name: "http", run: targets::http::run, seeds: targets::http::seeds },
     Target { name: "json", run: targets::json::run, seeds: Vec::new },
     Target { name: "line", run: targets::line::run, seeds: targets::line::seeds },
     Target { name: "manifest", run: targets::manifest::run, seeds: targets::manifest::seeds },

@@ -5,6 +5,7 @@
 
 pub mod boundary;
 pub mod circuit;
+pub mod http;
 pub mod image;
 pub mod json;
 pub mod line;
