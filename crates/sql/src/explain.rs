@@ -305,7 +305,7 @@ fn called(call: &AggregateCall, input: &dyn Fn(usize) -> String) -> String {
 }
 
 /// `StddevPop` as `STDDEV_POP`.
-fn shouted(name: &str) -> String {
+pub(crate) fn shouted(name: &str) -> String {
     let mut text = String::new();
     for (index, letter) in name.char_indices() {
         if index > 0 && letter.is_uppercase() {

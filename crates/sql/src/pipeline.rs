@@ -3,6 +3,7 @@
 //! Connector options are carried as they were written; whoever runs the pipeline hands them to the connectors. No type
 //! of the SQL library shows here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -329,6 +330,9 @@ pub struct StateSettings {
     pub path: Option<String>,
     /// `'state.store'`: where snapshots are kept when not in that folder, such as `s3://bucket/folder`.
     pub store: Option<String>,
+    /// `'state.s3.endpoint'` and so on: how buckets are reached, by the keys after `state.`; what is not said is taken from
+    /// the environment.
+    pub s3: BTreeMap<String, String>,
     /// `'state.durability'`: what events survive once they are acknowledged, `process` or `flushed`.
     pub durability: Option<String>,
     /// `'state.snapshot-interval'`: the longest time between snapshots while anything changes.

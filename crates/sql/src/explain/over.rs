@@ -64,6 +64,8 @@ pub(super) fn kept(spec: &OverSpec, facts: &NodeFacts) -> (Option<String>, Optio
         _ => None,
     });
     let lagged = before.max().map(|rows| format!(" and the last {}", counted(rows))).unwrap_or_default();
+    let distinct = spec.calls.iter().any(|call| matches!(call, OverCall::Aggregate(call) if call.distinct));
+    let lagged = if distinct { format!(" and the different values{lagged}") } else { lagged };
     let aggregates = spec.calls.iter().any(|call| matches!(call, OverCall::Aggregate(_)));
     let (state, bound) = match spec.frame {
         _ if !aggregates => (format!("a counter{lagged} {per}"), None),

@@ -23,7 +23,8 @@ use super::facts::Attribute;
 use super::{Builder, Lowered, ORIGIN, Project, Slot, is_random, place_of, type_of};
 use crate::catalog::outside;
 use crate::error::Error;
-use crate::expr::{print, unaliased};
+use crate::explain::shouted;
+use crate::expr::{duration, print, unaliased};
 use crate::plan::asked::Asked;
 use crate::plan::endpoint::path;
 use crate::types::name_of;
@@ -156,7 +157,7 @@ impl Builder<'_> {
         for (index, call) in &calls {
             places[*index] = fields.len();
             let data_type = schema.field(inputs + index).data_type().clone();
-            fields.push(Arc::new(Field::new(title(call, &before, &keys), data_type, true)));
+            fields.push(Arc::new(Field::new(title(call, &before, &keys, frame), data_type, true)));
             facts.attributes.push(Attribute::Plain);
         }
         facts.schedule_dependent |= turn == OverTurn::Arrival;
@@ -280,22 +281,27 @@ fn by_order(calls: &[(usize, OverCall)], frame: Option<Frame>) -> bool {
 }
 
 /// What the column of a call is called: nobody can name it, but it is shown.
-fn title(call: &OverCall, input: &Schema, keys: &[usize]) -> String {
+fn title(call: &OverCall, input: &Schema, keys: &[usize], frame: Option<Frame>) -> String {
     let name = |column: &usize| input.field(*column).name().clone();
     let called = match call {
         OverCall::Aggregate(call) => {
             let args = call.args.iter().filter(|arg| input.field(**arg).name() != ORIGIN).map(name);
             let args = args.collect::<Vec<_>>().join(", ");
             let distinct = if call.distinct { "DISTINCT " } else { "" };
-            let function = format!("{:?}", call.function).to_uppercase();
+            let function = shouted(&format!("{:?}", call.function));
             format!("{function}({distinct}{})", if args.is_empty() { "*" } else { &args })
         }
         OverCall::RowNumber => "ROW_NUMBER()".to_string(),
         OverCall::Lag { column, offset: 1, .. } => format!("LAG({})", name(column)),
         OverCall::Lag { column, offset, .. } => format!("LAG({}, {offset})", name(column)),
     };
-    let keys: Vec<_> = keys.iter().map(name).collect();
-    if keys.is_empty() { format!("{called} OVER ()") } else { format!("{called} OVER ({})", keys.join(", ")) }
+    let mut window: Vec<String> = keys.iter().map(name).collect();
+    window.extend(match (call, frame) {
+        (OverCall::Aggregate(_), Some(Frame::Range { preceding_ms: Some(millis), .. })) => Some(duration(millis)),
+        (OverCall::Aggregate(_), Some(Frame::Rows { preceding: Some(rows) })) => Some(format!("{rows} rows")),
+        _ => None,
+    });
+    format!("{called} OVER ({})", window.join(", "))
 }
 
 /// What cannot be kept up over a window, and what to write instead.

@@ -37,6 +37,9 @@ const IGNORED: &[&str] = &[
     "taskmanager.",
 ];
 
+/// How buckets are reached, besides `s3.allow-http`.
+const S3: [&str; 5] = ["s3.endpoint", "s3.region", "s3.access-key", "s3.secret-key", "s3.session-token"];
+
 /// Takes one SET into the settings.
 pub(crate) fn apply(settings: &mut Settings, set: &Setting) -> Result<(), Error> {
     let pair = (set.key.clone(), set.value.clone());
@@ -101,6 +104,13 @@ fn take_state(state: &mut StateSettings, options: &mut Options) -> Result<(), op
     for (key, slot) in [("state.path", &mut state.path), ("state.store", &mut state.store)] {
         *slot = options.take(key).or(slot.take());
     }
+    for key in S3 {
+        if let Some(value) = options.take(&format!("state.{key}")) {
+            state.s3.insert(key.to_string(), value);
+        }
+    }
+    let http = options.boolean("state.s3.allow-http")?;
+    state.s3.extend(http.map(|allowed| ("s3.allow-http".to_string(), allowed.to_string())));
     let level = options.parse("state.durability", "'process' or 'flushed'", |value| {
         ["process", "flushed"].contains(&value).then(|| value.to_string())
     })?;
