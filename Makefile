@@ -14,6 +14,7 @@ BENCH_ARGS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TIDEMILL := $(TARGET)/release/tidemill
 S3_SERVER := $(TARGET)/s3s/bin/s3s-fs
+H2SPEC := $(TARGET)/h2spec/h2spec
 VENV := $(TARGET)/venv
 PYTHON := PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python
 
@@ -53,6 +54,13 @@ bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into b
 	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --write $(BENCH_ARGS)
 	$(PYTHON) bench/one_row.py --tidemill $(TIDEMILL) --write
 
+.PHONY: bench-gateway
+bench-gateway: venv ## measure the doors beside hyper, axum and Go, into bench/RESULTS.md (needs wrk, h2load, Go)
+	cargo build --release --locked -p tidemill-gateway --example intake
+	CARGO_TARGET_DIR=$(abspath $(TARGET))/gateway-peers cargo build --release --locked --manifest-path bench/gateway/peers/Cargo.toml
+	cd bench/gateway/go && go build -o $(abspath $(TARGET))/gateway-peers/go/ ./nethttp ./fast
+	$(PYTHON) bench/gateway.py --write $(BENCH_ARGS)
+
 .PHONY: nexmark-check
 nexmark-check: release venv ## check the Nexmark answers of 1,000,000 events against DuckDB
 	$(MAKE) nexmark-data NEXMARK_DATA=$(TARGET)/nexmark-1m EVENTS=1000000
@@ -75,6 +83,13 @@ s3-check: $(S3_SERVER) ## check snapshots against a real server that speaks S3
 
 $(S3_SERVER):
 	cargo install --quiet --locked --debug --root $(TARGET)/s3s --features binary --version 0.14.1 s3s-fs
+
+.PHONY: h2spec
+h2spec: $(H2SPEC) ## check HTTP/2 against a public suite (needs Go)
+	TIDEMILL_H2SPEC=$(abspath $(H2SPEC)) cargo test -p tidemill-gateway --locked --test doors h2spec -- --include-ignored --nocapture
+
+$(H2SPEC):
+	GOBIN=$(abspath $(dir $(H2SPEC))) go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 
 .PHONY: flink-record
 flink-record: ## record Apache Flink's answers into tests/flink (needs Java 17)

@@ -9,6 +9,7 @@ use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use crate::reply::Reply;
 
@@ -21,6 +22,8 @@ pub(crate) enum Outgoing {
     Whole(Full<Bytes>),
     /// Messages of gRPC.
     Messages(tonic::body::Body),
+    /// Server-sent events.
+    Events(mpsc::Receiver<Bytes>),
 }
 
 impl Body for Outgoing {
@@ -32,6 +35,7 @@ impl Body for Outgoing {
             Outgoing::Whole(body) => Pin::new(body).poll_frame(cx),
             // What is wrong with a call is in its trailers.
             Outgoing::Messages(body) => Pin::new(body).poll_frame(cx).map(|frame| frame?.ok().map(Ok)),
+            Outgoing::Events(events) => events.poll_recv(cx).map(|event| event.map(|event| Ok(Frame::data(event)))),
         }
     }
 
@@ -39,6 +43,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Whole(body) => body.is_end_stream(),
             Outgoing::Messages(body) => body.is_end_stream(),
+            Outgoing::Events(_) => false,
         }
     }
 
@@ -46,6 +51,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Whole(body) => body.size_hint(),
             Outgoing::Messages(body) => body.size_hint(),
+            Outgoing::Events(_) => SizeHint::default(),
         }
     }
 }

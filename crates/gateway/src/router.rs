@@ -11,7 +11,7 @@ use crate::identity::Need;
 use crate::outgoing::{Answer, Outgoing};
 use crate::problem::Problem;
 use crate::route::{OfTable, OfVersions, Route};
-use crate::{decide, grpc, ingest, tables, views};
+use crate::{decide, grpc, ingest, stream, tables, views};
 
 /// Answers a request from `address`.
 pub(crate) async fn route(door: &Arc<Door>, address: IpAddr, request: Request<Incoming>) -> Answer {
@@ -25,7 +25,9 @@ pub(crate) async fn route(door: &Arc<Door>, address: IpAddr, request: Request<In
 async fn call(door: &Arc<Door>, address: IpAddr, mut request: Request<Incoming>) -> Response<tonic::body::Body> {
     let met = match request.uri().path().starts_with(grpc::HEALTH) {
         true => door.guard.admit(address, Need::Nothing, request.headers()),
-        false => door.guard.meet(address, request.headers()).map(|caller| drop(request.extensions_mut().insert(caller))),
+        false => {
+            door.guard.meet(address, request.headers()).map(|caller| drop(request.extensions_mut().insert(caller)))
+        }
     };
     match met {
         Ok(()) => door.grpc.get_or_init(|| grpc::Services::new(door)).answer(door, request).await,
@@ -42,7 +44,7 @@ async fn dispatch(door: &Arc<Door>, address: IpAddr, request: Request<Incoming>)
         Route::Events(name) => ingest::post(door, &name, request).await,
         Route::Question(name) => decide::post(door, &name, request).await,
         Route::Rows(name) => views::get(door, &name, request).await,
-        Route::Changes(name) => Err(Problem::not_found("stream of view", &name, "")),
+        Route::Changes(name) => stream::get(door, &name, request).await,
         Route::Health => Ok(door.health().into()),
         Route::Names(names) => Ok(door.names(names).into()),
         Route::Table(name, of) => table(door, &name, of, request).await,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -48,7 +49,8 @@ pub(crate) async fn get(door: &Arc<Door>, name: &str, request: Request<Incoming>
     read.map(Answer::from)
 }
 
-fn problem(error: LookupError) -> Problem {
+/// Why a view does not answer.
+pub(crate) fn problem(error: LookupError) -> Problem {
     match error {
         LookupError::Key { problem, help } => Problem::bad_query(problem, help),
         LookupError::Failed(reason) => Problem::internal(reason),
@@ -95,11 +97,7 @@ pub(crate) fn lookup(query: Option<&str>) -> Result<Lookup, Problem> {
 }
 
 fn answer(rows: &Rows, layout: Layout) -> Result<Reply, Problem> {
-    let mut lines = Vec::new();
-    let mut encoder = JsonEncoder::new(JsonOptions::default());
-    for batch in &rows.batches {
-        encoder.encode(batch, None, &mut lines).map_err(|error| Problem::internal(error.to_string()))?;
-    }
+    let lines = lines(&rows.batches).map_err(|error| Problem::internal(error.to_string()))?;
     let (kind, body) = match layout {
         Layout::Lines => ("application/x-ndjson", lines),
         Layout::Json => (reply::JSON, array(lines)),
@@ -109,8 +107,18 @@ fn answer(rows: &Rows, layout: Layout) -> Result<Reply, Problem> {
     Ok(Reply { status: StatusCode::OK, kind, headers, body })
 }
 
+/// Rows as lines of JSON.
+pub(crate) fn lines(batches: &[RecordBatch]) -> Result<Vec<u8>, tidemill_format::Error> {
+    let mut lines = Vec::new();
+    let mut encoder = JsonEncoder::new(JsonOptions::default());
+    for batch in batches {
+        encoder.encode(batch, None, &mut lines)?;
+    }
+    Ok(lines)
+}
+
 /// Lines as an array: a line break is never inside a value.
-fn array(mut lines: Vec<u8>) -> Vec<u8> {
+pub(crate) fn array(mut lines: Vec<u8>) -> Vec<u8> {
     if lines.last() == Some(&b'\n') {
         lines.pop();
     }

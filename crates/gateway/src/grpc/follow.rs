@@ -2,9 +2,6 @@
 
 use std::future::poll_fn;
 
-use arrow_array::{RecordBatch, UInt32Array};
-use arrow_schema::ArrowError;
-use tidemill_circuit::Delta;
 use tidemill_circuit::view::{self, Followed};
 use tidemill_proto::v1::{Change, ReadReply, RowFormat};
 use tokio::sync::mpsc;
@@ -12,6 +9,7 @@ use tonic::Status;
 
 use super::status::status;
 use super::view::Pages;
+use crate::changes;
 use crate::hall::{Follow, Hall, Rows};
 use crate::problem::Problem;
 
@@ -56,7 +54,8 @@ pub(super) async fn send(
 fn messages(change: &view::Change, format: RowFormat) -> Result<Vec<Change>, Status> {
     let version = change.version;
     let pages = |sign| {
-        let batches = rows(&change.deltas, sign).map_err(|error| status(Problem::internal(error.to_string())))?;
+        let batches =
+            changes::rows(&change.deltas, sign).map_err(|error| status(Problem::internal(error.to_string())))?;
         match batches.is_empty() {
             true => Ok(Vec::new()),
             false => Pages::new(Rows { version, batches, more: false }, format).collect::<Result<Vec<_>, _>>(),
@@ -82,23 +81,4 @@ fn messages(change: &view::Change, format: RowFormat) -> Result<Vec<Change>, Sta
         last.more = false;
     }
     Ok(messages)
-}
-
-/// The rows that came (1) or went (-1), each as often as it did.
-fn rows(deltas: &[Delta], sign: i64) -> Result<Vec<RecordBatch>, ArrowError> {
-    let mut batches = Vec::new();
-    for delta in deltas {
-        if delta.weights().is_none() && sign > 0 {
-            batches.push(delta.batch().clone());
-            continue;
-        }
-        let times = |row: u32| (delta.weight(row as usize) * sign).max(0) as usize;
-        let picked: UInt32Array =
-            (0..delta.rows() as u32).flat_map(|row| std::iter::repeat_n(row, times(row))).collect();
-        if !picked.is_empty() {
-            batches.push(delta.take(&picked)?.batch().clone());
-        }
-    }
-    batches.retain(|batch| batch.num_rows() > 0);
-    Ok(batches)
 }

@@ -19,7 +19,8 @@ pub(crate) fn run(token: &Token) -> Result<(), Failure> {
     // A text in JSON is one in TOML.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let scopes: Vec<String> = scope.iter().map(|scope| quoted(scope)).collect();
-    let lines = format!("[[token]]\nname = {}\nsha256 = \"{sha256}\"\nscopes = [{}]\n", quoted(name), scopes.join(", "));
+    let lines =
+        format!("[[token]]\nname = {}\nsha256 = \"{sha256}\"\nscopes = [{}]\n", quoted(name), scopes.join(", "));
     console::put(lines.as_bytes())?;
     Ok(())
 }
