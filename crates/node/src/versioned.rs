@@ -55,10 +55,15 @@ impl Place {
     /// # Errors
     /// When there is no such folder or bucket.
     pub fn open(address: &str) -> Result<Place, Error> {
+        Place::open_with(address, &S3::default())
+    }
+
+    /// The same, where it was said how buckets are reached.
+    pub(crate) fn open_with(address: &str, s3: &S3) -> Result<Place, Error> {
         let folder = if address.contains("://") { address.strip_prefix("file://") } else { Some(address) };
         match folder {
             Some(folder) if !Path::new(folder).is_dir() => Err(Error::NoTables { address: address.to_string() }),
-            _ => Place::make(address),
+            _ => Place::at(address, s3),
         }
     }
 
@@ -67,7 +72,11 @@ impl Place {
     /// # Errors
     /// When there can be none.
     pub fn make(address: &str) -> Result<Place, Error> {
-        let store = store::open(address, &S3::default()).map_err(tidemill_state::Error::from)?;
+        Place::at(address, &S3::default())
+    }
+
+    fn at(address: &str, s3: &S3) -> Result<Place, Error> {
+        let store = store::open(address, s3).map_err(tidemill_state::Error::from)?;
         Ok(Place { store })
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tidemill_base::time::{Clock, SystemClock};
 use tidemill_state::instance::{By, Instance};
 use tidemill_state::snapshot::{Cause, Manifest};
+use tidemill_state::store::S3;
 use tidemill_state::{Replica, Version};
 
 use crate::error::Error;
@@ -158,7 +159,7 @@ impl Versions {
                 help: "name the folder that the pipeline said it keeps its state in, such as NAME.state".to_string(),
             });
         }
-        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store, circuit)? })
+        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store, &S3::default(), circuit)? })
     }
 
     /// The versions of an instance that is open already.

@@ -39,7 +39,7 @@ pub fn dry_run(pipeline: &Pipeline, circuit: &str, options: &Options) -> Result<
     let now = keepers(&mut circuit, &part.plan, &part.views());
     let store = pipeline.settings.state.store.as_deref();
     let newest = match folder::circuit_folder(&path, &part.name).join("store").is_dir() || store.is_some() {
-        true => folder::instance(&path, store, &part.name)?.newest()?,
+        true => folder::instance(&path, store, &folder::s3(&pipeline.settings.state)?, &part.name)?.newest()?,
         false => None,
     };
     let Some(newest) = newest else {

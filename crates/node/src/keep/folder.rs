@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidemill_base::options::Options;
 use tidemill_base::time::Clock;
 use tidemill_journal::{Disk, Journal, Level, Options as JournalOptions, Recovery};
 use tidemill_sql::pipeline::StateSettings;
@@ -37,8 +38,9 @@ pub(crate) struct Folder {
     pub(crate) journal: Arc<Journal>,
     /// What the circuits need of the journal.
     pub(crate) retention: Retention,
-    /// Where snapshots are when not in the folder.
+    /// Where snapshots are when not in the folder, and how that is reached.
     store: Option<String>,
+    s3: S3,
     /// What events survive when they are acknowledged, unless their table or request says otherwise.
     pub(crate) acknowledged: Level,
 }
@@ -60,6 +62,7 @@ impl Folder {
             journal: Arc::new(journal),
             retention: Retention::default(),
             store: settings.store.clone(),
+            s3: s3(settings)?,
             acknowledged: settings.durability.as_deref().and_then(super::level).unwrap_or_default(),
         };
         Ok((folder, recovery))
@@ -70,7 +73,7 @@ impl Folder {
     /// # Errors
     /// When there is no such store.
     pub(crate) fn instance(&self, circuit: &str) -> Result<Instance, Error> {
-        instance(&self.path, self.store.as_deref(), circuit)
+        instance(&self.path, self.store.as_deref(), &self.s3, circuit)
     }
 
     /// What a snapshot is told of itself.
@@ -115,14 +118,23 @@ impl Folder {
 }
 
 /// A circuit's instance in a state folder, or in the store named instead.
-pub(crate) fn instance(path: &Path, store: Option<&str>, circuit: &str) -> Result<Instance, Error> {
+pub(crate) fn instance(path: &Path, store: Option<&str>, s3: &S3, circuit: &str) -> Result<Instance, Error> {
     let address = match (store, circuit) {
         (None, circuit) => circuit_folder(path, circuit).join("store").display().to_string(),
         (Some(store), MAIN) => store.to_string(),
         (Some(store), circuit) => format!("{}/{CIRCUITS}/{}", store.trim_end_matches('/'), written(circuit)),
     };
-    let store = tidemill_state::store::open(&address, &S3::default()).map_err(|error| Error::State(error.into()))?;
+    let store = tidemill_state::store::open(&address, s3).map_err(|error| Error::State(error.into()))?;
     Ok(Instance::new(store, INSTANCE)?)
+}
+
+/// How buckets are reached, as far as it was set; the rest is in the environment.
+///
+/// # Errors
+/// [`Error::Keep`] when a setting cannot be read, as planning has said before.
+pub(crate) fn s3(settings: &StateSettings) -> Result<S3, Error> {
+    let mut options = Options::new("SET", settings.s3.clone());
+    S3::take(&mut options).map_err(|error| Error::Keep(error.to_string()))
 }
 
 /// The folder of a circuit in a state folder.
@@ -199,5 +211,18 @@ mod tests {
         }
         assert_eq!(circuits(folder.path()), ["a+c", "b"]);
         assert_eq!(circuit_folder(folder.path(), MAIN), folder.path());
+    }
+
+    #[test]
+    fn how_a_bucket_is_reached_is_set_key_by_key() {
+        let sql = "SET 'state.s3.endpoint' = 'http://localhost:9000'; SET 'state.s3.region' = 'eu-1';
+             SET 'state.s3.allow-http' = 'true'; SELECT 1 AS a;";
+        let pipeline = tidemill_sql::plan(sql, tidemill_sql::PlanOptions::default()).expect("it is sound");
+        let found = s3(&pipeline.settings.state).expect("they are what they should be");
+        assert_eq!((found.endpoint.as_deref(), found.region.as_deref()), (Some("http://localhost:9000"), Some("eu-1")));
+        assert!(found.allow_http && found.access_key.is_none());
+        let wrong = "SET 'state.s3.endpiont' = 'x'; SELECT 1 AS a;";
+        let error = tidemill_sql::plan(wrong, tidemill_sql::PlanOptions::default()).expect_err("it is misspelt");
+        assert!(tidemill_base::Explain::help(&error).is_some_and(|help| help.contains("state.s3.endpoint")), "{error}");
     }
 }

@@ -19,10 +19,12 @@ use tidemill_circuit::step::TableVersion;
 use tidemill_sql::Pipeline;
 use tidemill_sql::pipeline::TableDef;
 use tidemill_state::Version;
+use tidemill_state::store::S3;
 use tidemill_state::table::{Reader, Snapshot, TableError};
 
 use super::{Place, Table, columns, declare};
 use crate::error::Error;
+use crate::keep::folder;
 use crate::part::Part;
 
 /// How often it is looked for what others have written.
@@ -64,9 +66,10 @@ impl Lookups {
     /// # Errors
     /// When one is not there, or is another than declared.
     pub(crate) fn open(pipeline: &Pipeline, parts: &[Part], state: Option<&Path>) -> Result<Lookups, Error> {
+        let s3 = folder::s3(&pipeline.settings.state)?;
         let mut tables = BTreeMap::new();
         for def in pipeline.tables.iter().filter(|table| table.is_versioned()) {
-            let table = open(def, &address(def, state)?)?;
+            let table = open(def, &address(def, state)?, &s3)?;
             let readings = parts.iter().filter_map(|part| {
                 let cell = part.cells.iter().find(|cell| cell.name() == def.name)?;
                 Some(Reading { circuit: part.name.clone(), cell: cell.clone(), shown: Mutex::default() })
@@ -231,14 +234,14 @@ fn address(def: &TableDef, state: Option<&Path>) -> Result<String, Error> {
 
 /// Opens a declared table. One that is kept with the pipeline's own state is made when it is not there yet; one that is kept
 /// elsewhere is somebody's, and its address may be wrong.
-fn open(def: &TableDef, address: &str) -> Result<Table, Error> {
+fn open(def: &TableDef, address: &str, s3: &S3) -> Result<Table, Error> {
     let missing = || Error::TableMissing {
         table: def.name.clone(),
         address: address.to_string(),
         command: declare::create_command(def, address),
         position: Some(def.position),
     };
-    let table = match Place::open(address).and_then(|place| place.table(&def.name)) {
+    let table = match Place::open_with(address, s3).and_then(|place| place.table(&def.name)) {
         Err(Error::NoTables { .. } | Error::State(tidemill_state::Error::Table(TableError::NoTable { .. }))) => {
             if def.option("path").is_some() {
                 return Err(missing());
