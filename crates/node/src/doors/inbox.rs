@@ -187,7 +187,10 @@ impl InboxDoor {
         }
         let came = self.bring(&Coming { body, terms, asked: 0, at }, |_| {})?;
         keys.remember(key, body, at, came.accepted.kept, came.accepted);
-        self.hold(&keys);
+        if keys.oldest() == came.accepted.kept {
+            // Those that follow are held with it; what is forgotten is let go of now and then.
+            self.hold(&keys);
+        }
         Ok(receipt(came))
     }
 

@@ -178,7 +178,10 @@ impl Desk {
             Ok(accepted) => {
                 let waiting = Stored::Waiting { offset: accepted.offset, tickets: Vec::new() };
                 store.remember(key, body, at, accepted.kept, waiting);
-                self.store.hold(&store);
+                if store.oldest() == accepted.kept {
+                    // Those that follow are held with it; what is forgotten is let go of now and then.
+                    self.store.hold(&store);
+                }
                 Ok(Question(accepted.offset))
             }
             Err((rejection, ticket)) => {
