@@ -1,20 +1,30 @@
+use std::path::Path;
 use std::sync::Mutex;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use tidemill_base::planted::{self, Bug};
 use tidemill_base::time::SystemClock;
 use tidemill_circuit::circuit;
 use tidemill_circuit::decode::{Block, BlockData};
 use tidemill_circuit::expr::OnError;
 use tidemill_circuit::plan::{Node, OutputSpec, Plan, SourceSpec, Spec};
-use tidemill_circuit::step::{StepHeader, StepLog, StepTrailer};
+use tidemill_circuit::step::{SourceInput, StepHeader, StepLog, StepTrailer};
 use tidemill_circuit::view::{View, ViewSpec, view};
 use tidemill_circuit::{Delta, plan};
 use tidemill_connect::{Origin, SourceEvent};
+use tidemill_sql::pipeline::StateSettings;
 use tidemill_stage::{Error as StageError, Graph};
 
 use super::*;
 use crate::intake::{Backlog, News};
+use crate::keep::folder::Folder;
+use crate::keep::input::Outstanding;
+use crate::keep::line::{Line, Run};
+use crate::keep::log::{Delivered, Log};
+use crate::keep::meta::Positions;
+use crate::keep::snapshot::{Policy, Snapshots};
+use crate::keep::start;
 use crate::outputs::Route;
 use crate::part::MAIN;
 use crate::side::Sides;
@@ -126,15 +136,11 @@ fn play(
     }
 }
 
-/// Runs the union over two scripts.
-fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
-    let headers = Headers::default();
-    let options = circuit::Options { log: Some(Box::new(headers.clone())), ..circuit::Options::default() };
-    let circuit = Circuit::new(&union(), &Default::default(), options).expect("unions run");
+/// A driver of the union, whose output is a view.
+fn driver(circuit: Circuit, bounded: bool, progress: Arc<Progress>) -> (Driver, View) {
     let spec = ViewSpec { name: "out".to_string(), schema: columns(), key: None, append_only: true };
     let (writer, view) = view(spec).expect("integers can be compared");
-    let progress = Arc::new(Progress::default());
-    let mut driver = Driver {
+    let driver = Driver {
         name: MAIN.to_string(),
         circuit,
         feeds: vec![Feed::new("left", None), Feed::new("right", None)],
@@ -150,7 +156,7 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         announce: Box::new(|_, _| {}),
         seed: 0,
         clock: Arc::new(SystemClock::new()),
-        progress: progress.clone(),
+        progress,
         recorder: None,
         keep: None,
         lookups: Arc::default(),
@@ -162,6 +168,16 @@ fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
         pace: Pace::new(),
         now: i64::MIN,
     };
+    (driver, view)
+}
+
+/// Runs the union over two scripts.
+fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
+    let headers = Headers::default();
+    let options = circuit::Options { log: Some(Box::new(headers.clone())), ..circuit::Options::default() };
+    let circuit = Circuit::new(&union(), &Default::default(), options).expect("unions run");
+    let progress = Arc::new(Progress::default());
+    let (mut driver, view) = driver(circuit, bounded, progress.clone());
     let cancel = Cancel::new();
     let mut graph = Graph::new(&cancel, 2);
     let sources = [("left", left), ("right", right)]
@@ -229,4 +245,106 @@ fn a_bad_record_is_placed_in_its_file() {
     feed.note(Some(SourceEvent::Opened { partition: 0, origin }), Duration::ZERO);
     let explained = place(&[feed], error);
     assert_eq!(explained.to_string(), "table 'left', orders.json: line 3");
+}
+
+/// One step of the union with a row of each source, the first of a run.
+fn step(circuit: &mut Circuit) -> StepOutput {
+    let row = |source: &str| {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values([7]));
+        let batch = RecordBatch::try_new(columns(), vec![column]).expect("one column");
+        let data = BlockData::Rows(Delta::inserts(batch));
+        let block = Block { partition: 0, from: 0, to: 1, first_record: 0, records: 1, data };
+        SourceInput { source: source.to_string(), blocks: vec![block], opened: vec![0], ..SourceInput::default() }
+    };
+    circuit.step(StepInput { now: 1, sources: vec![row("left"), row("right")] }).expect("unions run")
+}
+
+/// What keeps a driver of the union in a folder.
+fn keep(folder: &Path, circuit: &mut Circuit) -> Keep {
+    let (folder, _) =
+        Folder::open(folder, &StateSettings::default(), Arc::new(SystemClock::new())).expect("it is ours");
+    let folder = Arc::new(folder);
+    let outstanding = Arc::<Outstanding>::default();
+    let policy = Policy { interval: Duration::from_secs(60), bytes: 1 << 20 };
+    let keepers = start::keepers(circuit, &union(), &[3]);
+    Keep {
+        instance: folder.instance(MAIN).expect("a folder is a store"),
+        log: Log::new(folder.journal.clone(), MAIN, Delivered::default(), Level::Flushed),
+        need: folder.retention.of(MAIN, Sequence::FIRST, false, outstanding.clone()),
+        looked: None,
+        outstanding,
+        delivered: Delivered::default(),
+        positions: Positions::default(),
+        run: Run {
+            format: 1,
+            circuit: MAIN.to_string(),
+            build: String::new(),
+            name: String::new(),
+            sql: String::new(),
+            lanes: 1,
+            seed: 0,
+            snapshot: 0,
+            journal: folder.journal_name(),
+        },
+        named: vec![0, 0],
+        snapshots: Snapshots::new(policy, None, keepers, Duration::ZERO),
+        recovery: None,
+        held: Default::default(),
+        finished: false,
+        step: 0,
+        now: i64::MIN,
+        folder,
+    }
+}
+
+#[test]
+fn nothing_of_a_step_leaves_before_its_header_is_durable() {
+    let left = |bug: Option<Bug>| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut circuit = Circuit::new(&union(), &Default::default(), circuit::Options::default()).expect("unions run");
+        let output = step(&mut circuit);
+        let kept = keep(folder.path(), &mut circuit);
+        let log = kept.log.clone();
+        let (mut driver, view) = driver(circuit, false, Arc::default());
+        driver.keep = Some(kept);
+        let header = log.write(&Line::Step { header: output.header.clone(), delivered: 0 }).expect("there is room");
+        // It stands a little behind what is written: nothing makes it durable before more is.
+        let later = Sequence(header.0 + 1);
+        driver.keep.as_mut().expect("it was set").held.push_back((later, output));
+        let mut release = || driver.release(false, &mut []).expect("views take rows");
+        match bug {
+            Some(bug) => planted::with(bug, release),
+            None => release(),
+        }
+        let rows = |view: &View| {
+            view.scan().expect("integers can be gathered").batches.iter().map(RecordBatch::num_rows).sum()
+        };
+        let before: usize = rows(&view);
+        log.write(&Line::Shown { sequence: 0 }).expect("there is room");
+        driver.release(true, &mut []).expect("the disk is well");
+        (before, rows(&view))
+    };
+    assert_eq!(left(None), (0, 2));
+    assert_eq!(left(Some(Bug::OutputBeforeHeader)), (2, 2), "the planted bug is seen");
+}
+
+#[test]
+fn rows_that_were_shown_are_not_shown_again() {
+    let told = |bug: Option<Bug>, shown: bool| {
+        let mut circuit = Circuit::new(&union(), &Default::default(), circuit::Options::default()).expect("unions run");
+        let output = step(&mut circuit);
+        let graph = Graph::new(&Cancel::new(), 2);
+        let (sender, stream) = graph.channel::<Work>();
+        let routes = [("out".to_string(), Route::Sink(0))].into();
+        let mut outputs = Outputs { routes, staged: vec![false], ..Outputs::default() };
+        let again = || outputs.take_again(output, shown, &mut [sender]).expect("there is room");
+        match bug {
+            Some(bug) => planted::with(bug, again),
+            None => again(),
+        }
+        matches!(stream.into_receiver().try_recv(), Ok(Poll::Ready(Some(Work::Rows { step: 1, .. }))))
+    };
+    assert!(told(None, false), "they were not shown before the restart");
+    assert!(!told(None, true));
+    assert!(told(Some(Bug::RepeatOutput), true), "the planted bug is seen");
 }
