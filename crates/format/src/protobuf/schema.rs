@@ -125,7 +125,13 @@ impl Messages {
         };
         let columns = columns_of(table, &row, schema)?;
         let file = format!("tidemill/tables/{}.proto", identifier(table));
-        Ok(Messages { table: table.to_string(), file, package: PACKAGE, go_package: GO_PACKAGE, messages: [row, rows, columns] })
+        Ok(Messages {
+            table: table.to_string(),
+            file,
+            package: PACKAGE,
+            go_package: GO_PACKAGE,
+            messages: [row, rows, columns],
+        })
     }
 }
 
@@ -150,10 +156,17 @@ fn columns_of(table: &str, row: &Message, schema: &Schema) -> Result<Message, Er
         let comment = scalar_comment(column);
         fields.push(scope.field(column.name(), number, Label::Repeated, kind, comment));
     }
-    fields.push(scope.field("rows", COUNT, Label::Single, Kind::Uint32, "How many rows these are.".to_string()));
+    let mut extra = |name: &str, number, kind, comment: &str| {
+        let mut field = scope.field(name, number, Label::Single, kind, comment.to_string());
+        if schema.index_of(name).is_ok() {
+            // The column has the name in JSON.
+            field.column = camel(&field.name);
+        }
+        fields.push(field);
+    };
+    extra("rows", COUNT, Kind::Uint32, "How many rows these are.");
     for (column, number) in schema.fields().iter().zip(COUNT + 1..) {
-        let name = format!("{}_present", column.name());
-        fields.push(scope.field(&name, number, Label::Single, Kind::Bytes, String::new()));
+        extra(&format!("{}_present", column.name()), number, Kind::Bytes, "");
     }
     let comment = format!(
         "Rows of '{table}' by columns. A column that is sent has one value a row, whatever stands for NULL; one that is\n\
@@ -167,6 +180,7 @@ fn columns_of(table: &str, row: &Message, schema: &Schema) -> Result<Message, Er
 struct Scope {
     /// Its path, from the package on.
     path: String,
+    /// What its names are in camel case.
     names: BTreeSet<String>,
     nested: Vec<Message>,
 }
@@ -184,15 +198,17 @@ impl Scope {
         Field { name, column: column.to_string(), number, label, kind, comment }
     }
 
-    /// A name that nothing else in the message has, and for which that is so of its companion too.
+    /// A name that nothing else in the message has, in camel case either, and for which that is so of its companion too.
     fn unique(&mut self, name: String, companion: fn(&str) -> Option<String>) -> String {
         let names = &self.names;
-        let is_free =
-            |name: &String| !names.contains(name) && companion(name).is_none_or(|name| !names.contains(&name));
-        let mut candidates = std::iter::successors(Some(name), |name| Some(format!("{name}_")));
+        let is_free = |name: &String| {
+            let companion = companion(name);
+            !names.contains(&camel(name)) && companion.is_none_or(|name| !names.contains(&camel(&name)))
+        };
+        let mut candidates = std::iter::once(name.clone()).chain((2..).map(|number: u32| format!("{name}_{number}")));
         let free = candidates.find(is_free).unwrap_or_default();
-        self.names.extend(companion(&free));
-        self.names.insert(free.clone());
+        self.names.extend(companion(&free).map(|name| camel(&name)));
+        self.names.insert(camel(&free));
         free
     }
 
@@ -315,6 +331,22 @@ fn identifier(name: &str) -> String {
 /// The message of the entries of a map's field, which is made by those who read the file.
 pub fn entry_name(field: &str) -> String {
     format!("{}Entry", capitalised(field))
+}
+
+/// What Protocol Buffers makes of a field's name in JSON.
+pub(super) fn camel(name: &str) -> String {
+    let mut out = String::new();
+    let mut raise = false;
+    for c in name.chars() {
+        match c {
+            '_' => raise = true,
+            c => {
+                out.push(if raise { c.to_ascii_uppercase() } else { c });
+                raise = false;
+            }
+        }
+    }
+    out
 }
 
 /// A name as messages are named: `card_payments` is `CardPayments`.

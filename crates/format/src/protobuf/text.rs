@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::schema::{Field, Kind, Label, Message, Messages};
+use super::schema::{Field, Kind, Label, Message, Messages, camel};
 
 impl Display for Messages {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -59,22 +59,6 @@ impl Field {
         let usable = !self.column.is_empty() && !extension && !self.column.contains('\0');
         if usable { self.column.clone() } else { camel(&self.name) }
     }
-}
-
-/// What Protocol Buffers makes of a field's name in JSON.
-fn camel(name: &str) -> String {
-    let mut out = String::new();
-    let mut raise = false;
-    for c in name.chars() {
-        match c {
-            '_' => raise = true,
-            c => {
-                out.push(if raise { c.to_ascii_uppercase() } else { c });
-                raise = false;
-            }
-        }
-    }
-    out
 }
 
 fn quoted(text: &str) -> String {
