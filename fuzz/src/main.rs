@@ -21,6 +21,7 @@ const TARGETS: &[Target] = &[
     Target { name: "line", run: targets::line::run, seeds: targets::line::seeds },
     Target { name: "manifest", run: targets::manifest::run, seeds: targets::manifest::seeds },
     Target { name: "pack", run: targets::pack::run, seeds: targets::pack::seeds },
+    Target { name: "protobuf", run: targets::protobuf::run, seeds: targets::protobuf::seeds },
     Target { name: "ring", run: targets::ring::run, seeds: targets::ring::seeds },
     Target { name: "segment", run: targets::segment::run, seeds: targets::segment::seeds },
     Target { name: "sql", run: targets::sql::run, seeds: Vec::new },

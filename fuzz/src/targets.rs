@@ -11,6 +11,7 @@ pub mod json;
 pub mod line;
 pub mod manifest;
 pub mod pack;
+pub mod protobuf;
 pub mod ring;
 pub mod segment;
 pub mod sql;

@@ -1,7 +1,9 @@
 //! Records of a pipeline's journal: whatever the bytes are, they are told in one line.
 
+use std::path::Path;
+
 use bytes::Bytes;
-use tidemill_node::journal::describe;
+use tidemill_node::journal::Teller;
 
 const INPUT: u8 = 1;
 const LINE: u8 = 2;
@@ -25,7 +27,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 /// Tells `input` as a record: its first byte is the kind.
 pub fn run(input: &[u8]) -> Vec<String> {
     let Some((kind, payload)) = input.split_first() else { return vec!["nothing".to_string()] };
-    let told = describe(*kind, &Bytes::copy_from_slice(payload));
+    let told = Teller::of(Path::new("/nowhere")).describe(*kind, 0, &Bytes::copy_from_slice(payload));
     assert!(!told.chars().any(char::is_control), "a record is told in one line: {told:?}");
     assert!(told.chars().count() <= LINE_CHARS_MAX, "{} characters", told.chars().count());
     vec![behaviour(&told)]
