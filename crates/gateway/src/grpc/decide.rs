@@ -84,7 +84,7 @@ impl Decide for Service {
             let _ = replies.send(Reply::End(ended.err())).await;
         });
         let sent = ReceiverStream::new(sent).map_while(|reply| match reply {
-            Reply::Answer(reply, _room) => Some(Ok(reply)),
+            Reply::Answer(reply, _room) => Some(Ok(*reply)),
             Reply::End(failed) => failed.map(Err),
         });
         Ok(Response::new(Box::pin(sent)))
@@ -172,7 +172,7 @@ impl Answers for Waiting {
 /// What a stream sends.
 enum Reply {
     /// An answer, and the room it takes until it is sent.
-    Answer(AskReply, OwnedSemaphorePermit),
+    Answer(Box<AskReply>, OwnedSemaphorePermit),
     /// Nothing more comes; why, when something is wrong.
     End(Option<Status>),
 }
@@ -206,7 +206,7 @@ impl Asking {
             }
         };
         // There is a place for each request that has room, so only a client that has gone misses it.
-        let _ = self.replies.try_send(Reply::Answer(reply, room));
+        let _ = self.replies.try_send(Reply::Answer(Box::new(reply), room));
         self.answered.notify_one();
     }
 }

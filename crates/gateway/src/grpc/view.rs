@@ -200,8 +200,8 @@ impl Iterator for Pages {
         };
         self.ended |= self.batch.is_none() || rows.is_err();
         let bytes = rows.as_ref().map_or(0, Bytes::len);
-        if bytes > 0 {
-            self.page_rows = (count * PAGE_BYTES / bytes).clamp(1, PAGE_ROWS_MAX);
+        if let Some(rows) = (count * PAGE_BYTES).checked_div(bytes) {
+            self.page_rows = rows.clamp(1, PAGE_ROWS_MAX);
         }
         let more = !self.ended || self.more;
         Some(rows.map(|rows| ReadReply { version: self.version, count: count as u64, rows, more }).map_err(status))
