@@ -1,7 +1,7 @@
 //! [`Part`]: one of the circuits that a pipeline runs as, as it was planned.
 //!
-//! Everything that is no endpoint is one circuit, [`MAIN`]; endpoints have circuits of their own, so that nothing an
-//! endpoint does not read can delay it. Each circuit has its own steps, positions and versions; all of them have one
+//! Everything that is no endpoint is one circuit, [`MAIN`]; endpoints have circuits of their own, one for each source into
+//! which requests go, so that nothing an endpoint does not read can delay it. Each circuit has its own steps, positions and versions; all of them have one
 //! journal.
 
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ impl Part {
         for decisions in &pipeline.decisions {
             let (plan, cells) = with_own_cells(&decisions.plan)?;
             parts.push(Part {
-                name: apart(&decisions.name),
+                name: name_of(&decisions.endpoints),
                 plan,
                 session: decisions.session.clone(),
                 outputs: Vec::new(),
@@ -78,17 +78,17 @@ impl Part {
         }
     }
 
-    /// The circuit of this name.
+    /// The circuit of this name, or of the endpoint of this name.
     ///
     /// # Errors
     /// [`Error::NoCircuit`].
     pub(crate) fn named(pipeline: &Pipeline, name: &str) -> Result<Part, Error> {
         let parts = Part::all(pipeline)?;
         let names: Vec<String> = parts.iter().map(|part| part.name.clone()).collect();
-        parts
-            .into_iter()
-            .find(|part| part.name == name)
-            .ok_or_else(|| Error::NoCircuit { name: name.to_string(), names })
+        let at = parts.iter().position(|part| part.name == name);
+        let at =
+            at.or_else(|| parts.iter().position(|part| part.endpoints.iter().any(|endpoint| endpoint.name == name)));
+        at.and_then(|at| parts.into_iter().nth(at)).ok_or_else(|| Error::NoCircuit { name: name.to_string(), names })
     }
 
     /// Makes it run, with no state and no log.
@@ -128,11 +128,12 @@ impl Part {
     }
 }
 
-/// A name that [`MAIN`] has not.
-fn apart(name: &str) -> String {
-    match name {
+/// The name of the circuit of some endpoints: that of the source into which their requests go. It is the same when one
+/// more endpoint takes requests into that source, so that what the others keep is found again.
+fn name_of(endpoints: &[EndpointDef]) -> String {
+    match endpoints.first().map_or("", |endpoint| endpoint.source.as_str()) {
         MAIN => format!("{MAIN}+"),
-        name => name.to_string(),
+        source => source.to_string(),
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct Run {
     /// Say what is kept of the state there is, and what starts anew, and do not run
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Of which circuit `--dry-run` says that: an endpoint's, or that of everything else
+    /// Of which circuit `--dry-run` says that: the source of endpoints' requests, or `main` for everything else
     #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN, requires = "dry_run")]
     pub(crate) circuit: String,
     /// Write down what every step takes in and gives, for `tidemill replay`
@@ -108,7 +108,7 @@ pub(crate) struct Replay {
     /// Check the state at each version on the way too, not the steps alone
     #[arg(long)]
     pub(crate) verify: bool,
-    /// The circuit of a state folder: an endpoint's, or that of everything else
+    /// The circuit of a state folder: the source of endpoints' requests, or `main` for everything else
     #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN)]
     pub(crate) circuit: String,
 }
@@ -215,7 +215,7 @@ pub(crate) struct InState {
     /// Where snapshots are when not in the folder, such as s3://bucket/folder
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) store: Option<String>,
-    /// The circuit: an endpoint's, or that of everything else
+    /// The circuit: the source of endpoints' requests, or `main` for everything else
     #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN)]
     pub(crate) circuit: String,
     /// How it is printed

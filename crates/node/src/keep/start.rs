@@ -87,7 +87,7 @@ impl State {
             if !parts.iter().any(|part| part.name == circuit) {
                 let kept = folder::circuit_folder(&path, &circuit);
                 notes.push(format!(
-                    "the SQL has no endpoint '{circuit}' any more: what it kept stays in {}",
+                    "no endpoint takes requests into '{circuit}' any more: what was kept for them stays in {}",
                     kept.display()
                 ));
             }

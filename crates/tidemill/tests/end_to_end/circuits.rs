@@ -62,7 +62,7 @@ fn count(address: &str) -> u64 {
 
 /// Runs all steps of both circuits again, and compares every version.
 fn verified(folder: &Folder) {
-    for circuit in ["main", "score"] {
+    for circuit in ["main", "clicks"] {
         let replayed = folder.run(&["replay", "pipeline.state", "--verify", "--circuit", circuit]);
         assert!(replayed.stderr.contains("gave what they gave"), "{circuit}: {replayed:?}");
         replayed.printed();
@@ -90,7 +90,7 @@ fn a_request_sees_every_event_before_it_and_itself_once() {
     stop(running);
     verified(&folder);
     let inspected = folder.run(&["journal", "inspect", "pipeline.state", "1"]).printed();
-    assert!(inspected.contains("'score' step 1: takes") && inspected.contains(" step 1: takes"), "{inspected}");
+    assert!(inspected.contains("'clicks' step 1: takes") && inspected.contains(" step 1: takes"), "{inspected}");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn both_circuits_go_on_after_kills_each_from_where_it_was() {
     running.until("the view", |_, _| (count(&address) == sent).then_some(()));
     stop(running);
     verified(&folder);
-    for circuit in ["main", "score"] {
+    for circuit in ["main", "clicks"] {
         let listed = versions(&folder, circuit);
         assert!(!listed.is_empty(), "{circuit}");
     }
@@ -121,7 +121,7 @@ fn both_circuits_go_on_after_kills_each_from_where_it_was() {
     let (running, address) = start(&folder);
     assert_eq!(ask(&address, sent), sent + 1);
     let said = stop(running);
-    assert!(said.contains("circuit 'score'") && !said.contains("run again"), "{said}");
+    assert!(said.contains("circuit 'clicks'") && !said.contains("run again"), "{said}");
 }
 
 #[test]
@@ -143,16 +143,17 @@ fn an_endpoint_that_comes_later_takes_in_what_the_journal_has() {
     let (running, address) = start(&folder);
     post(&address, 51..60);
     let said = stop(running);
-    assert!(said.contains("no endpoint 'score' any more"), "{said}");
-    assert!(!versions(&folder, "score").is_empty());
+    assert!(said.contains("no endpoint takes requests into 'clicks' any more"), "{said}");
+    assert!(!versions(&folder, "clicks").is_empty());
     let refused = folder.run(&["versions", "ls", "pipeline.state", "--circuit", "scores"]);
-    refused.failed(3, &["TM6030", "'main', 'score'"]);
+    refused.failed(3, &["TM6030", "'main', 'clicks'"]);
 
-    // Back again it goes on where it was.
-    folder.write("pipeline.sql", &both());
+    // Back again, and with another beside it, it goes on where it was.
+    folder.write("pipeline.sql", &format!("{}{}", both(), SCORE.replace("score", "other").replace("AS n", "AS others")));
     let (running, address) = start(&folder);
     assert_eq!(ask(&address, 60), 61);
-    stop(running);
+    let said = stop(running);
+    assert!(said.contains("circuit 'clicks'") && !said.contains("(new)"), "{said}");
 }
 
 #[test]
