@@ -36,6 +36,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("csv-core", &["tidemill-format"]),
     ("parquet", &["tidemill-format"]),
     ("nexmark", &["tidemill-connect"]),
+    ("protox", &["tidemill-proto"]),
+    ("tonic", &["tidemill-gateway", "tidemill-proto"]),
 ];
 
 fn packages() -> Vec<Value> {
