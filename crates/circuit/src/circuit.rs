@@ -33,6 +33,9 @@ use save::Keeping;
 /// Steps of fewer records than this are run by one thread, lane after lane: waking others would cost more.
 const PARALLEL_RECORDS_MIN: u64 = 256;
 
+/// The digest of no rows.
+const NO_DIGEST: &str = "00000000000000000000000000000000";
+
 /// How a circuit runs.
 pub struct Options {
     /// Threads that decode and step, at least 1.
@@ -264,7 +267,8 @@ impl Circuit {
             let digest = if wanted { deltas.iter().map(row::digest).fold(0, u128::wrapping_add) } else { 0 };
             self.sums[index] = self.sums[index].wrapping_add(digest);
             let rows = deltas.iter().map(|delta| delta.rows() as u64).sum();
-            digests.push(OutputDigest { name: output.name.clone(), rows, digest: format!("{digest:032x}") });
+            let digest = if digest == 0 { NO_DIGEST.to_string() } else { format!("{digest:032x}") };
+            digests.push(OutputDigest { name: output.name.clone(), rows, digest });
             if !deltas.is_empty() {
                 outputs.push(OutputRows { name: output.name.clone(), deltas });
             }

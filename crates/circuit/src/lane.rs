@@ -29,6 +29,8 @@ pub(crate) struct Layout {
     pub tasks: Vec<TaskLayout>,
     /// The plan's sources, in its order.
     pub sources: Vec<SourceSpec>,
+    /// For each source the decoded columns and `$origin`.
+    origin_schemas: Vec<SchemaRef>,
     /// The plan's outputs, in its order.
     pub outputs: Vec<OutputSpec>,
     /// Their nodes.
@@ -92,6 +94,7 @@ impl Layout {
         let mut layout = Layout {
             tasks: Vec::with_capacity(graph.tasks.len()),
             sources: Vec::new(),
+            origin_schemas: Vec::new(),
             outputs: Vec::new(),
             output_nodes: Vec::new(),
             exchanges: Vec::new(),
@@ -128,6 +131,7 @@ impl Layout {
             Spec::Source(spec) => {
                 source = Some(self.sources.len());
                 self.sources.push(spec.clone());
+                self.origin_schemas.push(with_origin_field(&spec.decoded));
                 self.source_tasks.push(id);
             }
             Spec::Output(spec) => {
@@ -326,7 +330,8 @@ impl Lane {
         for DecodedDelta { mut delta, records } in decoded.deltas {
             let rows = delta.rows() as u64;
             if spec.origin {
-                delta = with_origin(delta, partition, first, records.as_deref(), block.first_record);
+                let schema = &layout.origin_schemas[intake.source];
+                delta = with_origin(delta, schema, partition, first, records.as_deref(), block.first_record);
             }
             first += rows;
             let (delta, times) = self.compute(spec, delta)?;
@@ -563,19 +568,33 @@ fn cut(delta: Delta) -> impl Iterator<Item = DecodedDelta> {
     })
 }
 
-/// Adds `$origin`: the partition and each row's record number in it.
-fn with_origin(delta: Delta, partition: u32, first: u64, records: Option<&[u32]>, first_of_block: u64) -> Delta {
+/// The columns of a table and `$origin`.
+fn with_origin_field(decoded: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<_> = decoded.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ORIGIN, DataType::UInt64, false)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Adds `$origin`: the partition and each row's record number in it; `schema` is that of the table with it.
+fn with_origin(
+    delta: Delta,
+    schema: &SchemaRef,
+    partition: u32,
+    first: u64,
+    records: Option<&[u32]>,
+    first_of_block: u64,
+) -> Delta {
     let high = u64::from(partition) << ORIGIN_ROW_BITS;
     let origin: UInt64Array = match records {
         None => (first..first + delta.rows() as u64).map(|record| high | record).collect(),
         Some(records) => records.iter().map(|record| high | (first_of_block + u64::from(*record))).collect(),
     };
-    let mut fields: Vec<_> = delta.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(ORIGIN, DataType::UInt64, false)));
     let mut columns = delta.batch().columns().to_vec();
     columns.push(Arc::new(origin));
     let options = RecordBatchOptions::new().with_row_count(Some(delta.rows()));
-    match RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options) {
+    // Rows that are not quite what the table says keep their own columns' types.
+    let batch = RecordBatch::try_new_with_options(schema.clone(), columns.clone(), &options);
+    match batch.or_else(|_| RecordBatch::try_new_with_options(with_origin_field(&delta.schema()), columns, &options)) {
         Ok(batch) => delta.with_batch(batch),
         Err(_) => delta,
     }

@@ -26,7 +26,7 @@ use crate::key::KeyEncoder;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::operators::aggregate::parts::Setting;
 use crate::operators::guard::Guard;
-use crate::operators::time::{millis, read_times};
+use crate::operators::time::read_times;
 use crate::plan::{AggregateCall, AggregateFunction, Frame, OverCall, OverSpec, OverTurn, TimeDomain};
 use bank::Bank;
 use distinct::Values;
@@ -217,16 +217,21 @@ fn check(spec: &OverSpec, input: &SchemaRef) -> Result<(), String> {
     Ok(())
 }
 
+/// Rows, and the time of each by which it is put into frames.
+type Timed = (Delta, Vec<i64>);
+
 /// Answers rows over the rows before them.
 struct Over {
     design: Arc<Design>,
     state: State,
     /// The rows of the step.
-    pushed: Vec<Delta>,
+    pushed: Vec<Timed>,
     /// Whether they are in their order.
     is_ordered: bool,
     /// Rows of the step in their order, the next ones last.
-    ready: Vec<Delta>,
+    ready: Vec<Timed>,
+    /// What a chunk needs while it is answered.
+    chunk: Chunk,
     /// What is answered and not yet sent.
     answered: VecDeque<Delta>,
     /// How many rows the step has answered.
@@ -240,24 +245,23 @@ const SWEPT_MIN: usize = 512;
 impl Over {
     fn new(design: Arc<Design>) -> Result<Self, String> {
         let state = design.state()?;
-        Ok(Over {
-            design,
-            state,
-            pushed: Vec::new(),
-            is_ordered: true,
-            ready: Vec::new(),
-            answered: VecDeque::new(),
-            rows: 0,
-        })
+        let (pushed, ready, answered) = (Vec::new(), Vec::new(), VecDeque::new());
+        Ok(Over { design, state, pushed, is_ordered: true, ready, chunk: Chunk::default(), answered, rows: 0 })
     }
 
-    /// The times by which rows are put into frames; all have one.
-    fn times(&self, delta: &Delta) -> Result<Vec<i64>, Error> {
+    /// Rows with the times by which they are put into frames; those without a time are left out.
+    fn timed(&self, delta: Delta, context: &Context, out: &mut Output) -> Result<Timed, Error> {
         let (design, shape, closed) = (&self.design, self.state.shape, self.state.progress.closed);
-        let Some(order) = design.spec.order.filter(|_| !shape.rows) else { return Ok(vec![0; delta.rows()]) };
-        let times = millis(delta.column(order)).ok_or_else(|| design.guard.broken("the order is no time"))?;
-        let place = |(row, time): (usize, i64)| shape.truncate(time.max(design.stood(delta, row, closed)));
-        Ok(times.into_iter().enumerate().map(place).collect())
+        let delta = repeated(delta).map_err(|error| design.guard.broken(error))?;
+        let Some(order) = design.spec.order.filter(|_| !shape.rows) else {
+            let times = vec![0; delta.rows()];
+            return Ok((delta, times));
+        };
+        let (delta, mut times) = read_times(&design.guard, delta, order, context, out)?;
+        for (row, time) in times.iter_mut().enumerate() {
+            *time = shape.truncate((*time).max(design.stood(&delta, row, closed)));
+        }
+        Ok((delta, times))
     }
 
     /// Has rows wait for the watermark; those that it has passed already are late.
@@ -290,13 +294,17 @@ impl Over {
             self.ready.reverse();
             return Ok(());
         };
-        let all = Delta::concat(&self.design.input, &self.ready)?;
+        let deltas: Vec<Delta> = self.ready.iter().map(|(delta, _)| delta.clone()).collect();
+        let all = Delta::concat(&self.design.input, &deltas)?;
+        let times: Vec<i64> = self.ready.drain(..).flat_map(|(_, times)| times).collect();
         let values = origins(&all, origin);
         let mut rows: Vec<u32> = (0..all.rows() as u32).collect();
         rows.sort_by_key(|row| values[*row as usize]);
+        let times: Vec<i64> = rows.iter().map(|row| times[*row as usize]).collect();
         let all = all.take(&UInt32Array::from(rows))?;
-        let starts = (0..all.rows()).step_by(DELTA_ROWS_MAX);
-        self.ready = starts.map(|start| all.slice(start, DELTA_ROWS_MAX.min(all.rows() - start))).collect();
+        for (number, times) in times.chunks(DELTA_ROWS_MAX).enumerate() {
+            self.ready.push((all.slice(number * DELTA_ROWS_MAX, times.len()), times.to_vec()));
+        }
         self.ready.reverse();
         Ok(())
     }
@@ -305,7 +313,7 @@ impl Over {
     fn follows(&self, delta: &Delta) -> bool {
         let Some(origin) = self.design.spec.origin else { return true };
         let values = origins(delta, origin);
-        let before = self.pushed.last().and_then(|delta| origins(delta, origin).last().copied());
+        let before = self.pushed.last().and_then(|(delta, _)| origins(delta, origin).last().copied());
         before.is_none_or(|before| values.first().is_none_or(|first| before <= *first)) && values.is_sorted()
     }
 
@@ -313,7 +321,8 @@ impl Over {
     fn answer(&mut self, delta: Delta, times: Vec<i64>) -> Result<Delta, ArrowError> {
         let (columns, rows) = (delta.batch().columns().to_vec(), delta.rows());
         self.rows += rows;
-        let mut chunk = self.state.chunk(&columns, &self.design.spec.keys, times)?;
+        let mut chunk = std::mem::take(&mut self.chunk);
+        self.state.fill(&mut chunk, &columns, &self.design.spec.keys, times)?;
         let mut start = 0;
         while start < rows {
             let same = |time: &&i64| **time == chunk.times[start];
@@ -328,6 +337,7 @@ impl Over {
         self.state.run()?;
         let answered = self.columns(columns, &chunk)?;
         self.state.settle();
+        self.chunk = chunk;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(delta.with_batch(RecordBatch::try_new_with_options(self.design.schema.clone(), answered, &options)?))
     }
@@ -349,15 +359,14 @@ impl Over {
     }
 
     /// The next rows to answer, and their times.
-    fn next(&mut self, clock: i64) -> Result<Option<(Delta, Vec<i64>)>, Error> {
+    fn next(&mut self, clock: i64) -> Result<Option<Timed>, Error> {
         let bound = if clock == i64::MAX { clock } else { self.state.shape.truncate(clock) };
         if let Some(waiting) = &mut self.state.waiting {
             let next = waiting.next(bound, DELTA_ROWS_MAX).map_err(|error| self.design.guard.broken(error))?;
             return Ok(next.map(|(batch, times)| (Delta::inserts(batch), times)));
         }
         self.order().map_err(|error| self.design.guard.broken(error))?;
-        let next = self.ready.pop();
-        next.map(|delta| self.times(&delta).map(|times| (delta, times))).transpose()
+        Ok(self.ready.pop())
     }
 }
 
@@ -366,14 +375,10 @@ impl Operator for Over {
         if self.state.shape.waits {
             return self.wait(delta, context, out);
         }
-        let delta = match self.design.spec.order.filter(|_| !self.state.shape.rows) {
-            Some(order) => read_times(&self.design.guard, delta, order, context, out)?.0,
-            None => delta,
-        };
-        let delta = repeated(delta).map_err(|error| self.design.guard.broken(error))?;
+        let (delta, times) = self.timed(delta, context, out)?;
         if !delta.is_empty() {
             self.is_ordered &= self.follows(&delta);
-            self.pushed.push(delta);
+            self.pushed.push((delta, times));
         }
         Ok(())
     }

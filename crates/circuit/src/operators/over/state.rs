@@ -116,6 +116,7 @@ impl Default for Track {
 }
 
 /// The rows of a chunk, as states in slots.
+#[derive(Default)]
 pub(super) struct Chunk {
     /// The slot of each row's key.
     pub keys: Vec<u32>,
@@ -207,20 +208,32 @@ impl State {
     }
 
     /// Turns rows into states.
-    pub fn chunk(&mut self, columns: &[ArrayRef], keys: &[usize], times: Vec<i64>) -> Result<Chunk, ArrowError> {
+    pub fn fill(
+        &mut self,
+        chunk: &mut Chunk,
+        columns: &[ArrayRef],
+        keys: &[usize],
+        times: Vec<i64>,
+    ) -> Result<(), ArrowError> {
         let rows = times.len();
+        chunk.times = times;
         let keys: Vec<ArrayRef> = keys.iter().map(|key| columns[*key].clone()).collect();
         let encoded = self.encoder.encode(&keys, rows);
-        let mut keys = Vec::new();
-        self.index.intern(&encoded, &encoded.hashes(), &mut keys);
+        self.index.intern(&encoded, &encoded.hashes(), &mut chunk.keys);
         self.welcome();
-        let leaves: Vec<u32> = (0..rows).map(|_| self.bank.claim()).collect();
-        self.bank.take(&leaves, columns)?;
-        let entries = self.values.iter_mut().map(|values| values.entries(&keys, columns)).collect::<Result<_, _>>()?;
+        chunk.leaves.clear();
+        chunk.leaves.extend((0..rows).map(|_| self.bank.claim()));
+        self.bank.take(&chunk.leaves, columns)?;
+        chunk.entries.clear();
+        for values in &mut self.values {
+            chunk.entries.push(values.entries(&chunk.keys, columns)?);
+        }
         if let Some(lags) = &mut self.lags {
             lags.take(rows, columns)?;
         }
-        Ok(Chunk { keys, times, leaves, entries, numbers: vec![0; rows] })
+        chunk.numbers.clear();
+        chunk.numbers.resize(rows, 0);
+        Ok(())
     }
 
     /// Inserts row `row`.
