@@ -187,17 +187,18 @@ impl Iterator for Pages {
         if std::mem::replace(&mut self.ended, self.batch.is_none()) {
             return None;
         }
-        let (count, rows) = match self.batch.take() {
-            // An empty view has one page, which tells its version.
-            None => (0, Ok(Bytes::new())),
-            Some(batch) => {
-                let count = batch.num_rows().min(self.page_rows);
-                let rows = encoded(&[batch.slice(0, count)], self.format);
-                let left = batch.num_rows() - count;
-                self.batch = if left > 0 { Some(batch.slice(count, left)) } else { self.batches.next() };
-                (count, rows)
-            }
-        };
+        // An empty view has one page, which tells its version.
+        let (mut parts, mut count) = (Vec::new(), 0);
+        while count < self.page_rows
+            && let Some(batch) = self.batch.take()
+        {
+            let taken = batch.num_rows().min(self.page_rows - count);
+            let left = batch.num_rows() - taken;
+            parts.push(batch.slice(0, taken));
+            count += taken;
+            self.batch = if left > 0 { Some(batch.slice(taken, left)) } else { self.batches.next() };
+        }
+        let rows = encoded(&parts, self.format);
         self.ended |= self.batch.is_none() || rows.is_err();
         let bytes = rows.as_ref().map_or(0, Bytes::len);
         if let Some(rows) = (count * PAGE_BYTES).checked_div(bytes) {
