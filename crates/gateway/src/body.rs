@@ -34,13 +34,22 @@ impl Budget {
     pub(crate) fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let paid = self.0.clone().try_acquire_many_owned(units);
-        paid.map_err(|_| Problem::full("the bodies of all requests together are more than is held at once"))
+        paid.map_err(|_| spent())
     }
 
     /// The bytes that were paid for.
     pub(crate) fn covered(paid: &OwnedSemaphorePermit) -> usize {
         paid.num_permits() * UNIT_BYTES
     }
+
+    /// Whether bytes could be paid for that are not held for long.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), Problem> {
+        if bytes.div_ceil(UNIT_BYTES) <= self.0.available_permits() { Ok(()) } else { Err(spent()) }
+    }
+}
+
+fn spent() -> Problem {
+    Problem::full("the bodies of all requests together are more than is held at once")
 }
 
 /// A body that has arrived, and what was paid for it.

@@ -26,6 +26,9 @@ pub(super) const BLOCK_BYTES: usize = 32 << 10;
 
 const _: () = assert!(HEAD_BYTES_MAX < BLOCK_BYTES);
 
+/// How a connection begins that speaks HTTP/2.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The most requests of one connection that wait for answers.
 const WAITING_MAX: usize = 256;
 
@@ -272,6 +275,11 @@ impl Connection {
                 self.phase = Phase::Head { known: bytes.len() };
                 return false;
             }
+            Parsed::Fault(_) if bytes.starts_with(PREFACE) => {
+                self.phase = Phase::Leaving;
+                return false;
+            }
+            Parsed::Fault(_) if PREFACE.starts_with(bytes) => return false,
             Parsed::Fault(fault) => return self.fault(service, fault),
         };
         if !Service::knows(&head, bytes) {

@@ -75,6 +75,15 @@ impl Content<'_> {
         }
     }
 
+    /// Fails when it is longer than the door allows, or there is no room for it among all bodies.
+    fn check(&self, door: &Door) -> Result<(), Problem> {
+        within(self.bytes().len(), door)?;
+        match self {
+            Content::Short(bytes) => door.budget.check(bytes.len()),
+            Content::Long(_) => Ok(()),
+        }
+    }
+
     /// The body in memory of its own.
     fn owned(self, door: &Door) -> Result<Body, Problem> {
         match self {
@@ -265,7 +274,7 @@ impl Service {
         events: &Events<'_>,
         body: Content<'_>,
     ) -> Result<(), Problem> {
-        within(body.bytes().len(), door)?;
+        body.check(door)?;
         if !events.is_short(body.bytes().len()) {
             return self.aside(door, asker, events, body.owned(door)?);
         }
@@ -294,7 +303,7 @@ impl Service {
         decision: &Decision<'_>,
         body: Content<'_>,
     ) -> Result<(), Problem> {
-        within(body.bytes().len(), door)?;
+        body.check(door)?;
         let longest = door.options.question_bytes_max;
         let body = match decision.encoding {
             Encoding::Identity => body,

@@ -4,6 +4,7 @@ mod client;
 mod hostile;
 mod http2;
 mod ingest;
+mod server;
 mod tables;
 mod views;
 
@@ -15,9 +16,11 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::Delta;
 use tidemill_format::{JsonDecoder, JsonOptions};
 use tidemill_gateway::{
-    Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Receipt, Refusal, Rejection, Rows, Server,
-    Taken, Tell, Terms, View,
+    Decoded, Durability, Durable, Hall, Inbox, Lookup, LookupError, Options, Receipt, Refusal, Rejection, Rows, Taken,
+    Tell, Terms, View,
 };
+
+use crate::server::Server;
 
 /// An inbox of rows (a BIGINT, b STRING) that holds a few of them.
 struct Box7 {
