@@ -2,4 +2,5 @@
 
 mod behind;
 mod differential;
+mod late;
 mod streams;
