@@ -1,6 +1,6 @@
 //! How often the threads of a door allocate for a request, counted in the real servers. The clients do not count.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::print_stdout)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
