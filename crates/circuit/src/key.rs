@@ -8,10 +8,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, BooleanBuilder, StringBuilder};
+use arrow_array::builder::BooleanBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch, make_array};
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
 use hashbrown::HashTable;
@@ -387,16 +387,24 @@ fn write_variable(null: bool, value: &[u8], out: &mut Vec<u8>) -> bool {
 enum Writer {
     Fixed { data_type: DataType, width: usize, values: Vec<u8>, valid: Vec<bool> },
     Boolean(BooleanBuilder),
-    Text(StringBuilder),
-    Binary(BinaryBuilder),
+    Text(Variable),
+    Binary(Variable),
+}
+
+/// Values of any length, one after another.
+#[derive(Default)]
+struct Variable {
+    offsets: Vec<i32>,
+    bytes: Vec<u8>,
+    valid: Vec<bool>,
 }
 
 impl Writer {
     fn new(data_type: &DataType, part: Part) -> Self {
         match (part, data_type) {
             (Part::Boolean, _) => Writer::Boolean(BooleanBuilder::new()),
-            (Part::Variable, DataType::Utf8) => Writer::Text(StringBuilder::new()),
-            (Part::Variable, _) => Writer::Binary(BinaryBuilder::new()),
+            (Part::Variable, DataType::Utf8) => Writer::Text(Variable::default()),
+            (Part::Variable, _) => Writer::Binary(Variable::default()),
             (Part::Fixed(width), data_type) => {
                 Writer::Fixed { data_type: data_type.clone(), width, values: Vec::new(), valid: Vec::new() }
             }
@@ -419,36 +427,48 @@ impl Writer {
                 builder.append_option((!null).then(|| bytes[0] != 0));
                 usize::from(!null || padded)
             }
-            Writer::Text(builder) => match variable(bytes, null) {
-                None => {
-                    builder.append_null();
-                    0
-                }
-                Some(value) => {
-                    builder.append_value(String::from_utf8_lossy(value));
-                    4 + value.len()
-                }
-            },
-            Writer::Binary(builder) => match variable(bytes, null) {
-                None => {
-                    builder.append_null();
-                    0
-                }
-                Some(value) => {
-                    builder.append_value(value);
-                    4 + value.len()
-                }
-            },
+            Writer::Text(values) | Writer::Binary(values) => values.push(variable(bytes, null)),
         }
     }
 
     fn finish(self) -> ArrayRef {
         match self {
             Writer::Boolean(mut builder) => Arc::new(builder.finish()),
-            Writer::Text(mut builder) => Arc::new(builder.finish()),
-            Writer::Binary(mut builder) => Arc::new(builder.finish()),
+            Writer::Text(values) => {
+                let (offsets, bytes, nulls) = values.parts();
+                match StringArray::try_new(offsets.clone(), bytes.clone(), nulls.clone()) {
+                    Ok(texts) => Arc::new(texts),
+                    // Damaged state alone has keys that are no text.
+                    Err(_) => Arc::new(
+                        BinaryArray::new(offsets, bytes, nulls)
+                            .iter()
+                            .map(|value| value.map(String::from_utf8_lossy))
+                            .collect::<StringArray>(),
+                    ),
+                }
+            }
+            Writer::Binary(values) => {
+                let (offsets, bytes, nulls) = values.parts();
+                Arc::new(BinaryArray::new(offsets, bytes, nulls))
+            }
             Writer::Fixed { data_type, values, valid, .. } => fixed_column(data_type, values, valid),
         }
+    }
+}
+
+impl Variable {
+    /// Adds a value, and returns its length in a key.
+    fn push(&mut self, value: Option<&[u8]>) -> usize {
+        self.valid.push(value.is_some());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.offsets.push(self.bytes.len() as i32);
+        value.map_or(0, |value| 4 + value.len())
+    }
+
+    fn parts(self) -> (OffsetBuffer<i32>, Buffer, Option<NullBuffer>) {
+        let nulls = NullBuffer::from(self.valid);
+        let offsets: Vec<i32> = std::iter::once(0).chain(self.offsets).collect();
+        (OffsetBuffer::new(offsets.into()), self.bytes.into(), (nulls.null_count() > 0).then_some(nulls))
     }
 }
 

@@ -20,14 +20,17 @@ mod index;
 mod save;
 
 use change::{Keyed, Turn, Wrong, gather};
-pub use follow::{Change, Followed, Follower};
 use follow::Followers;
+pub use follow::{Change, Followed, Follower};
 use index::{Identity, Index, NOWHERE, Place};
 pub use save::Save;
 use save::Saving;
 
 /// Chunks of fewer rows than this are merged when there are many.
 const SMALL_ROWS: usize = 4_096;
+
+/// The rows that a step may rewrite to merge chunks, however few it changes.
+const TIDY_ROWS_MIN: usize = 4 * SMALL_ROWS;
 
 /// How many small chunks there may be before they are merged.
 const SMALL_CHUNKS_MAX: usize = 16;
@@ -244,7 +247,7 @@ impl ViewWriter {
                 self.turn(&mut state, step, deltas, &turns)?;
             }
         }
-        self.tidy(&mut state)?;
+        self.tidy(&mut state, deltas.iter().map(Delta::rows).sum())?;
         state.version = step;
         state.followers.tell(step, deltas);
         Ok(())
@@ -307,14 +310,21 @@ impl ViewWriter {
     }
 
     /// Merges small chunks and rewrites those of which less than half is there.
-    fn tidy(&mut self, state: &mut State) -> Result<(), Error> {
+    fn tidy(&mut self, state: &mut State, changed: usize) -> Result<(), Error> {
         let live = |chunk: &Chunk| chunk.alive.load(Ordering::Relaxed) as usize;
         let thin = |chunk: &Chunk| live(chunk) * 2 < chunk.batch.num_rows();
         let small = |chunk: &Chunk| chunk.batch.num_rows() < SMALL_ROWS;
         let smalls = state.chunks.values().filter(|chunk| small(chunk)).count();
         let due = |chunk: &Chunk| thin(chunk) || (smalls > SMALL_CHUNKS_MAX && small(chunk));
-        let numbers: Vec<u32> =
-            state.chunks.iter().filter(|(_, chunk)| due(chunk)).map(|(number, _)| *number).collect();
+        // No more than the step changes, about: chunks that came together also grow thin together.
+        let mut rows = 0;
+        let mut within = |chunk: &Chunk| {
+            let first = rows == 0;
+            rows += live(chunk);
+            first || rows <= changed.max(TIDY_ROWS_MIN)
+        };
+        let due = state.chunks.iter().filter(|(_, chunk)| due(chunk));
+        let numbers: Vec<u32> = due.take_while(|(_, chunk)| within(chunk)).map(|(number, _)| *number).collect();
         if numbers.is_empty() {
             return Ok(());
         }

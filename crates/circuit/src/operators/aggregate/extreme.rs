@@ -261,7 +261,7 @@ impl Family for BestText {
     }
 
     fn evaluate(&self, states: &[&Self::State]) -> Result<Vec<ArrayRef>, ArrowError> {
-        Ok(vec![Texts(self.data_type.clone()).decode(states.iter().map(|state| (*state).clone()).collect())?])
+        Ok(vec![Texts(self.data_type.clone()).column(states.iter().map(|state| state.as_deref()))?])
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BooleanArray, make_array};
-use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer};
+use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, StringArray, make_array};
+use arrow_buffer::{ArrowNativeType, BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_cast::cast;
 use arrow_data::ArrayData;
 use arrow_row::{RowConverter, SortField};
@@ -191,6 +190,24 @@ impl Codec for Decimals {
 #[derive(Clone)]
 pub(super) struct Texts(pub DataType);
 
+impl Texts {
+    /// The column of values, one after another.
+    pub fn column<'a>(&self, values: impl Iterator<Item = Option<&'a [u8]>>) -> Result<ArrayRef, ArrowError> {
+        let (mut bytes, mut offsets, mut valid) = (Vec::new(), vec![0_i32], Vec::new());
+        for value in values {
+            valid.push(value.is_some());
+            bytes.extend_from_slice(value.unwrap_or_default());
+            offsets.push(i32::try_from(bytes.len()).map_err(|_| ArrowError::OffsetOverflowError(bytes.len()))?);
+        }
+        let nulls = NullBuffer::from(valid);
+        let (offsets, nulls) = (OffsetBuffer::new(offsets.into()), (nulls.null_count() > 0).then_some(nulls));
+        Ok(match self.0 {
+            DataType::Utf8 => Arc::new(StringArray::try_new(offsets, bytes.into(), nulls)?),
+            _ => Arc::new(BinaryArray::try_new(offsets, bytes.into(), nulls)?),
+        })
+    }
+}
+
 impl Codec for Texts {
     type Value = Box<[u8]>;
 
@@ -208,18 +225,7 @@ impl Codec for Texts {
     }
 
     fn decode(&self, values: Vec<Option<Box<[u8]>>>) -> Result<ArrayRef, ArrowError> {
-        Ok(match self.0 {
-            DataType::Utf8 => {
-                let mut builder = StringBuilder::new();
-                values.iter().for_each(|value| builder.append_option(value.as_deref().map(String::from_utf8_lossy)));
-                Arc::new(builder.finish())
-            }
-            _ => {
-                let mut builder = BinaryBuilder::new();
-                values.iter().for_each(|value| builder.append_option(value.as_deref()));
-                Arc::new(builder.finish())
-            }
-        })
+        self.column(values.iter().map(Option::as_deref))
     }
 
     fn heap_bytes(&self, value: &Box<[u8]>) -> usize {
