@@ -134,8 +134,8 @@ impl Limits {
             let buckets = RateLimiter::dashmap_with_clock(quota, clock.clone());
             (rate, Addresses { buckets, crowded: AtomicBool::new(false), count: AtomicU32::new(0) })
         });
-        let identities = with_quota(rates.identity)
-            .map(|(rate, quota)| (rate, (0..identities).map(|_| one(quota)).collect()));
+        let identities =
+            with_quota(rates.identity).map(|(rate, quota)| (rate, (0..identities).map(|_| one(quota)).collect()));
         let sources = each(rates.source, hall.inbox_names());
         let endpoints = each(rates.endpoint, hall.endpoint_names());
         Limits { clock, addresses, identities, sources, endpoints }

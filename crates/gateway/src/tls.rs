@@ -124,7 +124,9 @@ impl Identity {
                 *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
                 tracing::info!(%path, "the certificate was read again");
             }
-            Err(error) => tracing::warn!(%error, "the changed certificate cannot be used; the door keeps the one it has"),
+            Err(error) => {
+                tracing::warn!(%error, "the changed certificate cannot be used; the door keeps the one it has")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 client that sends exactly what it is told.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::Door;
@@ -38,7 +38,12 @@ pub struct Client {
 impl Client {
     /// Connects.
     pub fn new(door: &Door) -> Self {
-        let stream = TcpStream::connect(door.server().address()).expect("the door listens");
+        Client::to(door.server().address())
+    }
+
+    /// Connects to an address.
+    pub fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the door listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has time-outs");
         Client { stream, read: Vec::new() }
     }

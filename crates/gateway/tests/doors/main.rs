@@ -1,10 +1,16 @@
 //! Doors over real sockets: what comes in, what goes out, and what is refused.
 
+mod callers;
 mod client;
+mod decide;
+mod floods;
+mod h2spec;
 mod hostile;
 mod http2;
 mod ingest;
+mod secure;
 mod server;
+mod stream;
 mod tables;
 mod views;
 
@@ -127,6 +133,15 @@ impl View for Ten {
     }
 }
 
+/// A hall with source `orders` and view `ten`.
+fn hall() -> (Hall, Arc<Box7>) {
+    let orders = Arc::new(Box7 { rows: Mutex::default(), rows_max: 1_000 });
+    let mut hall = Hall::new();
+    hall.add_inbox("orders", orders.clone());
+    hall.add_view("ten", Arc::new(Ten));
+    (hall, orders)
+}
+
 /// A door on a port of the system's choice, with source `orders`, view `ten` and table `rules` behind it.
 struct Door {
     server: Option<Server>,
@@ -148,10 +163,7 @@ impl Door {
     }
 
     fn of(options: Options, tables: bool) -> Self {
-        let orders = Arc::new(Box7 { rows: Mutex::default(), rows_max: 1_000 });
-        let mut hall = Hall::new();
-        hall.add_inbox("orders", orders.clone());
-        hall.add_view("ten", Arc::new(Ten));
+        let (mut hall, orders) = hall();
         let rules = Arc::new(tables::Rules::default());
         if tables {
             hall.add_table("rules", rules.clone());
