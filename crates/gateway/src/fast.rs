@@ -56,7 +56,7 @@ use crate::options::Options;
 /// Connections that wait to be accepted, for each worker.
 const BACKLOG: i32 = 1024;
 
-/// Blocks that a worker keeps for itself.
+/// The most blocks that a worker keeps for itself.
 const BLOCKS_KEPT: usize = 32;
 
 /// How often a stopping server looks whether its workers have ended.
@@ -97,7 +97,9 @@ impl Server {
         let hall = door.hall.clone();
         let guests = Arc::new(Guests::new(door.clone(), runtime.handle().clone()));
         let mut server = Server { address, hall, closing: Arc::default(), workers: Vec::new(), guests, runtime };
-        let blocks = Pool::new(door.options.connections_max.saturating_mul(2), BLOCK_BYTES);
+        // Two for each connection, and one at least that each worker may keep.
+        let most = door.options.connections_max.max(door.options.workers).max(1);
+        let blocks = Pool::new(most.saturating_mul(2), BLOCK_BYTES);
         let admission = Admission::new(door.options.connections_max, door.options.address_connections_max);
         for (number, listener) in listeners.into_iter().enumerate() {
             server.hire(number, listener, &door, &blocks, &admission).map_err(Error::Threads)?;
@@ -116,7 +118,9 @@ impl Server {
         admission: &Arc<Admission>,
     ) -> io::Result<()> {
         let mail = Arc::new(Mailbox::new()?);
-        let (door, cache, admission) = (door.clone(), blocks.cache(BLOCKS_KEPT), admission.clone());
+        // All workers together keep half of the blocks at most: the other half is enough for all connections.
+        let kept = blocks.capacity() / (2 * door.options.workers.max(1));
+        let (door, cache, admission) = (door.clone(), blocks.cache(kept.min(BLOCKS_KEPT)), admission.clone());
         let (closing, guests, runtime) = (self.closing.clone(), self.guests.clone(), self.runtime.handle().clone());
         let at = mail.clone();
         let worker =

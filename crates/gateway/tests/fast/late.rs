@@ -141,13 +141,17 @@ struct Door {
 }
 
 impl Door {
-    fn open(options: Options) -> Self {
+    fn open() -> Self {
+        Door::with(Options { workers: 1, ..Options::default() })
+    }
+
+    fn with(options: Options) -> Self {
         let (slow, kept): (Arc<Slow>, Arc<Kept>) = Default::default();
         let mut hall = Hall::new();
         hall.add_endpoint("slow", slow.clone());
         hall.add_inbox("kept", kept.clone());
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let server = fast::Server::start(Options { listen, workers: 1, ..options }, hall);
+        let server = fast::Server::start(Options { listen, ..options }, hall);
         Door { server: Some(server.expect("the loopback has free ports")), slow, kept }
     }
 
@@ -209,7 +213,7 @@ impl Client {
 
 #[test]
 fn answers_leave_in_the_order_of_their_requests() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut client = door.client();
     client.post("/v1/endpoints/slow", "", "1");
     client.post("/v1/sources/kept?durability=process", "", "{}");
@@ -217,7 +221,11 @@ fn answers_leave_in_the_order_of_their_requests() {
     client.post("/v1/endpoints/none", "", "{}");
     client.post("/v1/endpoints/slow", "", "3");
     let asked: Vec<_> = (0..3).map(|_| door.slow.next()).collect();
-    assert_eq!(asked.iter().map(|(body, _)| body.as_str()).collect::<Vec<_>>(), ["1", "2", "3"], "all were taken at once");
+    assert_eq!(
+        asked.iter().map(|(body, _)| body.as_str()).collect::<Vec<_>>(),
+        ["1", "2", "3"],
+        "all were taken at once"
+    );
     for at in [2, 0, 1] {
         say(&asked[at].1, &format!("\"of {}\"", asked[at].0), None);
     }
@@ -230,12 +238,15 @@ fn answers_leave_in_the_order_of_their_requests() {
 
 #[test]
 fn a_fallback_comes_when_the_time_is_over() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut client = door.client();
     client.post("/v1/endpoints/slow", "Prefer: wait=0.02\r\n", "1");
     let (head, body) = client.answer().expect("an answer");
     assert_eq!(body, "\"late\"");
-    assert!(head.contains("\r\ntidemill-fallback: deadline") && head.contains("\r\npreference-applied: wait=0.02"), "{head}");
+    assert!(
+        head.contains("\r\ntidemill-fallback: deadline") && head.contains("\r\npreference-applied: wait=0.02"),
+        "{head}"
+    );
     client.post("/v1/endpoints/slow", "", "2");
     let (_, first) = door.slow.next();
     let (body, second) = door.slow.next();
@@ -247,7 +258,7 @@ fn a_fallback_comes_when_the_time_is_over() {
 
 #[test]
 fn an_answer_to_a_client_that_has_gone_reaches_nobody() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut gone = door.client();
     gone.post("/v1/endpoints/slow", "", "1");
     let (_, first) = door.slow.next();
@@ -262,7 +273,7 @@ fn an_answer_to_a_client_that_has_gone_reaches_nobody() {
 
 #[test]
 fn acknowledgements_wait_for_the_journal_and_go_together() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut clients: Vec<Client> = (0..3).map(|_| door.client()).collect();
     for client in &mut clients {
         client.post("/v1/sources/kept", "", "{}");
@@ -280,7 +291,7 @@ fn acknowledgements_wait_for_the_journal_and_go_together() {
 
 #[test]
 fn a_journal_that_fails_is_told_to_all_who_wait() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut client = door.client();
     client.post("/v1/sources/kept", "", "{}");
     client.post("/v1/sources/kept", "", "{}");
@@ -293,7 +304,7 @@ fn a_journal_that_fails_is_told_to_all_who_wait() {
 
 #[test]
 fn a_long_body_is_read_aside_and_answered_in_its_turn() {
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut client = door.client();
     client.post("/v1/sources/kept?durability=process", "", &" ".repeat(1 << 20));
     client.post("/v1/sources/kept?durability=process", "", "{}");
@@ -304,7 +315,7 @@ fn a_long_body_is_read_aside_and_answered_in_its_turn() {
 #[test]
 fn a_client_that_reads_nothing_is_not_read_from_and_loses_nothing() {
     const REQUESTS: usize = 40_000;
-    let door = Door::open(Options::default());
+    let door = Door::open();
     let mut client = door.client();
     let stream = client.stream.try_clone().expect("a socket can be shared");
     let writer = std::thread::spawn(move || {
@@ -329,8 +340,18 @@ fn a_client_that_reads_nothing_is_not_read_from_and_loses_nothing() {
 }
 
 #[test]
+fn few_connections_are_served_by_many_workers() {
+    let door = Door::with(Options { connections_max: 1, workers: 4, ..Options::default() });
+    for _ in 0..40 {
+        let mut client = door.client();
+        client.post("/v1/sources/kept?durability=process", "", "{}");
+        assert!(client.body().starts_with("{\"accepted\":1,"));
+    }
+}
+
+#[test]
 fn a_door_that_closes_answers_what_waits() {
-    let mut door = Door::open(Options::default());
+    let mut door = Door::open();
     let mut client = door.client();
     let mut idle = door.client();
     client.post("/v1/endpoints/slow", "", "1");
