@@ -3,6 +3,9 @@
 //! `cargo bench -p tidemill-circuit --bench over` prints the CPU time of a row, for each kind of frame; a title after `--`
 //! runs that one alone.
 
+// It prints what it measures.
+#![allow(clippy::print_stdout)]
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
