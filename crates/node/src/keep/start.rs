@@ -2,11 +2,15 @@
 //! and the journal looked through.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
 use tidemill_base::time::Clock;
-use tidemill_circuit::keep::Blob;
+use tidemill_circuit::keep::{Blob, ChunkId};
 use tidemill_circuit::plan::NodeId;
 use tidemill_circuit::view::ViewWriter;
 use tidemill_circuit::{Circuit, Plan};
@@ -29,6 +33,9 @@ use crate::tables::Tables;
 
 /// About how many bytes of chunks are restored at once, on all lanes.
 const RESTORE_BYTES: usize = 16 << 20;
+
+/// Chunks of views that wait for the thread that fills them.
+const CHUNKS_WAITING: usize = 64;
 
 /// A pipeline's state, opened for a run.
 pub(crate) struct State {
@@ -247,11 +254,39 @@ impl Start {
         let fingerprints = circuit.fingerprints().to_vec();
         let places: BTreeMap<u64, usize> =
             view_nodes.iter().enumerate().map(|(view, node)| (fingerprints[*node], view)).collect();
+        let (to_views, waiting) = bounded::<(usize, ChunkId, Bytes)>(CHUNKS_WAITING);
+        let step = manifest.meta.step;
+        thread::scope(|scope| {
+            let filling = scope.spawn(|| {
+                waiting.into_iter().try_for_each(|(view, id, rows)| views[view].restore_stored(step, id, &rows))
+            });
+            let filled = self.fill(manifest, circuit, &places, to_views);
+            filling.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+            filled
+        })?;
+        if circuit.resume_saves() {
+            views.iter_mut().for_each(|view| {
+                view.resume_saves();
+            });
+        }
+        Ok(())
+    }
+
+    /// Fills a circuit with its chunks, and hands on those of the views in `places`, until nobody takes them.
+    fn fill(
+        &self,
+        manifest: &Manifest,
+        circuit: &mut Circuit,
+        places: &BTreeMap<u64, usize>,
+        to_views: Sender<(usize, ChunkId, Bytes)>,
+    ) -> Result<(), Error> {
         let (mut chunks, mut bytes) = (Vec::new(), 0);
         for chunk in self.instance.reader(manifest) {
             let (id, rows) = chunk?;
             if let Some(view) = places.get(&id.operator) {
-                views[*view].restore_stored(manifest.meta.step, id, &rows)?;
+                if to_views.send((*view, id, rows)).is_err() {
+                    return Ok(());
+                }
                 continue;
             }
             bytes += rows.len();
@@ -262,11 +297,6 @@ impl Start {
             }
         }
         circuit.restore_chunks(&chunks)?;
-        if circuit.resume_saves() {
-            views.iter_mut().for_each(|view| {
-                view.resume_saves();
-            });
-        }
         Ok(())
     }
 
