@@ -38,7 +38,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
     }
 
     /// Runs what serves the connection, and sends what has gathered whenever that waits, and when it has ended.
-    pub(crate) async fn drive<T>(self, serving: impl Future<Output = T>) -> T {
+    ///
+    /// # Errors
+    /// What kept it from being sent; what serves the connection has ended then too.
+    pub(crate) async fn drive<T>(self, serving: impl Future<Output = T>) -> io::Result<T> {
         let mut serving = pin!(serving);
         let mut ended = None;
         poll_fn(|cx| {
@@ -47,11 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gathered<S> {
             {
                 ended = Some(end);
             }
-            // A client that takes nothing any more is seen by whoever writes or reads next.
-            match self.inner().send(cx) {
-                Poll::Ready(_) => ended.take().map_or(Poll::Pending, Poll::Ready),
-                Poll::Pending => Poll::Pending,
-            }
+            ready!(self.inner().send(cx))?;
+            ended.take().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)))
         })
         .await
     }
@@ -150,7 +150,21 @@ mod tests {
             client.read_exact(&mut rest).await.expect("it leaves at the end");
             assert_eq!((&first, &rest), (b"one ", b"two"));
         };
-        tokio::join!(serving, asking);
+        let (served, ()) = tokio::join!(serving, asking);
+        served.expect("the client stays");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_any_more_ends_what_serves_it() {
+        let (client, server) = duplex(16);
+        let gathered = Gathered::new(server);
+        let mut stream = gathered.clone();
+        drop(client);
+        let serving = gathered.drive(async move {
+            stream.write_all(b"an answer").await.expect("memory takes it");
+            std::future::pending::<()>().await;
+        });
+        assert!(serving.await.is_err());
     }
 
     #[tokio::test]
@@ -166,6 +180,6 @@ mod tests {
         let mut read = vec![0; sent];
         let (held, read) = tokio::join!(serving, client.read_exact(&mut read));
         assert_eq!(read.expect("all of it comes"), sent);
-        assert!(held <= 5 * GATHERED_BYTES_MAX, "{held}");
+        assert!(held.expect("the client stays") <= 5 * GATHERED_BYTES_MAX);
     }
 }

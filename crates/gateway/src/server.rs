@@ -204,7 +204,7 @@ impl Front {
 }
 
 /// Speaks HTTP on a connection to its end.
-async fn speak<S>(stream: S, door: Arc<Door>, watcher: Watcher, peer: SocketAddr)
+pub(crate) async fn speak<S>(stream: S, door: Arc<Door>, watcher: Watcher, peer: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -233,13 +233,15 @@ where
             connection.await
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "a connection broke");
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection broke"),
+        Err(error) => tracing::debug!(%peer, %error, "a client took no more answers"),
     }
 }
 
 /// HTTP as a door's options have it.
-pub(crate) fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

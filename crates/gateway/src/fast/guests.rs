@@ -1,11 +1,8 @@
 //! [`Guests`]: connections of a fast door that ask for what the standard stack answers.
 
-use std::convert::Infallible;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::runtime::Handle;
 
@@ -13,8 +10,8 @@ use super::prefixed::Prefixed;
 use super::worker::Elsewhere;
 use crate::admission::Pass;
 use crate::door::Door;
-use crate::gathered::Gathered;
-use crate::{router, server};
+use crate::patient::Patient;
+use crate::server;
 
 /// The standard stack, for connections that were accepted by the fast one.
 pub(super) struct Guests {
@@ -53,18 +50,8 @@ impl Elsewhere for Guests {
                 Ok(stream) => stream,
                 Err(error) => return tracing::warn!(%peer, %error, "a connection could not change its stack"),
             };
-            let builder = server::builder(&door.options);
-            let address = peer.ip();
-            let service = service_fn(move |request| {
-                let door = door.clone();
-                async move { Ok::<_, Infallible>(router::route(&door, address, request).await) }
-            });
-            let stream = Gathered::new(Prefixed::new(read, stream));
-            let connection =
-                watcher.watch(builder.serve_connection(TokioIo::new(stream.clone()), service).into_owned());
-            if let Err(error) = stream.drive(connection).await {
-                tracing::debug!(%peer, %error, "a connection broke");
-            }
+            let stream = Patient::new(Prefixed::new(read, stream), door.options.write_timeout);
+            server::speak(stream, door, watcher, peer).await;
         });
     }
 }
