@@ -82,6 +82,7 @@ impl Site {
             let known = circuit.restore_chunk(id, &rows);
             promise!(known.map_err(|error| error.to_string())?, "chunk {id} belongs to nobody");
         }
+        circuit.resume_saves();
         let roots = circuit.roots().map_err(|error| error.to_string())?;
         let (state, content) = (manifest.meta.state_hash, manifest.meta.content_root);
         promise!(roots.state == state, "the restored state is {}, not {state}", roots.state);
