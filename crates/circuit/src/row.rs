@@ -90,23 +90,21 @@ pub fn digest(delta: &Delta) -> u128 {
 
 /// A hash of each value. The commonest types are hashed where they lie, the others by their key.
 fn column_hashes(column: &ArrayRef) -> Vec<u64> {
-    let rows = 0..column.len();
-    if let Some(texts) = column.as_string_opt::<i32>() {
-        return rows.map(|row| valid(column, row, || hash::bytes(texts.value(row).as_bytes()))).collect();
+    let mut hashes: Vec<u64> = if let Some(texts) = column.as_string_opt::<i32>() {
+        let bytes = texts.value_data();
+        texts.value_offsets().windows(2).map(|ends| hash::bytes(&bytes[ends[0] as usize..ends[1] as usize])).collect()
+    } else if let Some(words) = words_of(column) {
+        words.iter().map(|word| hash::word(*word as u64)).collect()
+    } else {
+        return match KeyEncoder::new(vec![column.data_type().clone()]) {
+            Some(encoder) => encoder.encode(std::slice::from_ref(column), column.len()).hashes(),
+            None => (0..column.len()).map(|row| hash::bytes(value_json(column, row).as_bytes())).collect(),
+        };
+    };
+    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        hashes.iter_mut().zip(nulls).filter(|(_, valid)| !valid).for_each(|(hash, _)| *hash = NULL);
     }
-    if let Some(words) = words_of(column) {
-        return rows.map(|row| valid(column, row, || hash::word(words[row] as u64))).collect();
-    }
-    match KeyEncoder::new(vec![column.data_type().clone()]) {
-        Some(encoder) => encoder.encode(std::slice::from_ref(column), column.len()).hashes(),
-        None => rows.map(|row| hash::bytes(value_json(column, row).as_bytes())).collect(),
-    }
-}
-
-/// The hash of a value, or that of null.
-#[inline]
-fn valid(column: &ArrayRef, row: usize, value: impl FnOnce() -> u64) -> u64 {
-    if column.is_null(row) { NULL } else { value() }
+    hashes
 }
 
 /// The values of a column of 64-bit integers or times.
