@@ -64,7 +64,8 @@ fn what_was_accepted_is_handed_on_after_a_stop() {
                     Ok(_) => {
                         accepted += 1;
                         after_stop += u64::from(turn >= seed * 7);
-                        assert!(after_stop <= 1_002, "a stop is not put off while more comes");
+                        // What fits in, and once more when the reader had just emptied it.
+                        assert!(after_stop <= 2_002, "a stop is not put off while more comes");
                     }
                     Err(Full::Closed) => return accepted,
                     Err(_) => std::thread::yield_now(),
