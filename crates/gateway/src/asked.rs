@@ -140,6 +140,10 @@ pub(crate) fn check_json(head: &dyn Head) -> Result<(), Problem> {
     let Some(value) = head.value(&CONTENT_TYPE) else {
         return Err(Problem::media_type("the request does not say what its body is"));
     };
+    // What nearly all say, as they say it.
+    if value == b"application/json" || value == b"application/x-ndjson" {
+        return Ok(());
+    }
     let text = String::from_utf8_lossy(value);
     let (kind, parameters) = text.split_once(';').unwrap_or((&text, ""));
     let charset = parameters

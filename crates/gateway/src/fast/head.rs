@@ -300,8 +300,10 @@ fn keep(line: &mut Option<Span>, value: &[u8], bytes: &[u8]) {
 
 /// Digits alone, and no more than a length can be.
 fn number(value: &[u8]) -> Option<u64> {
-    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    std::str::from_utf8(value).ok().filter(digits)?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    value.first().and_then(digit)?;
+    value.iter().try_fold(0, add)
 }
 
 /// A name or an address and perhaps a port, by the characters that they have.
@@ -313,7 +315,15 @@ impl Head {
     /// The path and the query, as they were sent.
     pub(super) fn target<'a>(&self, bytes: &'a [u8]) -> (&'a str, Option<&'a str>) {
         let target = std::str::from_utf8(self.target.in_bytes(bytes)).unwrap_or_default();
-        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+        match memchr::memchr(b'?', target.as_bytes()) {
+            Some(end) => (&target[..end], Some(&target[end + 1..])),
+            None => (target, None),
+        }
+    }
+
+    /// Whether the target begins so.
+    pub(super) fn target_starts_with(&self, bytes: &[u8], beginning: &str) -> bool {
+        self.target.in_bytes(bytes).starts_with(beginning.as_bytes())
     }
 
     /// Whether the head announces no body at all, not even an empty one.

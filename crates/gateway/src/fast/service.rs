@@ -31,6 +31,10 @@ use crate::route::Route;
 /// Milliseconds after which the date is written anew.
 const DATE_MILLIS: u64 = 500;
 
+/// How the paths begin that this stack answers itself.
+const EVENTS: &str = "/v1/sources/";
+const QUESTIONS: &str = "/v1/endpoints/";
+
 /// What all connections of a worker use.
 pub(super) struct Service {
     /// What is written to the connection at hand.
@@ -141,15 +145,15 @@ impl Service {
 
     /// Whether this stack answers the request itself.
     pub(super) fn knows(head: &Head, bytes: &[u8]) -> bool {
-        let (path, _) = head.target(bytes);
-        head.plain_post && (path.starts_with("/v1/sources/") || path.starts_with("/v1/endpoints/"))
+        let is_for = |beginning| head.target_starts_with(bytes, beginning);
+        head.plain_post && (is_for(EVENTS) || is_for(QUESTIONS))
     }
 
     /// Looks at the head of a request whose body is still to come.
     pub(super) fn admit(&self, door: &Door, address: IpAddr, head: &Head, bytes: &[u8]) -> Result<Admitted, Problem> {
         let (path, query) = head.target(bytes);
         let (view, bodiless) = (head.view(bytes), head.is_bodiless());
-        let route = Route::of("POST", path)?;
+        let route = route(path)?;
         door.admit(address, &route, &view)?;
         match route {
             Route::Events(name) => {
@@ -169,7 +173,7 @@ impl Service {
         let (head, bytes) = (asker.head, asker.bytes);
         let (path, query) = head.target(bytes);
         let (view, bodiless) = (head.view(bytes), head.is_bodiless());
-        let route = Route::of("POST", path).and_then(|route| door.admit(asker.address, &route, &view).map(|()| route));
+        let route = route(path).and_then(|route| door.admit(asker.address, &route, &view).map(|()| route));
         let done = route.and_then(|route| match route {
             Route::Events(name) => {
                 let events = Events::begin(&door.hall, &name, query, &view, bodiless)?;
@@ -195,7 +199,7 @@ impl Service {
         let (head, bytes) = (asker.head, asker.bytes);
         let (path, query) = head.target(bytes);
         let view = head.view(bytes);
-        let done = Route::of("POST", path).and_then(|route| match (route, admitted) {
+        let done = route(path).and_then(|route| match (route, admitted) {
             (Route::Events(name), Admitted::Events(inbox, encoding)) => {
                 let asked = Asked::with_events(query, &view)?;
                 let events = Events { name: &name, inbox, asked, encoding: *encoding };
@@ -382,6 +386,18 @@ impl Service {
         }
         letters.clear();
     }
+}
+
+/// The route of a path; a name that is written plainly is seen at once.
+fn route(path: &str) -> Result<Route<'_>, Problem> {
+    let plain = |name: &&str| !name.is_empty() && !name.bytes().any(|byte| byte == b'/' || byte == b'%');
+    if let Some(name) = path.strip_prefix(EVENTS).filter(plain) {
+        return Ok(Route::Events(name.into()));
+    }
+    if let Some(name) = path.strip_prefix(QUESTIONS).filter(plain) {
+        return Ok(Route::Question(name.into()));
+    }
+    Route::of("POST", path)
 }
 
 /// Fails when a body is longer than the door allows.

@@ -125,21 +125,8 @@ fn head<'a>(
     out.extend_from_slice(b"\r\ndate: ");
     out.extend_from_slice(date);
     out.extend_from_slice(b"\r\ncontent-length: ");
-    number(out, length);
+    reply::number(out, length as u64);
     out.extend_from_slice(b"\r\n\r\n");
-}
-
-fn number(out: &mut Vec<u8>, mut number: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return out.extend_from_slice(&digits[at..]);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -199,14 +186,5 @@ mod tests {
             assert!(text.contains(&format!("\r\n{line}\r\n")), "{line}: {text}");
         }
         assert!(text.ends_with("\r\n\r\n{}"));
-    }
-
-    #[test]
-    fn writes_numbers() {
-        for value in [0, 7, 10, 12_345, usize::MAX] {
-            let mut out = Vec::new();
-            number(&mut out, value);
-            assert_eq!(String::from_utf8_lossy(&out), value.to_string());
-        }
     }
 }

@@ -159,15 +159,18 @@ impl Client {
     }
 }
 
-/// Allocations per request of a door at work.
+/// Allocations per request of a door at work, the least of three rounds: what happens once is not a request's.
 fn allocations(address: SocketAddr, path: &str, depth: usize) -> f64 {
     const ROUNDS: usize = 500;
     let mut client = Client::new(address, path, depth);
     client.run(ROUNDS, depth);
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
-    client.run(ROUNDS, depth);
-    let after = ALLOCATIONS.load(Ordering::SeqCst);
-    (after - before) as f64 / (ROUNDS * depth) as f64
+    let mut round = || {
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        client.run(ROUNDS, depth);
+        let after = ALLOCATIONS.load(Ordering::SeqCst);
+        (after - before) as f64 / (ROUNDS * depth) as f64
+    };
+    (0..3).map(|_| round()).fold(f64::INFINITY, f64::min)
 }
 
 fn doors(stack: Stack) -> Doors {
