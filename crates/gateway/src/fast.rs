@@ -59,6 +59,9 @@ const BACKLOG: i32 = 1024;
 /// The most blocks that a worker keeps for itself.
 const BLOCKS_KEPT: usize = 32;
 
+/// Threads for long and packed bodies and for what guests wait for; more would only take turns.
+const ASIDE_THREADS: usize = 16;
+
 /// How often a stopping server looks whether its workers have ended.
 const STOP_PAUSE: Duration = Duration::from_millis(5);
 
@@ -87,6 +90,7 @@ impl Server {
         let address = door.options.listen;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
+            .max_blocking_threads(ASIDE_THREADS)
             .thread_name("fast-aside")
             .enable_all()
             .build()

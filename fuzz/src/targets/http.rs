@@ -13,7 +13,8 @@ pub fn run(input: &[u8]) -> Vec<String> {
 
 /// Requests of each kind.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let head = "POST /v1/sources/clicks?on_error=skip HTTP/1.1\r\nHost: localhost:8080\r\nContent-Type: application/json\r\n";
+    let head =
+        "POST /v1/sources/clicks?on_error=skip HTTP/1.1\r\nHost: localhost:8080\r\nContent-Type: application/json\r\n";
     let chunked = "Transfer-Encoding: chunked\r\n\r\n7;a=b\r\n{\"a\":1}\r\n0\r\nX-Sum: 1\r\n\r\n";
     let rest = [
         "Content-Length: 7\r\n\r\n{\"a\":1}",

@@ -149,7 +149,8 @@ fn an_endpoint_that_comes_later_takes_in_what_the_journal_has() {
     refused.failed(3, &["TM6030", "'main', 'clicks'"]);
 
     // Back again, and with another beside it, it goes on where it was.
-    folder.write("pipeline.sql", &format!("{}{}", both(), SCORE.replace("score", "other").replace("AS n", "AS others")));
+    folder
+        .write("pipeline.sql", &format!("{}{}", both(), SCORE.replace("score", "other").replace("AS n", "AS others")));
     let (running, address) = start(&folder);
     assert_eq!(ask(&address, 60), 61);
     let said = stop(running);
