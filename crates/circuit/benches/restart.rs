@@ -53,8 +53,12 @@ fn plan() -> Plan {
     let (name, decoded) = ("events".to_string(), input());
     let source = SourceSpec { name, decoded, origin: false, computed: None, watermark: None, append_only: true };
     plan.add(node(Spec::Source(source), vec![], input()));
-    let call = |function, args: &[usize], result| {
-        AggregateCall { function, args: args.to_vec(), filter: None, distinct: false, result }
+    let call = |function, args: &[usize], result| AggregateCall {
+        function,
+        args: args.to_vec(),
+        filter: None,
+        distinct: false,
+        result,
     };
     let calls = vec![
         call(AggregateFunction::Count, &[], DataType::Int64),
@@ -114,11 +118,8 @@ impl Running {
 fn events(rng: &mut Rng, ids: Vec<i64>) -> Delta {
     let values: Vec<i64> = ids.iter().map(|_| rng.below(1_000) as i64).collect();
     let names: Vec<String> = ids.iter().map(|_| format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())).collect();
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from(ids)),
-        Arc::new(Int64Array::from(values)),
-        Arc::new(StringArray::from(names)),
-    ];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(ids)), Arc::new(Int64Array::from(values)), Arc::new(StringArray::from(names))];
     Delta::inserts(RecordBatch::try_new(input(), columns).expect("columns of the schema"))
 }
 
