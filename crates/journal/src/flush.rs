@@ -115,6 +115,7 @@ impl Shared {
             (Arc::clone(&head.segment), head.tail)
         };
         populate(&segment, tail.offset);
+        let _making = lock(&self.making);
         let wanted = tail.offset >= segment.bytes / 2 && lock(&self.segments).spare.is_none();
         if !wanted || self.check().is_err() {
             return;

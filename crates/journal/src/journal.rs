@@ -47,6 +47,9 @@ pub(crate) struct Shared {
     pub head: Mutex<Head>,
     /// Held by whoever flushes.
     pub flushing: Mutex<()>,
+    /// Held by whoever makes a segment or takes the spare one, so that segments are begun in the order of their numbers.
+    /// Taken after `head`, before `segments`.
+    pub making: Mutex<()>,
     pub segments: Mutex<Segments>,
     /// The number of the segment whose records are being published; those of later ones wait.
     publishing: AtomicU64,
@@ -88,6 +91,7 @@ impl Journal {
             segments: Mutex::new(Segments::new(entries, segment.header.segment + 1)),
             head: Mutex::new(Head { segment, tail: Place::START }),
             flushing: Mutex::new(()),
+            making: Mutex::new(()),
             published: AtomicU64::new(last.0),
             flushed: AtomicU64::new(last.0),
             failure: OnceLock::new(),
@@ -446,11 +450,13 @@ impl Shared {
 
     /// Ends the present segment and begins another.
     fn roll(&self, head: &mut Head) -> Result<()> {
+        let making = lock(&self.making);
         let spare = lock(&self.segments).spare.take();
         let spare = match spare {
             Some(spare) => spare,
             None => self.make_segment()?,
         };
+        drop(making);
         let header = Header {
             journal: self.journal,
             segment: spare.number,

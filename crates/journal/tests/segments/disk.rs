@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidemill_base::Explain;
-use tidemill_base::storage::Storage;
+use tidemill_base::storage::{Region, Storage};
 use tidemill_base::time::SystemClock;
 use tidemill_journal::inspect::verify;
 use tidemill_journal::{Disk, Journal, Level, Options, Sequence};
@@ -99,4 +99,68 @@ fn a_file_that_finds_no_room_leaves_nothing_behind() {
     let error = disk.create("vast", 1 << 60).map(drop).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::FileTooLarge), "{error}");
     assert_eq!(disk.list("").unwrap(), Vec::<String>::new());
+}
+
+/// A disk on which the journal's own thread is slow to make files.
+struct SlowToMake(Disk);
+
+impl Storage for SlowToMake {
+    fn list(&self, folder: &str) -> std::io::Result<Vec<String>> {
+        self.0.list(folder)
+    }
+
+    fn create(&self, path: &str, bytes: u64) -> std::io::Result<Arc<dyn Region>> {
+        if std::thread::current().name() == Some("journal") {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+        self.0.create(path, bytes)
+    }
+
+    fn open(&self, path: &str) -> std::io::Result<Arc<dyn Region>> {
+        self.0.open(path)
+    }
+
+    fn size(&self, path: &str) -> std::io::Result<u64> {
+        self.0.size(path)
+    }
+
+    fn read(&self, path: &str, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        self.0.read(path, offset, length)
+    }
+
+    fn replace(&self, path: &str, content: &[u8]) -> std::io::Result<()> {
+        self.0.replace(path, content)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> std::io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &str) -> std::io::Result<()> {
+        self.0.sync_folder(folder)
+    }
+}
+
+#[test]
+fn segments_are_begun_in_order_however_slowly_the_next_is_made_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(SlowToMake(Disk::open(folder.path()).unwrap()));
+    let (journal, _) = Journal::open(disk, options(), Arc::new(SystemClock::new())).expect("it opens");
+    let mut last = Sequence::NONE;
+    for record in 0..600 {
+        last = append(&journal, 1_000);
+        if record % 45 == 40 {
+            // The journal's thread finds the segment half full, and begins to make the next one.
+            std::thread::sleep(std::time::Duration::from_millis(12));
+        }
+    }
+    journal.wait(last, Level::Flushed).unwrap();
+    drop(journal);
+    let found = verify(&Disk::view(folder.path())).unwrap();
+    assert_eq!((found.last, found.damage), (last, vec![]));
+    assert_eq!(read_all(&open(folder.path()), Sequence::FIRST, Level::Flushed).unwrap(), last);
 }
