@@ -153,8 +153,9 @@ fn a_go_client_pushes_asks_reads_and_follows() {
         "--go-grpc_opt=module=tidemill.dev/proto".to_string(),
     ];
     compile(&folder, &python, &arguments);
-    let built = done(Command::new("go").args(["build", "-o", "client", "."]).current_dir(folder.path("made")));
-    if ready("a Go client's libraries", built).is_some() {
+    let go = |arguments: &[&str]| done(Command::new("go").args(arguments).current_dir(folder.path("made")));
+    if ready("a Go client's libraries", go(&["mod", "download"])).is_some() {
+        go(&["build", "-o", "client", "."]).expect("the client is sound");
         talk(&folder, &mut Command::new(folder.path("made/client")));
     }
 }
