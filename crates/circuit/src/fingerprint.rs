@@ -13,7 +13,8 @@ use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
 use crate::plan::{
-    AggregateCall, AggregateSpec, LookupSpec, Node, OverCall, OverSpec, Plan, Spec, ViewLookupSpec, WindowKey,
+    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OverCall, OverSpec, Plan, RankSpec, Spec,
+    TemporalJoinSpec, ViewLookupSpec, WindowKey,
 };
 
 /// The version of what operators mean and keep.
@@ -129,6 +130,17 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
         Spec::Lookup(spec) => lookup(node, spec, input),
         Spec::ViewLookup(spec) => view_lookup(node, spec, input, inputs.get(1).copied().unwrap_or(&empty)),
         Spec::Over(spec) => over(node, spec, input),
+        Spec::Join(spec) => join(node, spec, inputs),
+        Spec::TemporalJoin(spec) => temporal_join(node, spec, inputs),
+        Spec::SetOperation(spec) => {
+            let how = text(&format!("{spec:?}"));
+            let sides = inputs.iter().map(|input| of("side", &[input.rows, all(&input.columns)]));
+            let sides: Vec<u64> = sides.collect();
+            let rows = of("set operation", &[how, all(&sides)]);
+            let columns = (0..node.schema.fields().len() as u64).map(|column| of("set column", &[rows, column]));
+            Lineage { rows, columns: columns.collect() }
+        }
+        Spec::Rank(spec) => rank(node, spec, input),
         Spec::Union => {
             let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
             let column =
@@ -206,6 +218,69 @@ fn over(node: &Node, spec: &OverSpec, input: &Lineage) -> Lineage {
     let rows = of("over", &[input.rows, all(&keys), all(&order), how, all(&calls), left_out(node, &[])]);
     let results = (0..calls.len() as u64).map(|result| of("result", &[rows, result]));
     Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }
+}
+
+/// Both sides of a join, as far as it keeps them, and the columns that its expressions are over.
+fn sides(inputs: &[&Lineage]) -> (u64, Vec<u64>) {
+    let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
+    let columns = inputs.iter().flat_map(|input| input.columns.iter().copied());
+    (all(&rows), columns.collect())
+}
+
+fn of_columns(columns: &[usize], of: &[u64]) -> u64 {
+    let columns: Vec<u64> = columns.iter().map(|column| of[*column]).collect();
+    all(&columns)
+}
+
+fn join(node: &Node, spec: &JoinSpec, inputs: &[&Lineage]) -> Lineage {
+    let (rows, both) = sides(inputs);
+    let left = inputs.first().map_or(0, |input| input.columns.len());
+    let (ours, theirs) = both.split_at(left);
+    let keys = [of_columns(&spec.left_keys, ours), of_columns(&spec.right_keys, theirs)];
+    let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &both));
+    let expiry = spec.expiry.iter().zip([ours, theirs]).map(|(expiry, side)| match expiry {
+        None => 0,
+        Some(expiry) => of("expiry", &[side[expiry.time], expiry.after_ms as u64]),
+    });
+    let expiry: Vec<u64> = expiry.collect();
+    let how = text(&format!("{:?} {:?} {:?}", spec.kind, spec.nulls, spec.pad));
+    // What is kept are whole rows of both sides, so all their columns count.
+    let rows = of("join", &[rows, all(&both), all(&keys), residual, all(&expiry), how, left_out(node, &[residual])]);
+    let column = |column: &usize| of("joined", &[rows, both[*column]]);
+    Lineage { rows, columns: spec.columns.iter().map(column).collect() }
+}
+
+fn temporal_join(node: &Node, spec: &TemporalJoinSpec, inputs: &[&Lineage]) -> Lineage {
+    let (rows, both) = sides(inputs);
+    let left = inputs.first().map_or(0, |input| input.columns.len());
+    let (ours, theirs) = both.split_at(left);
+    let keys = [of_columns(&spec.left_keys, ours), of_columns(&spec.right_keys, theirs)];
+    let times = [ours[spec.left_time], theirs[spec.right_time], u64::from(spec.strict)];
+    let plain: Vec<u64> = ours.iter().copied().chain(spec.columns.iter().map(|column| theirs[*column])).collect();
+    let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &plain));
+    let how = [residual, u64::from(spec.outer), left_out(node, &[residual])];
+    let rows = of("temporal join", &[rows, all(&both), all(&keys), all(&times), all(&how)]);
+    Lineage { rows, columns: plain.iter().map(|column| of("valid", &[rows, *column])).collect() }
+}
+
+fn rank(node: &Node, spec: &RankSpec, input: &Lineage) -> Lineage {
+    let order = spec
+        .order
+        .iter()
+        .map(|by| of("order", &[input.columns[by.column], u64::from(by.descending), u64::from(by.nulls_first)]));
+    let order: Vec<u64> = order.collect();
+    let time = |column: &usize| input.columns[*column];
+    let until = [
+        spec.close.as_ref().map_or(0, time),
+        spec.expiry.as_ref().map_or(0, |expiry| of("expiry", &[time(&expiry.time), expiry.after_ms as u64])),
+    ];
+    let how = text(&format!("{:?} {} {:?} {}", spec.function, spec.from, spec.to, spec.number));
+    let keys = of_columns(&spec.keys, &input.columns);
+    // Whole rows are kept, and all columns decide among equal rows.
+    let kept = all(&input.columns);
+    let rows = of("rank", &[input.rows, kept, keys, all(&order), all(&until), how, left_out(node, &[])]);
+    let number = spec.number.then(|| of("number", &[rows]));
+    Lineage { rows, columns: input.columns.iter().copied().chain(number).collect() }
 }
 
 /// The fingerprint of a call of an aggregate function over columns.

@@ -11,6 +11,12 @@ use tidemill_base::Position;
 use crate::expr::{Expr, OnError};
 use crate::lookup::LookupTable;
 
+pub mod join;
+pub mod rank;
+
+pub use join::{Expiry, JoinKind, JoinNulls, JoinSpec, SetOperation, SetSpec, TemporalJoinSpec};
+pub use rank::{OrderBy, RankFunction, RankSpec};
+
 /// The index of a node in its plan.
 pub type NodeId = usize;
 
@@ -53,6 +59,14 @@ pub enum Spec {
     ViewLookup(ViewLookupSpec),
     /// Adds to each row what is computed over the rows of its key before it, and itself (`OVER`).
     Over(OverSpec),
+    /// Pairs the rows of two inputs.
+    Join(JoinSpec),
+    /// Pairs each row of an input with the row of another that was valid at its time.
+    TemporalJoin(TemporalJoinSpec),
+    /// The rows of both inputs, or of the first one alone.
+    SetOperation(SetSpec),
+    /// Keeps the first rows of each key.
+    Rank(RankSpec),
     /// All rows of all inputs.
     Union,
     /// Adds `window_start`, `window_end`, `window_time` to each row, once for each window the row is in.
@@ -393,6 +407,9 @@ impl Plan {
                 Spec::Aggregate(aggregate) if aggregate.allowed_lateness_ms > 0 => false,
                 Spec::Aggregate(AggregateSpec { emit: Emit::OnClose, .. }) => true,
                 Spec::Aggregate(aggregate) => aggregate.calls.is_empty() && inputs,
+                Spec::Join(join) => inputs && join.appends(),
+                Spec::Rank(rank) => inputs && rank.close.is_some(),
+                Spec::SetOperation(set) => inputs && set.operation == SetOperation::Intersect,
                 _ => inputs,
             });
         }
@@ -404,7 +421,7 @@ impl Node {
     /// The inputs whose rows become the node's own; rows of others are only looked into.
     pub fn row_inputs(&self) -> &[NodeId] {
         match &self.spec {
-            Spec::ViewLookup(_) => self.inputs.get(..1).unwrap_or_default(),
+            Spec::ViewLookup(_) | Spec::TemporalJoin(_) => self.inputs.get(..1).unwrap_or_default(),
             _ => &self.inputs,
         }
     }
@@ -418,6 +435,10 @@ impl Node {
             Spec::Unnest(_) => "Unnest",
             Spec::Lookup(_) => "Lookup",
             Spec::ViewLookup(_) => "ViewLookup",
+            Spec::Join(_) => "Join",
+            Spec::TemporalJoin(_) => "TemporalJoin",
+            Spec::SetOperation(_) => "SetOperation",
+            Spec::Rank(_) => "Rank",
             Spec::Over(_) => "Over",
             Spec::Union => "Union",
             Spec::AssignWindow(_) => "AssignWindow",

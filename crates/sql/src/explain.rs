@@ -1,6 +1,8 @@
 //! `explain`: the circuit of a pipeline, what each operator keeps and what bounds it, as text, JSON or a mermaid graph.
 
+mod join;
 mod over;
+mod rank;
 
 use std::fmt::Write as _;
 
@@ -68,7 +70,7 @@ impl<'p> Circuit<'p> {
     fn operators(self) -> Vec<Operator> {
         let append_only = self.plan.append_only();
         let nodes = self.plan.nodes.iter().enumerate();
-        nodes.map(|(id, node)| operator(self, id, node, append_only[id])).collect()
+        nodes.map(|(id, node)| operator(self, id, node, &append_only)).collect()
     }
 }
 
@@ -82,13 +84,18 @@ pub fn decision_operators(decisions: &Decisions) -> Vec<Operator> {
     Circuit::of_decisions(decisions).operators()
 }
 
-fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: bool) -> Operator {
+fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool]) -> Operator {
     let (state, bound) = match &node.spec {
         Spec::Aggregate(spec) => kept(spec),
         Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
         Spec::ViewLookup(_) => {
             let bound = "as many as the view has rows".to_string();
             (Some("the newest row of the view for each key".to_string()), Some(bound))
+        }
+        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::kept(circuit.plan, node),
+        Spec::Rank(spec) => {
+            let input = |column: usize| quoted(circuit.plan.nodes[node.inputs[0]].schema.field(column).name());
+            rank::kept(spec, append_only[node.inputs[0]], &input)
         }
         _ => (None, None),
     };
@@ -100,7 +107,7 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: bool) ->
         columns: node.schema.fields().iter().map(|field| (field.name().clone(), name_of(field.data_type()))).collect(),
         state,
         bound,
-        append_only,
+        append_only: append_only[id],
         schedule_dependent: circuit.facts.of(id).schedule_dependent,
     }
 }
@@ -170,6 +177,8 @@ fn detail(circuit: Circuit<'_>, node: &Node) -> String {
             view_lookup_detail(spec, &input, &of_view)
         }
         Spec::Over(spec) => over::detail(spec, &input),
+        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::detail(circuit.plan, node),
+        Spec::Rank(spec) => rank::detail(spec, &input),
         Spec::Union => format!("{} inputs", node.inputs.len()),
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),
