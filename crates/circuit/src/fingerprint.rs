@@ -13,8 +13,8 @@ use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
 use crate::plan::{
-    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OverCall, OverSpec, Plan, RankSpec, Spec,
-    TemporalJoinSpec, ViewLookupSpec, WindowKey,
+    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec, OverFunction, OverSpec,
+    Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
 };
 
 /// The version of what operators mean and keep.
@@ -130,6 +130,7 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
         Spec::Lookup(spec) => lookup(node, spec, input),
         Spec::ViewLookup(spec) => view_lookup(node, spec, input, inputs.get(1).copied().unwrap_or(&empty)),
         Spec::Over(spec) => over(node, spec, input),
+        Spec::OverChanges(spec) => over_changes(spec, input),
         Spec::Join(spec) => join(node, spec, inputs),
         Spec::TemporalJoin(spec) => temporal_join(node, spec, inputs),
         Spec::SetOperation(spec) => {
@@ -220,6 +221,36 @@ fn over(node: &Node, spec: &OverSpec, input: &Lineage) -> Lineage {
     Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }
 }
 
+fn over_changes(spec: &OverChangesSpec, input: &Lineage) -> Lineage {
+    // A row's place in its key is a column too.
+    let columns: Vec<u64> = input.columns.iter().copied().chain([of("place", &[])]).collect();
+    let value = |kind: &str, column: usize, offset: u64, default: Option<usize>| {
+        of(kind, &[columns[column], offset, default.map_or(0, |default| columns[default])])
+    };
+    let calls = spec.calls.iter().map(|call| match call {
+        OverFunction::Aggregate(call) => self::call(call, &columns),
+        OverFunction::RowNumber => of("row number", &[]),
+        OverFunction::Rank => of("rank", &[]),
+        OverFunction::DenseRank => of("dense rank", &[]),
+        OverFunction::Lag { column, offset, default } => value("lag", *column, *offset, *default),
+        OverFunction::Lead { column, offset, default } => value("lead", *column, *offset, *default),
+    });
+    let calls: Vec<u64> = calls.collect();
+    let (keys, kept) = (of_columns(&spec.keys, &input.columns), all(&input.columns));
+    let frame = text(&format!("{:?}", spec.frame));
+    let rows = of("over changes", &[input.rows, kept, keys, ordered(&spec.order, input), frame, all(&calls)]);
+    let results = (0..calls.len() as u64).map(|result| of("result", &[rows, result]));
+    Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }
+}
+
+/// `ORDER BY`.
+fn ordered(order: &[OrderBy], input: &Lineage) -> u64 {
+    let order = order
+        .iter()
+        .map(|by| of("order", &[input.columns[by.column], u64::from(by.descending), u64::from(by.nulls_first)]));
+    all(&order.collect::<Vec<_>>())
+}
+
 /// Both sides of a join, as far as it keeps them, and the columns that its expressions are over.
 fn sides(inputs: &[&Lineage]) -> (u64, Vec<u64>) {
     let rows: Vec<u64> = inputs.iter().map(|input| input.rows).collect();
@@ -264,11 +295,6 @@ fn temporal_join(node: &Node, spec: &TemporalJoinSpec, inputs: &[&Lineage]) -> L
 }
 
 fn rank(node: &Node, spec: &RankSpec, input: &Lineage) -> Lineage {
-    let order = spec
-        .order
-        .iter()
-        .map(|by| of("order", &[input.columns[by.column], u64::from(by.descending), u64::from(by.nulls_first)]));
-    let order: Vec<u64> = order.collect();
     let time = |column: &usize| input.columns[*column];
     let until = [
         spec.close.as_ref().map_or(0, time),
@@ -278,7 +304,7 @@ fn rank(node: &Node, spec: &RankSpec, input: &Lineage) -> Lineage {
     let keys = of_columns(&spec.keys, &input.columns);
     // Whole rows are kept, and all columns decide among equal rows.
     let kept = all(&input.columns);
-    let rows = of("rank", &[input.rows, kept, keys, all(&order), all(&until), how, left_out(node, &[])]);
+    let rows = of("rank", &[input.rows, kept, keys, ordered(&spec.order, input), all(&until), how, left_out(node, &[])]);
     let number = spec.number.then(|| of("number", &[rows]));
     Lineage { rows, columns: input.columns.iter().copied().chain(number).collect() }
 }

@@ -30,10 +30,12 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
         Spec::Over(spec) => over::lower(graph, lowering, spec),
-        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) | Spec::Rank(_) => Err(Error::Unsupported {
-            what: format!("{} is not built yet", lowering.name),
-            position: lowering.node.position,
-        }),
+        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) | Spec::Rank(_) | Spec::OverChanges(_) => {
+            Err(Error::Unsupported {
+                what: format!("{} is not built yet", lowering.name),
+                position: lowering.node.position,
+            })
+        }
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

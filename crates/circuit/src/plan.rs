@@ -12,9 +12,11 @@ use crate::expr::{Expr, OnError};
 use crate::lookup::LookupTable;
 
 pub mod join;
+pub mod over;
 pub mod rank;
 
 pub use join::{Expiry, JoinKind, JoinNulls, JoinSpec, SetOperation, SetSpec, TemporalJoinSpec};
+pub use over::{FrameBound, FrameUnits, OverChangesSpec, OverFrame, OverFunction};
 pub use rank::{OrderBy, RankFunction, RankSpec};
 
 /// The index of a node in its plan.
@@ -59,6 +61,8 @@ pub enum Spec {
     ViewLookup(ViewLookupSpec),
     /// Adds to each row what is computed over the rows of its key before it, and itself (`OVER`).
     Over(OverSpec),
+    /// Adds to each row what is computed over the rows of its key, and follows their changes (`OVER`).
+    OverChanges(OverChangesSpec),
     /// Pairs the rows of two inputs.
     Join(JoinSpec),
     /// Pairs each row of an input with the row of another that was valid at its time.
@@ -409,6 +413,7 @@ impl Plan {
                 Spec::Aggregate(aggregate) => aggregate.calls.is_empty() && inputs,
                 Spec::Join(join) => inputs && join.appends(),
                 Spec::Rank(rank) => inputs && rank.close.is_some(),
+                Spec::OverChanges(_) => false,
                 Spec::SetOperation(set) => inputs && set.operation == SetOperation::Intersect,
                 _ => inputs,
             });
@@ -439,7 +444,7 @@ impl Node {
             Spec::TemporalJoin(_) => "TemporalJoin",
             Spec::SetOperation(_) => "SetOperation",
             Spec::Rank(_) => "Rank",
-            Spec::Over(_) => "Over",
+            Spec::Over(_) | Spec::OverChanges(_) => "Over",
             Spec::Union => "Union",
             Spec::AssignWindow(_) => "AssignWindow",
             Spec::Aggregate(spec) if spec.calls.is_empty() => "Distinct",

@@ -88,6 +88,7 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
     let (state, bound) = match &node.spec {
         Spec::Aggregate(spec) => kept(spec),
         Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
+        Spec::OverChanges(_) => (Some("all rows of each key".to_string()), None),
         Spec::ViewLookup(_) => {
             let bound = "as many as the view has rows".to_string();
             (Some("the newest row of the view for each key".to_string()), Some(bound))
@@ -177,6 +178,7 @@ fn detail(circuit: Circuit<'_>, node: &Node) -> String {
             view_lookup_detail(spec, &input, &of_view)
         }
         Spec::Over(spec) => over::detail(spec, &input),
+        Spec::OverChanges(spec) => over::changes(spec, node.schema.fields().len() - spec.calls.len(), &input),
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::detail(circuit.plan, node),
         Spec::Rank(spec) => rank::detail(spec, &input),
         Spec::Union => format!("{} inputs", node.inputs.len()),

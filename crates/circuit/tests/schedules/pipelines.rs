@@ -543,6 +543,7 @@ fn kind(spec: &Spec) -> &'static str {
         Spec::Lookup(_) => "lookup",
         Spec::ViewLookup(_) => "view_lookup",
         Spec::Over(_) => "over",
+        Spec::OverChanges(_) => "over_changes",
         Spec::Join(_) => "join",
         Spec::TemporalJoin(_) => "temporal_join",
         Spec::SetOperation(_) => "set_operation",

@@ -1,6 +1,9 @@
 //! `OVER`, explained: what each row sees, and what is kept so that it can.
 
-use tidemill_circuit::plan::{Frame, OverCall, OverSpec, OverTurn, TimeDomain};
+use tidemill_circuit::plan::{
+    AggregateCall, Frame, FrameBound, FrameUnits, OverCall, OverChangesSpec, OverFrame, OverFunction, OverSpec, OverTurn,
+    TimeDomain,
+};
 
 use super::called;
 use crate::expr::duration;
@@ -40,6 +43,56 @@ pub(super) fn detail(spec: &OverSpec, input: &dyn Fn(usize) -> String) -> String
         OverTurn::Watermark => "answered when the watermark passes a row".to_string(),
     });
     parts.join("; ")
+}
+
+/// What is computed over which rows of an input of so many columns, and follows their changes.
+pub(super) fn changes(spec: &OverChangesSpec, width: usize, input: &dyn Fn(usize) -> String) -> String {
+    let mut parts = Vec::new();
+    if !spec.keys.is_empty() {
+        parts.push(format!("by {}", spec.keys.iter().map(|key| input(*key)).collect::<Vec<_>>().join(", ")));
+    }
+    let order = spec.order.iter().map(|by| format!("{}{}", input(by.column), if by.descending { " DESC" } else { "" }));
+    let framed = spec.calls.iter().any(|call| matches!(call, OverFunction::Aggregate(_)));
+    let frame = if framed { format!(", {}", frame_of(&spec.frame)) } else { String::new() };
+    parts.push(format!("ordered by {}{frame}", order.collect::<Vec<_>>().join(", ")));
+    // The place of a row in its key, where a function takes rows in their order, goes without saying.
+    let call = |call: &OverFunction| match call {
+        OverFunction::Aggregate(call) => {
+            let args = call.args.iter().copied().filter(|arg| *arg < width).collect();
+            called(&AggregateCall { args, ..call.clone() }, input)
+        }
+        OverFunction::RowNumber => "ROW_NUMBER()".to_string(),
+        OverFunction::Rank => "RANK()".to_string(),
+        OverFunction::DenseRank => "DENSE_RANK()".to_string(),
+        OverFunction::Lag { column, offset, default } => shifted("LAG", *column, *offset, *default, input),
+        OverFunction::Lead { column, offset, default } => shifted("LEAD", *column, *offset, *default, input),
+    };
+    parts.push(spec.calls.iter().map(call).collect::<Vec<_>>().join(", "));
+    parts.push("follows changes".to_string());
+    parts.join("; ")
+}
+
+fn shifted(
+    name: &str,
+    column: usize,
+    offset: u64,
+    default: Option<usize>,
+    input: &dyn Fn(usize) -> String,
+) -> String {
+    let default = default.map(|default| format!(", {}", input(default))).unwrap_or_default();
+    format!("{name}({}, {offset}{default})", input(column))
+}
+
+/// A frame as SQL says it; a bound of a RANGE is told as a number.
+fn frame_of(frame: &OverFrame) -> String {
+    let bound = |bound: FrameBound, end: &str| match bound {
+        FrameBound::Unbounded => format!("UNBOUNDED {end}"),
+        FrameBound::Preceding(count) => format!("{count} PRECEDING"),
+        FrameBound::CurrentRow => "CURRENT ROW".to_string(),
+        FrameBound::Following(count) => format!("{count} FOLLOWING"),
+    };
+    let units = if frame.units == FrameUnits::Rows { "ROWS" } else { "RANGE" };
+    format!("{units} BETWEEN {} AND {}", bound(frame.start, "PRECEDING"), bound(frame.end, "FOLLOWING"))
 }
 
 fn unit_of(millis: i64) -> String {

@@ -1,0 +1,87 @@
+//! `OVER` that follows changes, as a plan asks for it.
+
+use crate::plan::{AggregateCall, OrderBy};
+
+/// `function(..) OVER (PARTITION BY .. ORDER BY .. frame)` over rows that may be taken back, by any order and over any frame.
+///
+/// After each step all rows of a key are answered as a query over the rows so far would answer them; answers that change
+/// are taken back. So nothing is ever late, and rows that the order does not tell apart are ordered by the remaining
+/// columns in the order of the schema, ascending and nulls first. The node's schema is the input's columns and then one
+/// column a call. [`super::OverSpec`] is for rows that are answered once.
+#[derive(Debug, Clone)]
+pub struct OverChangesSpec {
+    /// The columns of `PARTITION BY`; none makes one partition.
+    pub keys: Vec<usize>,
+    /// `ORDER BY`.
+    pub order: Vec<OrderBy>,
+    /// The rows that each row sees; functions that have no frame do not look at it.
+    pub frame: OverFrame,
+    /// What is computed.
+    pub calls: Vec<OverFunction>,
+}
+
+/// The rows of a key that a row sees, from `start` to `end`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverFrame {
+    /// What the bounds count.
+    pub units: FrameUnits,
+    /// The first row: [`FrameBound::Unbounded`] is the first of the key.
+    pub start: FrameBound,
+    /// The last row: [`FrameBound::Unbounded`] is the last of the key.
+    pub end: FrameBound,
+}
+
+/// What the bounds of a frame count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameUnits {
+    /// Rows.
+    Rows,
+    /// The value of the only column of `ORDER BY`, in milliseconds for a time; a bound that counts needs a time or an
+    /// integer there. Rows of one value come and go together.
+    Range,
+}
+
+/// Where a frame starts or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameBound {
+    /// At the end of the key.
+    Unbounded,
+    /// So much before the row, in the order.
+    Preceding(u64),
+    /// At the row itself; of `RANGE` at the first or last row that the order does not tell from it.
+    CurrentRow,
+    /// So much after the row, in the order.
+    Following(u64),
+}
+
+/// One function of an `OVER` that follows changes.
+#[derive(Debug, Clone)]
+pub enum OverFunction {
+    /// An aggregate over the frame. Where a function takes rows in an order (FIRST_VALUE, LAST_VALUE: the second argument;
+    /// ARRAY_AGG, LISTAGG: the last one), the number of the input's columns stands for the row's place in its key.
+    Aggregate(AggregateCall),
+    /// The number of the row among all rows of its key, from 1.
+    RowNumber,
+    /// One more than the rows before all those that the order does not tell from it.
+    Rank,
+    /// One more than the different values before it.
+    DenseRank,
+    /// The value of a column `offset` rows before, whatever the frame; `default` when there is none.
+    Lag {
+        /// The column.
+        column: usize,
+        /// How many rows before.
+        offset: u64,
+        /// The column of the value when there is no such row; none means null.
+        default: Option<usize>,
+    },
+    /// The value of a column `offset` rows after, whatever the frame; `default` when there is none.
+    Lead {
+        /// The column.
+        column: usize,
+        /// How many rows after.
+        offset: u64,
+        /// The column of the value when there is no such row; none means null.
+        default: Option<usize>,
+    },
+}
