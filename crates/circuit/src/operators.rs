@@ -9,8 +9,10 @@ pub mod assign_window;
 pub mod filter;
 pub(crate) mod guard;
 pub mod lookup;
+pub(crate) mod ordered;
 pub mod over;
 pub mod project;
+pub mod rank;
 pub(crate) mod time;
 pub mod union;
 pub mod unnest;
@@ -30,12 +32,13 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
         Spec::Over(spec) => over::lower(graph, lowering, spec),
-        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) | Spec::Rank(_) | Spec::OverChanges(_) => {
+        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) | Spec::OverChanges(_) => {
             Err(Error::Unsupported {
                 what: format!("{} is not built yet", lowering.name),
                 position: lowering.node.position,
             })
         }
+        Spec::Rank(spec) => rank::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

@@ -12,9 +12,9 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Frame, LookupSpec, Node, NodeId, OutputSpec,
-    OverCall, OverSpec, OverTurn, Plan, SourceSpec, Spec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec,
-    Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, LookupSpec, Node, NodeId,
+    OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SourceSpec, Spec, TimeDomain,
+    UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -180,6 +180,29 @@ impl Pipeline {
         self.add(Spec::Over(spec), vec![input], schema)
     }
 
+    /// The columns of the table alone: a row that is taken back comes from elsewhere than it came from.
+    fn table(&mut self, input: NodeId) -> NodeId {
+        let schema = decoded();
+        let column =
+            |(n, field): (usize, &Arc<Field>)| Column::new(n, field.name().as_str(), field.data_type().clone());
+        let columns: Vec<Expr> = schema.fields().iter().enumerate().map(column).collect();
+        self.add(Spec::Project(columns), vec![input], schema)
+    }
+
+    fn rank(&mut self, input: NodeId, spec: RankSpec) -> NodeId {
+        let number = spec.number.then(|| Field::new("rank", DataType::Int64, true));
+        let schema = with(&self.schema(input), number);
+        self.add(Spec::Rank(spec), vec![input], schema)
+    }
+
+    /// Each row once for each window it is in; `window_end` is the column before the last.
+    fn assigned(&mut self, input: NodeId, window: Window) -> (NodeId, usize) {
+        let schema = with(&self.schema(input), window_fields());
+        let end = schema.fields().len() - 2;
+        let spec = AssignSpec { time: TIME, window, domain: TimeDomain::Event };
+        (self.add(Spec::AssignWindow(spec), vec![input], schema), end)
+    }
+
     fn output(&mut self, name: &str, input: NodeId) {
         self.add(Spec::Output(OutputSpec { name: name.to_string(), key: None }), vec![input], self.schema(input));
     }
@@ -278,6 +301,15 @@ fn rows(preceding: Option<u64>) -> Frame {
 
 fn range(preceding_ms: Option<i64>, unit_ms: Option<i64>) -> Frame {
     Frame::Range { preceding_ms, unit_ms }
+}
+
+fn by(column: usize, descending: bool) -> OrderBy {
+    OrderBy { column, descending, nulls_first: !descending }
+}
+
+fn first(keys: &[usize], order: &[OrderBy], function: RankFunction, to: Option<u64>) -> RankSpec {
+    let (keys, order) = (keys.to_vec(), order.to_vec());
+    RankSpec { keys, order, function, from: 1, to, number: true, close: None, expiry: None }
 }
 
 fn hop() -> Window {
@@ -531,6 +563,46 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("count", count);
         p.case()
     }),
+    ("first rows by key", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        let source = p.table(source);
+        let prices = [by(NUMBER, true), by(TIME, false)];
+        let three = p.rank(source, first(&[KEY], &prices, RankFunction::RowNumber, Some(3)));
+        let newest = first(&[KEY, TEXT], &[by(TIME, true)], RankFunction::RowNumber, Some(1));
+        let newest = p.rank(source, RankSpec { number: false, ..newest });
+        let tied = p.rank(source, first(&[TEXT], &[by(NUMBER, false)], RankFunction::Rank, Some(4)));
+        let all = RankSpec { from: 2, ..first(&[], &[by(TEXT, true)], RankFunction::DenseRank, Some(3)) };
+        let all = p.rank(source, all);
+        p.output("three", three);
+        p.output("newest", newest);
+        p.output("tied", tied);
+        p.output("all", all);
+        p.case()
+    }),
+    ("rows numbered by key", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        let source = p.table(source);
+        let numbered = p.rank(source, first(&[KEY], &[by(FLOAT, true)], RankFunction::RowNumber, None));
+        let groups = p.group(source, &[TEXT, NUMBER], numbers());
+        // Groups change, so rows are taken back whatever the input.
+        let best = p.rank(groups, first(&[0], &[by(2, true)], RankFunction::Rank, Some(2)));
+        p.output("numbered", numbered);
+        p.output("best", best);
+        p.case()
+    }),
+    ("first rows of windows", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let source = p.table(source);
+        let (rows, end) = p.assigned(source, hop());
+        let closing = first(&[end, KEY], &[by(NUMBER, true)], RankFunction::RowNumber, Some(2));
+        let closing = p.rank(rows, RankSpec { close: Some(end), ..closing });
+        let expiry = Some(Expiry { time: end, after_ms: 7 });
+        let expiring = first(&[TEXT, end], &[by(FLOAT, false)], RankFunction::DenseRank, Some(2));
+        let expiring = p.rank(rows, RankSpec { expiry, ..expiring });
+        p.output("closing", closing);
+        p.output("expiring", expiring);
+        p.case()
+    }),
 ];
 
 /// The kind of a node; a new one does not compile before it is named here, and then fails until a pipeline uses it.
@@ -598,7 +670,7 @@ const FUNCTIONS: [&str; 17] = [
 ];
 
 /// Files among the operators that are no operator.
-const HELPERS: [&str; 3] = ["guard", "testing", "time"];
+const HELPERS: [&str; 4] = ["guard", "ordered", "testing", "time"];
 
 /// Operators, functions and ways of aggregating that no pipeline uses.
 pub(crate) fn missing() -> Vec<String> {

@@ -1,0 +1,369 @@
+//! [`Ordered`]: the rows of each key in order, as a multiset that is saved.
+//!
+//! Rows lie in a [`Store`]; a key has the [`List`] of its slots in the [`Order`] of rows. A row that is there several times
+//! has one slot and a weight. Beside its weight a row has the one that it had when the step began, and what has gone stays
+//! until the step is over ([`Ordered::settle`]): who answers a key walks its list once and sees the old rows and the new
+//! ones side by side. Weights come in any order; a row that was taken back more often than it came is held, and is no row.
+//!
+//! Where rows are never taken back and only the first ones are wanted, a [`Cut`] says which are kept; most rows are turned
+//! away then after one comparison with the last row of their key.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+
+use crate::keep::keeper::Progress;
+use crate::keep::marks::Marks;
+use crate::keep::value::is_saved;
+use crate::key::{KeyEncoder, KeyIndex};
+use crate::operator::StateSize;
+use crate::operators::time::millis;
+use crate::plan::{OrderBy, RankFunction};
+
+mod cut;
+mod kept;
+mod list;
+mod order;
+mod store;
+
+pub(crate) use list::List;
+pub(crate) use order::Order;
+use store::NONE;
+pub(crate) use store::Store;
+
+/// A time that is never due.
+pub(crate) const NEVER: i64 = i64::MAX;
+
+/// Which rows of a key are kept: those of the first ranks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// What the rank of a row is.
+    pub function: RankFunction,
+    /// The last rank that is kept, at least 1.
+    pub to: u64,
+}
+
+/// How rows are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// Those of the key.
+    pub keys: Vec<usize>,
+    encoder: KeyEncoder,
+    /// The order of the rows of a key.
+    pub order: Order,
+    /// Which rows are kept; none keeps all.
+    pub cut: Option<Cut>,
+    /// The column of time by which keys are listed.
+    pub time: Option<usize>,
+}
+
+impl Layout {
+    /// How rows of `schema` are kept; or what is not supported.
+    pub fn new(schema: &SchemaRef, keys: &[usize], by: &[OrderBy]) -> Result<Self, String> {
+        let types = keys.iter().map(|key| schema.field(*key).data_type().clone()).collect();
+        let encoder = KeyEncoder::new(types).ok_or("partitions by lists, maps or rows")?;
+        let types = || schema.fields().iter().map(|field| field.data_type());
+        if let Some(other) = types().find(|data_type: &&DataType| !is_saved(data_type)) {
+            return Err(format!("ordering rows with values of type {other}"));
+        }
+        if let Some(other) = types().find(|data_type| !order::is_ordered(data_type)) {
+            return Err(format!("ordering rows with values of type {other}, which have no order"));
+        }
+        let (schema, keys, order) = (schema.clone(), keys.to_vec(), Order::new(by, schema));
+        Ok(Layout { schema, keys, encoder, order, cut: None, time: None })
+    }
+}
+
+/// What is known of a key.
+pub(crate) struct Track {
+    /// Its rows, and those that have gone in this step.
+    pub list: List,
+    /// With a cut: how many slots are kept; those behind have gone.
+    live: usize,
+    /// With a cut: how many rows are kept.
+    rows: u64,
+    /// With a cut by RANK the rows of the last rank, by DENSE_RANK the number of ranks.
+    last: u64,
+    /// Whether it is among those that have changed in this step.
+    changed: bool,
+    /// The time under which it is listed.
+    due: i64,
+}
+
+impl Default for Track {
+    fn default() -> Self {
+        Track { list: List::default(), live: 0, rows: 0, last: 0, changed: false, due: NEVER }
+    }
+}
+
+/// The rows of each key in order.
+pub(crate) struct Ordered {
+    layout: Layout,
+    index: KeyIndex,
+    tracks: Vec<Track>,
+    store: Store,
+    /// Keys by their time.
+    due: BTreeMap<i64, Vec<u32>>,
+    /// Keys that have changed in this step.
+    changed: Vec<u32>,
+    /// Slots whose weight has changed in this step, some of them twice.
+    touched: Vec<u32>,
+    marks: Marks,
+    /// How far the operator has come.
+    pub progress: Progress,
+    slots: Vec<u32>,
+}
+
+impl Ordered {
+    /// No rows yet.
+    pub fn new(layout: Layout) -> Self {
+        Ordered {
+            layout,
+            index: KeyIndex::default(),
+            tracks: Vec::new(),
+            store: Store::default(),
+            due: BTreeMap::new(),
+            changed: Vec::new(),
+            touched: Vec::new(),
+            marks: Marks::default(),
+            progress: Progress { closed: i64::MIN, started: false },
+            slots: Vec::new(),
+        }
+    }
+
+    /// The order of rows.
+    pub fn order(&self) -> &Order {
+        &self.layout.order
+    }
+
+    /// The rows.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What is known of a key.
+    pub fn track(&self, key: u32) -> &Track {
+        &self.tracks[key as usize]
+    }
+
+    /// The keys that have changed in this step.
+    pub fn changed(&self) -> &[u32] {
+        &self.changed
+    }
+
+    /// Takes rows.
+    pub fn push(&mut self, batch: &RecordBatch, weights: Option<&[i64]>) -> Result<(), ArrowError> {
+        let (columns, rows) = (batch.columns(), batch.num_rows());
+        if rows == 0 {
+            return Ok(());
+        }
+        let encoded = self.layout.encoder.encode_batch(batch, &self.layout.keys);
+        let mut keys = std::mem::take(&mut self.slots);
+        self.index.intern(&encoded, &encoded.hashes(), &mut keys);
+        self.welcome(&keys, self.times(batch).as_deref());
+        let prefixes = self.layout.order.prefixes(columns, rows);
+        let chunk = self.store.open(columns.to_vec(), rows);
+        for (row, (key, prefix)) in keys.iter().zip(&prefixes).enumerate() {
+            let weight = weights.map_or(1, |weights| weights[row]);
+            self.take(*key, *prefix, chunk, row, weight)?;
+        }
+        self.slots = keys;
+        self.store.close(chunk)
+    }
+
+    /// The times by which the rows' keys are listed, [`NEVER`] for a null.
+    fn times(&self, batch: &RecordBatch) -> Option<Vec<i64>> {
+        let column = batch.column(self.layout.time?);
+        let mut times = millis(column)?;
+        if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+            times.iter_mut().enumerate().filter(|(row, _)| nulls.is_null(*row)).for_each(|(_, time)| *time = NEVER);
+        }
+        Some(times)
+    }
+
+    /// Makes room for keys that were just interned, and lists new ones by their times.
+    fn welcome(&mut self, keys: &[u32], times: Option<&[i64]>) {
+        if self.tracks.len() < self.index.slots() {
+            self.tracks.resize_with(self.index.slots(), Track::default);
+        }
+        for (key, time) in keys.iter().zip(times.unwrap_or_default()) {
+            let track = &mut self.tracks[*key as usize];
+            if track.due == NEVER && *time != NEVER {
+                track.due = *time;
+                self.due.entry(*time).or_default().push(*key);
+            }
+        }
+    }
+
+    /// Takes a row of an open chunk.
+    fn take(&mut self, key: u32, prefix: u128, chunk: u32, row: usize, weight: i64) -> Result<(), ArrowError> {
+        if let Some(cut) = self.layout.cut {
+            return self.take_first(cut, key, prefix, chunk, row, weight);
+        }
+        self.change(key);
+        if weight == 0 {
+            return Ok(());
+        }
+        match self.search(key, prefix, chunk, row) {
+            Ok(spot) => {
+                let Some(slot) = self.tracks[key as usize].list.get(spot) else { return Ok(()) };
+                self.tracks[key as usize].list.changed(spot);
+                self.weigh(slot, weight)
+            }
+            Err(spot) => {
+                let slot = self.keep(key, prefix, chunk, row, weight);
+                self.tracks[key as usize].list.insert(spot, slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where a row of an open chunk is, or belongs.
+    fn search(&self, key: u32, prefix: u128, chunk: u32, row: usize) -> Result<list::Spot, list::Spot> {
+        let (store, order) = (&self.store, &self.layout.order);
+        let place = store.open_place(chunk, row, prefix);
+        self.tracks[key as usize].list.search(|slot| order.compare(store.place(slot), place))
+    }
+
+    /// Notes that a key changes in this step.
+    fn change(&mut self, key: u32) {
+        if !std::mem::replace(&mut self.tracks[key as usize].changed, true) {
+            self.changed.push(key);
+        }
+    }
+
+    /// Keeps a new row.
+    fn keep(&mut self, key: u32, prefix: u128, chunk: u32, row: usize, weight: i64) -> u32 {
+        let slot = self.store.keep(chunk, row, key, prefix, weight);
+        self.touched.push(slot);
+        self.marks.resize(self.store.slots());
+        self.marks.born(slot);
+        slot
+    }
+
+    /// Changes the weight of a row.
+    fn weigh(&mut self, slot: u32, weight: i64) -> Result<(), ArrowError> {
+        self.touch(slot)?;
+        let record = self.store.get_mut(slot);
+        if record.weight == record.was {
+            self.touched.push(slot);
+        }
+        record.weight += weight;
+        Ok(())
+    }
+
+    /// Notes that a row is about to change.
+    fn touch(&mut self, slot: u32) -> Result<(), ArrowError> {
+        if !self.marks.is_on() {
+            return Ok(());
+        }
+        let mut wanted = Vec::new();
+        self.marks.touch(&[slot], &mut wanted);
+        if !wanted.is_empty() {
+            let mut image = Vec::new();
+            self.write_row(slot, &mut image)?;
+            self.marks.log(slot, &image);
+        }
+        Ok(())
+    }
+
+    /// The step is over: what has gone is forgotten.
+    pub fn settle(&mut self) -> Result<(), ArrowError> {
+        for slot in std::mem::take(&mut self.touched) {
+            let record = self.store.get_mut(slot);
+            record.was = record.weight;
+            let (key, weight) = (record.key, record.weight);
+            if weight == 0 && key != NONE {
+                let (store, order) = (&self.store, &self.layout.order);
+                let track = &mut self.tracks[key as usize];
+                let compare = |other: u32| match other == slot {
+                    true => Ordering::Equal,
+                    false => order.compare(store.place(other), store.place(slot)),
+                };
+                if let Ok(spot) = track.list.search(compare) {
+                    track.list.remove(spot);
+                }
+                self.store.forget(slot);
+            }
+        }
+        for key in std::mem::take(&mut self.changed) {
+            let track = &mut self.tracks[key as usize];
+            track.changed = false;
+            let store = &self.store;
+            track.list.settle(|slot| store.get(slot).weight.max(0) as u64);
+            // A key that is listed goes with its time, so that it is listed once.
+            if track.list.is_empty() && track.due == NEVER {
+                self.leave(key);
+            }
+        }
+        if !self.marks.is_saving() {
+            self.store.written();
+        }
+        self.store.tidy()
+    }
+
+    /// Forgets a key that has no rows.
+    fn leave(&mut self, key: u32) {
+        if self.index.contains(key) {
+            self.index.remove(key);
+            self.tracks[key as usize] = Track::default();
+        }
+    }
+
+    /// The keys whose time `is_due`, the earliest first; they are listed no more.
+    pub fn take_due(&mut self, is_due: impl Fn(i64) -> bool) -> Vec<u32> {
+        let mut keys = Vec::new();
+        while let Some(entry) = self.due.first_entry().filter(|entry| is_due(*entry.key())) {
+            let (time, listed) = entry.remove_entry();
+            for key in listed {
+                // A key that has gone since may have left its slot to another.
+                let track = &mut self.tracks[key as usize];
+                if track.due == time && self.index.contains(key) {
+                    track.due = NEVER;
+                    keys.push(key);
+                }
+            }
+        }
+        keys
+    }
+
+    /// Forgets keys and their rows, after [`Ordered::settle`].
+    pub fn forget(&mut self, keys: &[u32]) -> Result<(), ArrowError> {
+        for key in keys.iter().copied().filter(|key| self.index.contains(*key)).collect::<Vec<_>>() {
+            let list = std::mem::take(&mut self.tracks[key as usize].list);
+            for slot in list.iter() {
+                self.touch(slot)?;
+                self.store.forget(slot);
+            }
+            self.leave(key);
+        }
+        self.store.tidy()
+    }
+
+    /// Forgets everything, which was never saved.
+    pub fn clear(&mut self) {
+        self.index.clear();
+        self.tracks.clear();
+        self.store.clear();
+        self.due.clear();
+        self.changed.clear();
+        self.touched.clear();
+    }
+
+    /// The columns of the rows in `slots`.
+    pub fn columns(&self, slots: impl Iterator<Item = u32> + Clone) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.store.columns(slots)
+    }
+
+    /// What is kept.
+    pub fn size(&self) -> StateSize {
+        let lists: u64 = self.tracks.iter().map(|track| track.list.bytes()).sum();
+        let tracks = (self.tracks.capacity() * size_of::<Track>() + self.due.len() * 80) as u64 + lists;
+        let bytes = self.index.bytes() + self.store.bytes() + tracks + self.marks.bytes();
+        StateSize { entries: self.store.len() as u64, bytes }
+    }
+}

@@ -1,0 +1,119 @@
+//! What [`Ordered`] keeps, as a table that is saved: a row each, named by its key, with its weight and its values.
+
+use std::ops::Range;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::ArrowError;
+
+use super::Ordered;
+use crate::keep::keeper::{Keeper, Progress, Route, name_of};
+use crate::keep::marks::Marks;
+use crate::keep::value::Builder;
+use crate::keep::wire::{Damage, begin_block, end_block};
+use crate::key::Keys;
+
+/// The only table.
+const TABLE: u16 = 0;
+
+impl Ordered {
+    /// Appends a row as it is saved.
+    pub(super) fn write_row(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let record = self.store.get(slot);
+        let start = begin_block(out);
+        self.layout.encoder.pack(&self.index, record.key, out);
+        end_block(out, start);
+        out.extend_from_slice(&record.weight.to_le_bytes());
+        self.store.write(slot, out)
+    }
+
+    fn keys_of(&self, rows: &[&[u8]]) -> Result<Keys, Damage> {
+        let names = rows.iter().map(|row| Ok(name_of(row)?.0)).collect::<Result<Vec<_>, Damage>>()?;
+        self.layout.encoder.unpack(&names).ok_or_else(|| Damage::of("a key has other types"))
+    }
+
+    /// The weights and the columns of saved rows.
+    fn read(&self, rows: &[&[u8]]) -> Result<(Vec<i64>, Vec<ArrayRef>), Damage> {
+        let types = self.layout.schema.fields().iter().map(|field| field.data_type());
+        let mut builders = types.map(Builder::new).collect::<Result<Vec<_>, _>>()?;
+        let mut weights = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (_, mut values) = name_of(row)?;
+            weights.push(values.i64()?);
+            builders.iter_mut().try_for_each(|builder| builder.read(&mut values))?;
+            values.end()?;
+        }
+        let least = if self.layout.cut.is_some() { 1 } else { i64::MIN };
+        if let Some(other) = weights.iter().find(|weight| **weight == 0 || **weight < least) {
+            return Err(Damage(format!("a row is there {other} times")));
+        }
+        Ok((weights, builders.into_iter().map(Builder::finish).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Keeper for Ordered {
+    fn tables(&self) -> Vec<u16> {
+        vec![TABLE]
+    }
+
+    fn slots(&self, _table: u16) -> usize {
+        self.store.slots()
+    }
+
+    fn marks(&mut self, _table: u16) -> Option<&mut Marks> {
+        Some(&mut self.marks)
+    }
+
+    fn write(&self, _table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+        let there = self.store.contains(slot);
+        if there {
+            self.write_row(slot, out)?;
+        }
+        Ok(there)
+    }
+
+    fn route(&self, _table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
+        if self.layout.keys.is_empty() {
+            return Ok(Route::First);
+        }
+        Ok(Route::ByHash(self.keys_of(rows)?.hashes()))
+    }
+
+    fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
+        let encoded = self.keys_of(rows)?;
+        let (weights, columns) = self.read(rows)?;
+        let batch = RecordBatch::try_new(self.layout.schema.clone(), columns)?;
+        let mut keys = Vec::new();
+        self.index.intern(&encoded, &encoded.hashes(), &mut keys);
+        self.welcome(&keys, self.times(&batch).as_deref());
+        let prefixes = self.layout.order.prefixes(batch.columns(), rows.len());
+        let chunk = self.store.open(batch.columns().to_vec(), rows.len());
+        for (row, (key, weight)) in keys.iter().zip(weights).enumerate() {
+            if self.search(*key, prefixes[row], chunk, row).is_ok() {
+                return Err(Damage::of("a row is there twice"));
+            }
+            self.take(*key, prefixes[row], chunk, row, weight)?;
+        }
+        self.store.close(chunk)?;
+        Ok(self.settle()?)
+    }
+
+    fn prefer(&mut self, _table: u16, slots: Option<Range<u32>>) {
+        self.store.prefer(slots);
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn resume(&mut self, progress: Progress) {
+        self.progress = progress;
+    }
+
+    fn keep(&mut self, chunk_slots: usize) {
+        self.marks = Marks::new(chunk_slots);
+    }
+
+    fn saved(&mut self) {
+        self.store.written();
+    }
+}

@@ -1,0 +1,294 @@
+//! [`Store`]: kept rows in chunks of columns, numbered by slots.
+//!
+//! What is kept of a batch is taken out of it once and stays where it is; a row is found by its slot, which says in which
+//! chunk it lies and at which place. Chunks of few rows are brought together two by two as more come, so that rows that
+//! come one by one are moved a few times each, and a chunk of which more than half is gone is written anew.
+
+use std::cell::OnceCell;
+
+use arrow_array::{Array, ArrayRef, UInt32Array};
+use arrow_schema::ArrowError;
+use arrow_select::interleave::interleave;
+use arrow_select::take::take;
+
+use super::order::Place;
+use crate::keep::value::Column;
+
+/// No key, no slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Chunks are not brought together beyond as many rows.
+const CHUNK_ROWS_MAX: usize = 8_192;
+
+/// A row that is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record {
+    /// The prefix of its order.
+    pub prefix: u128,
+    /// How often it is there.
+    pub weight: i64,
+    /// How often it was there when the step began.
+    pub was: i64,
+    /// The slot of its key; [`NONE`] where there is no row.
+    pub key: u32,
+    chunk: u32,
+    row: u32,
+}
+
+/// Rows, each in a slot.
+#[derive(Default)]
+pub(crate) struct Store {
+    records: Vec<Record>,
+    free: Vec<u32>,
+    /// Free slots that are given to rows before others, the next one last.
+    preferred: Vec<u32>,
+    chunks: Vec<Chunk>,
+    /// Chunks that hold nothing.
+    spare: Vec<u32>,
+    /// Chunks of few rows, the oldest first.
+    small: Vec<u32>,
+    /// Chunks that have lost rows since they were looked at.
+    thinned: Vec<u32>,
+    rows: usize,
+}
+
+/// Rows in columns.
+#[derive(Default)]
+struct Chunk {
+    columns: Vec<ArrayRef>,
+    /// For each place the slot of its row, [`NONE`] where it is gone.
+    owners: Vec<u32>,
+    live: usize,
+    thinned: bool,
+    /// Writes the rows to where they are saved.
+    writers: OnceCell<Vec<Column>>,
+}
+
+impl Store {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of slots there have been at once.
+    pub fn slots(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The row in a slot.
+    pub fn get(&self, slot: u32) -> &Record {
+        &self.records[slot as usize]
+    }
+
+    /// The row in a slot.
+    pub fn get_mut(&mut self, slot: u32) -> &mut Record {
+        &mut self.records[slot as usize]
+    }
+
+    /// Whether there is a row in a slot.
+    pub fn contains(&self, slot: u32) -> bool {
+        self.records.get(slot as usize).is_some_and(|record| record.key != NONE)
+    }
+
+    /// Where the row in a slot lies.
+    pub fn place(&self, slot: u32) -> Place<'_> {
+        let Record { prefix, chunk, row, .. } = self.records[slot as usize];
+        Place { prefix, columns: &self.chunks[chunk as usize].columns, row: row as usize }
+    }
+
+    /// A row of an open chunk.
+    pub fn open_place(&self, chunk: u32, row: usize, prefix: u128) -> Place<'_> {
+        Place { prefix, columns: &self.chunks[chunk as usize].columns, row }
+    }
+
+    /// Takes a batch in, of which rows may be kept until the chunk is [closed](Store::close).
+    pub fn open(&mut self, columns: Vec<ArrayRef>, rows: usize) -> u32 {
+        let chunk = Chunk { columns, owners: vec![NONE; rows], ..Chunk::default() };
+        self.add(chunk)
+    }
+
+    fn add(&mut self, chunk: Chunk) -> u32 {
+        match self.spare.pop() {
+            Some(spare) => {
+                self.chunks[spare as usize] = chunk;
+                spare
+            }
+            None => {
+                self.chunks.push(chunk);
+                self.chunks.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Keeps a row of an open chunk, and returns its slot.
+    pub fn keep(&mut self, chunk: u32, row: usize, key: u32, prefix: u128, weight: i64) -> u32 {
+        let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.records.len() as u32);
+        let none = Record { prefix: 0, weight: 0, was: 0, key: NONE, chunk: 0, row: 0 };
+        if slot as usize >= self.records.len() {
+            self.records.resize(slot as usize + 1, none);
+        }
+        self.records[slot as usize] = Record { prefix, weight, was: 0, key, chunk, row: row as u32 };
+        let chunk = &mut self.chunks[chunk as usize];
+        chunk.owners[row] = slot;
+        chunk.live += 1;
+        self.rows += 1;
+        slot
+    }
+
+    /// Forgets a row; its slot will be another's.
+    pub fn forget(&mut self, slot: u32) {
+        let record = &mut self.records[slot as usize];
+        record.key = NONE;
+        let (id, row) = (record.chunk, record.row as usize);
+        let chunk = &mut self.chunks[id as usize];
+        chunk.owners[row] = NONE;
+        chunk.live -= 1;
+        if !std::mem::replace(&mut chunk.thinned, true) {
+            self.thinned.push(id);
+        }
+        self.free.push(slot);
+        self.rows -= 1;
+    }
+
+    /// No more rows of an open chunk are kept: the others go.
+    pub fn close(&mut self, id: u32) -> Result<(), ArrowError> {
+        let chunk = &self.chunks[id as usize];
+        if chunk.live < chunk.owners.len() {
+            return self.rewrite(&[id]);
+        }
+        self.put_together(id)
+    }
+
+    /// Writes the rows of some chunks into a new one.
+    fn rewrite(&mut self, ids: &[u32]) -> Result<(), ArrowError> {
+        let (mut owners, mut rows) = (Vec::new(), Vec::new());
+        for (number, id) in ids.iter().enumerate() {
+            for (row, owner) in self.chunks[*id as usize].owners.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
+                owners.push(*owner);
+                rows.push((number, row));
+            }
+        }
+        let columns = if rows.is_empty() { Vec::new() } else { self.columns_of(ids, &rows)? };
+        for id in ids {
+            self.chunks[*id as usize] = Chunk::default();
+            self.spare.push(*id);
+            self.small.retain(|small| small != id);
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let live = owners.len();
+        let id = self.add(Chunk { columns, owners, live, ..Chunk::default() });
+        for (row, slot) in self.chunks[id as usize].owners.iter().enumerate() {
+            let record = &mut self.records[*slot as usize];
+            (record.chunk, record.row) = (id, row as u32);
+        }
+        self.put_together(id)
+    }
+
+    /// Brings a new chunk together with others of few rows, where it is not much smaller than they are.
+    fn put_together(&mut self, id: u32) -> Result<(), ArrowError> {
+        let rows_of = |store: &Store, id: u32| store.chunks[id as usize].owners.len();
+        let rows = rows_of(self, id);
+        if rows > CHUNK_ROWS_MAX / 2 {
+            return Ok(());
+        }
+        match self.small.last().copied() {
+            Some(last) if rows_of(self, last) + rows > CHUNK_ROWS_MAX => self.small.retain(|small| *small != last),
+            Some(last) if rows_of(self, last) <= 2 * rows => return self.rewrite(&[last, id]),
+            _ => {}
+        }
+        self.small.push(id);
+        Ok(())
+    }
+
+    /// Writes chunks anew of which more than half is gone.
+    pub fn tidy(&mut self) -> Result<(), ArrowError> {
+        for id in std::mem::take(&mut self.thinned) {
+            let chunk = &mut self.chunks[id as usize];
+            let thinned = std::mem::take(&mut chunk.thinned);
+            if thinned && chunk.live * 2 < chunk.owners.len() {
+                self.rewrite(&[id])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of the rows in `slots`, of which there is one at least.
+    pub fn columns(&self, slots: impl Iterator<Item = u32> + Clone) -> Result<Vec<ArrayRef>, ArrowError> {
+        let mut numbers = vec![NONE; self.chunks.len()];
+        let mut ids = Vec::new();
+        let rows = slots.map(|slot| {
+            let Record { chunk, row, .. } = self.records[slot as usize];
+            let number = &mut numbers[chunk as usize];
+            if *number == NONE {
+                *number = ids.len() as u32;
+                ids.push(chunk);
+            }
+            (*number as usize, row as usize)
+        });
+        let rows: Vec<(usize, usize)> = rows.collect();
+        self.columns_of(&ids, &rows)
+    }
+
+    /// The columns of rows, each in a chunk of `ids` by its number, and at a place.
+    fn columns_of(&self, ids: &[u32], rows: &[(usize, usize)]) -> Result<Vec<ArrayRef>, ArrowError> {
+        if let [only] = ids {
+            let rows = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row as u32));
+            let columns = self.chunks[*only as usize].columns.iter();
+            return columns.map(|column| take(column, &rows, None)).collect();
+        }
+        let width = ids.first().map_or(0, |id| self.chunks[*id as usize].columns.len());
+        let column = |index: usize| {
+            let parts: Vec<&dyn Array> =
+                ids.iter().map(|id| self.chunks[*id as usize].columns[index].as_ref()).collect();
+            interleave(&parts, rows)
+        };
+        (0..width).map(column).collect()
+    }
+
+    /// Appends the values of a row as they are saved.
+    pub fn write(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let Record { chunk, row, .. } = self.records[slot as usize];
+        let chunk = &self.chunks[chunk as usize];
+        if chunk.writers.get().is_none() {
+            let writers = chunk.columns.iter().map(Column::new).collect::<Result<_, _>>()?;
+            // It was empty.
+            let _ = chunk.writers.set(writers);
+        }
+        chunk.writers.get().into_iter().flatten().for_each(|column| column.write(row as usize, out));
+        Ok(())
+    }
+
+    /// Rows are not written for a while.
+    pub fn written(&mut self) {
+        self.chunks.iter_mut().for_each(|chunk| drop(chunk.writers.take()));
+    }
+
+    /// Gives rows the free ones of `slots` before others; none gives slots as they come, the gaps between others first.
+    pub fn prefer(&mut self, slots: Option<std::ops::Range<u32>>) {
+        let is_free = |slot: &u32| !self.contains(*slot);
+        match slots {
+            Some(slots) => self.preferred = slots.rev().filter(is_free).collect(),
+            None => {
+                self.free = (0..self.records.len() as u32).rev().filter(is_free).collect();
+                self.preferred.clear();
+            }
+        }
+    }
+
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        *self = Store::default();
+    }
+
+    /// Bytes held, by capacity.
+    pub fn bytes(&self) -> u64 {
+        let chunk = |chunk: &Chunk| {
+            let columns: usize = chunk.columns.iter().map(|column| column.get_buffer_memory_size()).sum();
+            columns + 4 * chunk.owners.capacity() + size_of::<Chunk>()
+        };
+        let chunks: usize = self.chunks.iter().map(chunk).sum();
+        (chunks + self.records.capacity() * size_of::<Record>() + 4 * self.free.capacity()) as u64
+    }
+}
