@@ -13,8 +13,8 @@ use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
 use crate::plan::{
-    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec, OverFunction, OverSpec,
-    Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
+    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec, OverFunction,
+    OverSpec, Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
 };
 
 /// The version of what operators mean and keep.
@@ -304,7 +304,8 @@ fn rank(node: &Node, spec: &RankSpec, input: &Lineage) -> Lineage {
     let keys = of_columns(&spec.keys, &input.columns);
     // Whole rows are kept, and all columns decide among equal rows.
     let kept = all(&input.columns);
-    let rows = of("rank", &[input.rows, kept, keys, ordered(&spec.order, input), all(&until), how, left_out(node, &[])]);
+    let rows =
+        of("rank", &[input.rows, kept, keys, ordered(&spec.order, input), all(&until), how, left_out(node, &[])]);
     let number = spec.number.then(|| of("number", &[rows]));
     Lineage { rows, columns: input.columns.iter().copied().chain(number).collect() }
 }

@@ -137,6 +137,9 @@ impl Driver {
 
     /// Hands on what may leave when nothing else is to be done; what stays is told of by the log's bell.
     pub(crate) fn release_idle(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
+        if let Some(keep) = &self.keep {
+            keep.log.hush();
+        }
         self.release(false, sinks)?;
         match self.journal_failure().filter(|_| self.is_holding()) {
             Some(failure) => Err(failure.into()),

@@ -19,7 +19,7 @@ pub(crate) trait Pull: Send {
     /// When what waits cannot be had, as from a journal that is damaged.
     fn pull(&mut self, rows: u64, into: &mut VecDeque<Block>) -> Result<(), Error>;
 
-    /// Rings when something may have come since it was asked last.
+    /// Rings when something may have come since the last pull.
     fn bell(&self) -> &crossbeam_channel::Receiver<()>;
 
     /// How many records may wait before the source takes no more, where requests wait for what is pulled.

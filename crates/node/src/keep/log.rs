@@ -59,9 +59,14 @@ impl Log {
         Log { journal, stream: circuit_stream(circuit), delivered, level, header: Arc::default(), bell, rung }
     }
 
-    /// Rings when a header has become durable, or never will.
+    /// Rings when a header has become durable, or never will, since [`Log::hush`].
     pub(crate) fn bell(&self) -> &Receiver<()> {
         &self.rung
+    }
+
+    /// Ends the ringing, for somebody looks at what is durable now.
+    pub(crate) fn hush(&self) {
+        let _ = self.rung.try_recv();
     }
 
     /// What the input of rows survives when they leave.

@@ -1,8 +1,8 @@
 //! `OVER`, explained: what each row sees, and what is kept so that it can.
 
 use tidemill_circuit::plan::{
-    AggregateCall, Frame, FrameBound, FrameUnits, OverCall, OverChangesSpec, OverFrame, OverFunction, OverSpec, OverTurn,
-    TimeDomain,
+    AggregateCall, Frame, FrameBound, FrameUnits, OverCall, OverChangesSpec, OverFrame, OverFunction, OverSpec,
+    OverTurn, TimeDomain,
 };
 
 use super::called;
@@ -72,13 +72,7 @@ pub(super) fn changes(spec: &OverChangesSpec, width: usize, input: &dyn Fn(usize
     parts.join("; ")
 }
 
-fn shifted(
-    name: &str,
-    column: usize,
-    offset: u64,
-    default: Option<usize>,
-    input: &dyn Fn(usize) -> String,
-) -> String {
+fn shifted(name: &str, column: usize, offset: u64, default: Option<usize>, input: &dyn Fn(usize) -> String) -> String {
     let default = default.map(|default| format!(", {}", input(default))).unwrap_or_default();
     format!("{name}({}, {offset}{default})", input(column))
 }

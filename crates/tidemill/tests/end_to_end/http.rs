@@ -109,3 +109,34 @@ fn a_stopped_engine_pushes_back() {
     running.signal("INT");
     drop(running);
 }
+
+/// The CPU time of a process, user and system, in hundredths of a second.
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split(' ').skip(12).take(2);
+    fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+/// With state and without, and beside a circuit that answers requests.
+#[test]
+fn a_pipeline_whose_events_are_done_rests() {
+    const SCORE: &str = "CREATE ENDPOINT score WITH ('record' = 'clicks') AS SELECT page, ms FROM clicks;";
+    for (sql, state) in
+        [(CLICKS.to_string(), "none"), (CLICKS.to_string(), "state"), (format!("{CLICKS}{SCORE}"), "state")]
+    {
+        let folder = Folder::with(&sql);
+        let mut running = folder.start(&["run", "pipeline.sql", "--listen", "127.0.0.1:0", "--state", state]);
+        let address = running.address();
+        assert_eq!(post(&address, "{\"page\": \"a\", \"ms\": 3}").0, 202);
+        running.until("the view", |_, _| get(&address, "/v1/views/pages?key=a").get(0).cloned());
+        // Whoever waits in a loop takes nearly all of a core: it has to take less than half of one at some time.
+        let process = running.id();
+        running.until("a moment of rest", |_, _| {
+            let before = cpu_ticks(process);
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            (cpu_ticks(process) - before < 10).then_some(())
+        });
+        running.signal("INT");
+        assert_eq!(running.end().code, Some(130));
+    }
+}

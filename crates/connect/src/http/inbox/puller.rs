@@ -195,6 +195,8 @@ impl Puller {
     /// # Errors
     /// [`Error::Format`] when rows cannot be made blocks, [`Error::NotReread`] when the journal does not have what it kept.
     pub fn pull(&mut self, rows: u64, into: &mut VecDeque<Block>) -> Result<(), Error> {
+        // Who rings from now on may mean what is not pulled here.
+        let _ = self.bell.try_recv();
         let (mut left, mut first) = (rows.max(1), true);
         while left > 0 {
             let mut queues = self.inbox.shared.queues();
@@ -270,7 +272,7 @@ impl Puller {
         Error::NotReread { table: self.inbox.shared.table.clone(), problem }
     }
 
-    /// Rings when something may have come since it was asked last.
+    /// Rings when something may have come since the last [`Puller::pull`].
     pub fn bell(&self) -> &Receiver<()> {
         &self.bell
     }

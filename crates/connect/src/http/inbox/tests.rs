@@ -262,3 +262,19 @@ fn a_reader_gets_what_came_before_it_when_nobody_was_handed_that() {
     assert_eq!(pulled(&mut second, 9), "0: 1 2 3");
     take(&handle, "{\"a\":4}", 0).expect("there is room");
 }
+
+#[test]
+fn a_bell_rings_for_what_was_not_pulled_alone() {
+    let inbox = open(&[]);
+    let handle = inbox.inbox().expect("it is an inbox");
+    let mut puller = handle.reader(Reading::Deciding);
+    let mut blocks = VecDeque::new();
+    for _ in 0..3 {
+        assert!(puller.bell().is_empty(), "nothing has come");
+        push(&handle, 2).expect("there is room");
+        push(&handle, 1).expect("there is room");
+        assert!(!puller.bell().is_empty());
+        puller.pull(100, &mut blocks).expect("it is sound");
+    }
+    assert_eq!(blocks.iter().map(|block| block.records).sum::<u32>(), 9);
+}
