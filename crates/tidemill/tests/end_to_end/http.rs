@@ -129,12 +129,12 @@ fn a_pipeline_whose_events_are_done_rests() {
         let address = running.address();
         assert_eq!(post(&address, "{\"page\": \"a\", \"ms\": 3}").0, 202);
         running.until("the view", |_, _| get(&address, "/v1/views/pages?key=a").get(0).cloned());
-        // Whoever waits in a loop takes nearly all of a core: it has to take less than half of one at some time.
+        // Whoever waits in a loop takes all it is given: it has to take next to nothing at some time.
         let process = running.id();
         running.until("a moment of rest", |_, _| {
             let before = cpu_ticks(process);
-            std::thread::sleep(std::time::Duration::from_millis(200));
-            (cpu_ticks(process) - before < 10).then_some(())
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            (cpu_ticks(process) - before < 3).then_some(())
         });
         running.signal("INT");
         assert_eq!(running.end().code, Some(130));
