@@ -10,6 +10,8 @@ KILLS ?= 200
 POWER_CUTS ?= 30
 # More for bench/run.py, such as BENCH_ARGS="--queries q0,q15 --pairs 5".
 BENCH_ARGS ?=
+# Where Flink's jars are, or are put.
+FLINK ?= $(TARGET)/flink
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TIDEMILL := $(TARGET)/release/tidemill
@@ -49,10 +51,16 @@ loom: ## check the ring between processes and the pool over all orders of their 
 		cargo test --locked --release -p tidemill-journal --test loom_ring --test loom_pool
 
 .PHONY: bench
-bench: release venv nexmark-data ## measure beside DuckDB and arrow-json, into bench/RESULTS.md
+bench: release venv nexmark-data ## measure beside DuckDB, Flink and arrow-json, into bench/RESULTS.md (needs Java 17)
+	tools/flink-libs.sh $(FLINK)
 	$(PYTHON) bench/decoder.py --write
-	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --write $(BENCH_ARGS)
+	$(PYTHON) bench/run.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --flink $(FLINK) --scratch $(TARGET) --write $(BENCH_ARGS)
 	$(PYTHON) bench/one_row.py --tidemill $(TIDEMILL) --write
+
+.PHONY: bench-scaling
+bench-scaling: release venv nexmark-data ## measure growth, lanes, skew and the first row, into bench/RESULTS.md
+	tools/flink-libs.sh $(FLINK)
+	$(PYTHON) bench/scaling.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --flink $(FLINK) --scratch $(TARGET) --write $(BENCH_ARGS)
 
 .PHONY: bench-gateway
 bench-gateway: venv ## measure the doors beside hyper, axum and Go, into bench/RESULTS.md (needs wrk, h2load, Go)

@@ -20,7 +20,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from run import HERE, commit, machine, write_table
+from measured import HERE, commit, machine, write_table
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
 PORT = 18300

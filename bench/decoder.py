@@ -8,7 +8,7 @@ import datetime
 import subprocess
 import sys
 
-from run import HERE, commit, machine, write_table
+from measured import HERE, commit, machine, write_table
 
 
 def main():

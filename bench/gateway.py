@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from run import HERE, commit, machine, write_table
+from measured import HERE, commit, machine, write_table
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
 PORT = 18100

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from run import HERE, commit, machine, write_table
+from measured import HERE, commit, machine, write_table
 
 
 def cpu_nanoseconds(pid):

@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 
 from compose import compose
-from run import HERE, commit, count_events, cpu, machine, measure, write_table
+from data import count_events
+from measured import HERE, commit, cpu, machine, measure, write_table
 
 GOAL = 1.15
 

@@ -1,5 +1,5 @@
 -- The three tables of Nexmark, read from NDJSON files: ${DATA}/person, ${DATA}/auction and ${DATA}/bid.
--- What runs is this file, or generator.sql in its stead, with one of q0.sql .. q22.sql behind it.
+-- What runs is this file, or generator.sql in its stead, with one of q0.sql .. q23.sql behind it.
 
 CREATE TABLE person (
     id           BIGINT,

@@ -8,14 +8,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 libs=${FLINK_LIBS:-$root/target/flink}
-mkdir -p "$libs"
-if ! ls "$libs"/lib/flink-dist-*.jar >/dev/null 2>&1; then
-    pip download --quiet --no-deps --dest "$libs" 'apache-flink-libraries==2.2.*'
-    (cd "$libs" && unzip -q -o -j apache_flink_libraries-*.whl 'pyflink/lib/*.jar' -d lib && rm apache_flink_libraries-*.whl)
-fi
-cat > "$libs/log4j2.properties" <<'PROPERTIES'
-rootLogger.level = OFF
-PROPERTIES
+"$here/../flink-libs.sh" "$libs"
 javac -nowarn -cp "$libs/lib/*" -d "$libs/classes" "$here/Record.java"
 exec java -Xmx1500m -XX:+UseSerialGC -Duser.timezone=UTC \
     -Dlog4j.configurationFile="$libs/log4j2.properties" -cp "$libs/lib/*:$libs/classes" \
