@@ -13,6 +13,7 @@ pub(crate) mod ordered;
 pub mod over;
 pub mod project;
 pub mod rank;
+pub mod temporal_join;
 pub(crate) mod time;
 pub mod union;
 pub mod unnest;
@@ -32,13 +33,12 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
         Spec::Over(spec) => over::lower(graph, lowering, spec),
-        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) | Spec::OverChanges(_) => {
-            Err(Error::Unsupported {
-                what: format!("{} is not built yet", lowering.name),
-                position: lowering.node.position,
-            })
-        }
+        Spec::Join(_) | Spec::SetOperation(_) | Spec::OverChanges(_) => Err(Error::Unsupported {
+            what: format!("{} is not built yet", lowering.name),
+            position: lowering.node.position,
+        }),
         Spec::Rank(spec) => rank::lower(graph, lowering, spec),
+        Spec::TemporalJoin(spec) => temporal_join::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

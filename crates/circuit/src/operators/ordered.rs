@@ -59,6 +59,8 @@ pub(crate) struct Layout {
     pub cut: Option<Cut>,
     /// The column of time by which keys are listed.
     pub time: Option<usize>,
+    /// How many of the key's columns say on which lane a key is; none when all do.
+    pub routing: Option<usize>,
 }
 
 impl Layout {
@@ -74,7 +76,7 @@ impl Layout {
             return Err(format!("ordering rows with values of type {other}, which have no order"));
         }
         let (schema, keys, order) = (schema.clone(), keys.to_vec(), Order::new(by, schema));
-        Ok(Layout { schema, keys, encoder, order, cut: None, time: None })
+        Ok(Layout { schema, keys, encoder, order, cut: None, time: None, routing: None })
     }
 }
 
@@ -153,6 +155,17 @@ impl Ordered {
     /// The keys that have changed in this step.
     pub fn changed(&self) -> &[u32] {
         &self.changed
+    }
+
+    /// The number of slots of keys there have been at once.
+    pub fn keys(&self) -> usize {
+        self.tracks.len()
+    }
+
+    /// The keys of these columns' rows, as far as they are there.
+    pub fn find(&self, columns: &[ArrayRef], rows: usize) -> Vec<Option<u32>> {
+        let keys = self.layout.encoder.encode(columns, rows);
+        self.index.find(&keys, &keys.hashes())
     }
 
     /// Takes rows.
@@ -342,6 +355,12 @@ impl Ordered {
             self.leave(key);
         }
         self.store.tidy()
+    }
+
+    /// Takes rows of a key out, as if all of each were taken back.
+    pub fn take_out(&mut self, key: u32, slots: &[u32]) -> Result<(), ArrowError> {
+        self.change(key);
+        slots.iter().try_for_each(|slot| self.weigh(*slot, -self.store.get(*slot).weight))
     }
 
     /// Forgets everything, which was never saved.

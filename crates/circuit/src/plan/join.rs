@@ -79,7 +79,10 @@ pub struct Expiry {
 /// (or below it, when `strict`) are its partners: one where the right side holds one row for each key and time, as a table
 /// with a primary key does, whose newest row of a time replaces the ones before. A left row is answered when the watermark
 /// is above its time, so it must have one. A right row that is taken back (weight below zero) ends the validity of its key
-/// at its time. The node's schema is the columns of the left side and then `columns` of the right side.
+/// at its time, unless it came at that very time: then it was never there. So what takes back the row before when a new
+/// one comes, as a ranking of the newest rows does, is no right side: that is the input of the ranking. Rows of either side
+/// that the watermark has passed are late. The node's schema is the columns of the left side and then `columns` of the
+/// right side.
 #[derive(Debug, Clone)]
 pub struct TemporalJoinSpec {
     /// The columns of the left side that equal `right_keys`, one by one and of the same types.

@@ -13,8 +13,8 @@ use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, LookupSpec, Node, NodeId,
-    OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SourceSpec, Spec, TimeDomain,
-    UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SourceSpec, Spec,
+    TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -601,6 +601,27 @@ pub(crate) const PIPELINES: &[Named] = &[
         let expiring = p.rank(rows, RankSpec { expiry, ..expiring });
         p.output("closing", closing);
         p.output("expiring", expiring);
+        p.case()
+    }),
+    ("rows beside what was valid at their time", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let source = p.table(source);
+        let versions = p.filter(source, 2);
+        let join = |p: &mut Pipeline, left_keys: Vec<usize>, residual: Option<Expr>, strict: bool, outer: bool| {
+            let (columns, right_keys) = (vec![NUMBER, FLOAT, TIME], left_keys.clone());
+            let found = columns.iter().map(|column| decoded().field(*column).clone().with_nullable(true));
+            let schema = with(&p.schema(source), found.collect::<Vec<_>>());
+            let (left_time, right_time) = (TIME, TIME);
+            let spec =
+                TemporalJoinSpec { left_keys, right_keys, left_time, right_time, strict, columns, residual, outer };
+            p.add(Spec::TemporalJoin(spec), vec![source, versions], schema)
+        };
+        let by_key = join(&mut p, vec![KEY], None, false, true);
+        let by_text = join(&mut p, vec![TEXT, FLAG], Some(Arc::new(Above(0))), true, true);
+        let all = join(&mut p, vec![], None, true, false);
+        p.output("by_key", by_key);
+        p.output("by_text", by_text);
+        p.output("all", all);
         p.case()
     }),
 ];

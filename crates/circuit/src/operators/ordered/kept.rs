@@ -10,7 +10,7 @@ use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
 use crate::keep::value::Builder;
 use crate::keep::wire::{Damage, begin_block, end_block};
-use crate::key::Keys;
+use crate::key::{KeyEncoder, Keys};
 
 /// The only table.
 const TABLE: u16 = 0;
@@ -72,10 +72,18 @@ impl Keeper for Ordered {
     }
 
     fn route(&self, _table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
-        if self.layout.keys.is_empty() {
+        let keys = self.keys_of(rows)?;
+        let routing = self.layout.routing.unwrap_or(self.layout.keys.len());
+        if routing == 0 {
             return Ok(Route::First);
         }
-        Ok(Route::ByHash(self.keys_of(rows)?.hashes()))
+        if routing == self.layout.keys.len() {
+            return Ok(Route::ByHash(keys.hashes()));
+        }
+        let types = self.layout.encoder.types()[..routing].to_vec();
+        let encoder = KeyEncoder::new(types).ok_or_else(|| Damage::of("a key that is none"))?;
+        let columns = self.layout.encoder.decode(&keys);
+        Ok(Route::ByHash(encoder.encode(&columns[..routing], rows.len()).hashes()))
     }
 
     fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
