@@ -4,9 +4,10 @@
 //! phases. Everything that crosses lanes is put in the order (exchange, sending lane, chunk), so one input cut into the
 //! same steps over the same lanes gives the same bytes, whichever thread was faster.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidemill_base::Timestamp;
+use tidemill_base::{Position, Timestamp};
 
 use crate::decode::{Block, Decoders};
 use crate::error::Error;
@@ -15,7 +16,7 @@ use crate::graph::{Graph, Input, Lowering, Placement, Task};
 use crate::keep::{CHUNK_SLOTS, PartitionPosition, SourcePosition};
 use crate::lane::{Intake, Job, Lane, Layout, Piece};
 use crate::lookup::LookupTable;
-use crate::operator::{Context, Operator, Output, Sides, StateSize};
+use crate::operator::{Context, KeySize, Operator, Output, Sides, StateSize};
 use crate::operators;
 use crate::plan::{Node, NodeId, Plan, SourceSpec, Spec};
 use crate::pool::Pool;
@@ -305,6 +306,25 @@ impl Circuit {
         sizes.into_iter().enumerate().filter(|(_, size)| *size != StateSize::default()).collect()
     }
 
+    /// What a node is called in errors, and where the query asks for it.
+    pub fn called(&self, node: NodeId) -> (String, Option<Position>) {
+        let task = self.layout.tasks.iter().find(|task| task.node() == node);
+        task.map_or_else(Default::default, |task| (task.name().to_string(), task.position()))
+    }
+
+    /// The keys that a node keeps most for over all lanes, at most `most`, the largest first. It may read all that the node
+    /// keeps.
+    pub fn largest_keys(&self, node: NodeId, most: usize) -> Vec<KeySize> {
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for KeySize { key, bytes } in self.lanes.iter().flat_map(|lane| lane.largest_keys(node, most)) {
+            *sums.entry(key).or_default() += bytes;
+        }
+        let mut keys: Vec<KeySize> = sums.into_iter().map(|(key, bytes)| KeySize { key, bytes }).collect();
+        keys.sort_by_key(|key| std::cmp::Reverse(key.bytes));
+        keys.truncate(most);
+        keys
+    }
+
     /// Has headers and trailers written there from now on.
     pub fn log_to(&mut self, log: Option<Box<dyn StepLog>>) {
         self.options.log = log;
@@ -414,6 +434,7 @@ fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
             inputs: &inputs,
             input_schemas: &schemas,
             append_only: node.row_inputs().iter().all(|input| append_only[*input]),
+            ttl_ms: plan.ttls.get(&id).copied(),
             lanes,
             name: name_of(node),
         };

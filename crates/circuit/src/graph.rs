@@ -83,6 +83,8 @@ pub struct Lowering<'a> {
     pub input_schemas: &'a [SchemaRef],
     /// Whether no row of its inputs is ever taken back, of those whose rows become its own.
     pub append_only: bool,
+    /// After how many milliseconds without a change an entry of its state is forgotten, when that is asked for.
+    pub ttl_ms: Option<i64>,
     /// The number of lanes; with one nothing needs to be exchanged.
     pub lanes: usize,
     /// What the node is called in errors and reports.

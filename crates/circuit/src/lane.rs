@@ -18,7 +18,7 @@ use crate::graph::{Graph, Input};
 use crate::keep::ChunkId;
 use crate::keep::digests::ChunkDigests;
 use crate::keep::keeper::{self, Keeper};
-use crate::operator::{Context, Flush, Operator, Output, SideKind, SideRow, Sides, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, SideKind, SideRow, Sides, StateSize};
 use crate::plan::{NodeId, OutputSpec, Plan, SourceSpec, Spec};
 use crate::row;
 use crate::watermark::Times;
@@ -79,6 +79,11 @@ impl TaskLayout {
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the query asks for it.
+    pub fn position(&self) -> Option<Position> {
+        self.position
     }
 }
 
@@ -511,6 +516,12 @@ impl Lane {
     /// What each operator keeps, by the plan's node.
     pub fn state_sizes(&self) -> impl Iterator<Item = (NodeId, StateSize)> {
         self.layout.tasks.iter().zip(&self.operators).map(|(task, operator)| (task.node, operator.state_size()))
+    }
+
+    /// The keys that the operators of a node keep most for.
+    pub fn largest_keys(&self, node: NodeId, most: usize) -> impl Iterator<Item = KeySize> {
+        let tasks = self.layout.tasks.iter().zip(&self.operators).filter(move |(task, _)| task.node == node);
+        tasks.flat_map(move |(_, operator)| operator.largest_keys(most))
     }
 }
 

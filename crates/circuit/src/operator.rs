@@ -113,6 +113,15 @@ pub struct StateSize {
     pub bytes: u64,
 }
 
+/// A key in an operator's state, and about how many bytes are kept for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySize {
+    /// The key as JSON.
+    pub key: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// One node's work on one lane.
 pub trait Operator: Send {
     /// Takes a chunk of input `port`.
@@ -132,6 +141,13 @@ pub trait Operator: Send {
     /// What the operator keeps.
     fn state_size(&self) -> StateSize {
         StateSize::default()
+    }
+
+    /// The keys that most is kept for, at most `most` of them, the largest first. It may read all that is kept: it is asked
+    /// when there is too much.
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        let _ = most;
+        Vec::new()
     }
 
     /// The operator's tables, by which it is saved; none when it keeps nothing between steps.

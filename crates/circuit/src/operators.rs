@@ -15,6 +15,7 @@ pub mod project;
 pub mod rank;
 pub mod temporal_join;
 pub(crate) mod time;
+pub(crate) mod ttl;
 pub mod union;
 pub mod unnest;
 pub mod view_lookup;

@@ -3,6 +3,7 @@
 //! The SQL crate writes plans and [`crate::graph`] turns them into operators. A plan names columns by index and carries
 //! expressions as [`Expr`], so it knows nothing of SQL; `explain` and fingerprints read nothing else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, SchemaRef};
@@ -27,6 +28,9 @@ pub type NodeId = usize;
 pub struct Plan {
     /// The nodes; a node's inputs have smaller indices.
     pub nodes: Vec<Node>,
+    /// After how many milliseconds of processing time without a change nodes forget an entry of their state, for those that
+    /// were asked to. What was said of it stays said; when a row of it comes again it begins anew.
+    pub ttls: BTreeMap<NodeId, i64>,
 }
 
 /// One node of a plan.
@@ -428,6 +432,14 @@ impl Node {
         match &self.spec {
             Spec::ViewLookup(_) | Spec::TemporalJoin(_) => self.inputs.get(..1).unwrap_or_default(),
             _ => &self.inputs,
+        }
+    }
+
+    /// Whether it keeps entries that nothing else bounds, and can forget those that do not change.
+    pub fn takes_ttl(&self) -> bool {
+        match &self.spec {
+            Spec::Aggregate(spec) => spec.window.is_none() && !spec.keys.is_empty(),
+            _ => false,
         }
     }
 

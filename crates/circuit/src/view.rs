@@ -13,6 +13,7 @@ use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use crate::delta::Delta;
+use crate::operator::StateSize;
 
 mod change;
 mod follow;
@@ -130,6 +131,8 @@ struct Chunk {
     copies: Option<Vec<u32>>,
     gone: Vec<AtomicU64>,
     alive: AtomicU64,
+    /// The bytes of its rows.
+    bytes: u64,
     /// Whether it is new or a row has gone since it was last given to a save.
     dirty: AtomicBool,
 }
@@ -253,6 +256,17 @@ impl ViewWriter {
         Ok(())
     }
 
+    /// How many rows it holds, and about how many bytes.
+    pub fn size(&self) -> StateSize {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let chunks = state.chunks.values();
+        let sizes =
+            chunks.map(|chunk| (chunk.alive.load(Ordering::Relaxed), chunk.bytes + 8 * chunk.gone.len() as u64));
+        let (entries, bytes) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+        let owners: usize = self.owners.values().map(|slots| slots.capacity() * 4).sum();
+        StateSize { entries, bytes: bytes + state.index.bytes() + owners as u64 }
+    }
+
     fn refused(&self, source: ArrowError) -> Error {
         Error::Arrow { view: self.spec.name.clone(), source }
     }
@@ -305,8 +319,8 @@ impl ViewWriter {
         }
         let gone = (0..rows).map(|_| AtomicU64::new(ALIVE)).collect();
         let copies = copies.filter(|copies| copies.iter().any(|count| *count != 1));
-        let (alive, dirty) = (AtomicU64::new(rows as u64), AtomicBool::new(true));
-        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive, dirty }));
+        let (alive, dirty, bytes) = (AtomicU64::new(rows as u64), AtomicBool::new(true), bytes_of(&batch));
+        state.chunks.insert(number, Arc::new(Chunk { batch, copies, gone, alive, bytes, dirty }));
     }
 
     /// Merges small chunks and rewrites those of which less than half is there.
@@ -368,6 +382,12 @@ impl State {
         let row = self.chunks.get(&place.chunk)?.batch.slice(place.row as usize, 1);
         Some(Delta::weighted(row, vec![self.copies(place)]))
     }
+}
+
+/// The bytes of a batch's rows, of which columns may be a part of larger ones.
+fn bytes_of(batch: &RecordBatch) -> u64 {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default() as u64;
+    batch.columns().iter().map(bytes).sum()
 }
 
 impl Chunk {

@@ -45,8 +45,4 @@ impl Sink for Blackhole {
     }
 
     fn abort(self: Box<Self>) {}
-
-    fn takes_retractions(&self) -> bool {
-        true
-    }
 }

@@ -8,8 +8,12 @@ use std::fmt;
 use arrow_schema::SchemaRef;
 use tidemill_base::options::Options;
 use tidemill_base::suggest;
+use tidemill_circuit::key::KeyEncoder;
+use tidemill_format::Format;
+use tidemill_format::encode::UPSERT_OP;
 use tidemill_stage::Cancel;
 
+use crate::changelog::{Changelog, Telling};
 use crate::error::{Error, Role};
 use crate::sink::{Delivery, Rows, Sink};
 use crate::source::Source;
@@ -38,11 +42,24 @@ pub struct Table {
     pub options: Vec<(String, String)>,
 }
 
+/// What of an updating query a sink can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: its rows only come.
+    Inserts,
+    /// What became of each key of the table.
+    Upserts,
+    /// Each row that goes and each that comes.
+    Changes,
+}
+
 /// A table's connector, its options understood.
 #[derive(Clone)]
 pub struct Connector {
     name: &'static str,
     table: Table,
+    /// The columns of `PRIMARY KEY`.
+    primary_key: Vec<String>,
     kind: Kind,
 }
 
@@ -93,7 +110,12 @@ impl Connector {
         };
         let kind = kind.map_err(wrong)?;
         options.finish().map_err(wrong)?;
-        Ok(Connector { name, table, kind })
+        Ok(Connector { name, table, primary_key: Vec::new(), kind })
+    }
+
+    /// The same for a table whose rows these columns name.
+    pub fn keyed_by(self, primary_key: Vec<String>) -> Connector {
+        Connector { primary_key, ..self }
     }
 
     /// Its name, such as `filesystem`.
@@ -138,13 +160,65 @@ impl Connector {
         }
     }
 
-    /// Whether rows written to it may be taken back.
-    pub fn takes_retractions(&self) -> bool {
+    /// What of an updating query it can be told as a sink.
+    pub fn takes(&self) -> Takes {
         match &self.kind {
-            Kind::Filesystem(options) => options.format().takes_retractions(),
-            Kind::Push(options) => options.format().takes_retractions(),
-            Kind::Print(_) | Kind::Blackhole(_) => true,
-            Kind::Stdin(_) | Kind::Inbox(_) | Kind::Ring(_) | Kind::Datagen(_) | Kind::Nexmark(_) => false,
+            Kind::Print(_) | Kind::Blackhole(_) => Takes::Changes,
+            Kind::Filesystem(_) | Kind::Push(_) => match self.written() {
+                Some(format) if format.takes_retractions() => Takes::Changes,
+                Some(_) if self.upserting().is_some() => Takes::Upserts,
+                _ => Takes::Inserts,
+            },
+            Kind::Stdin(_) | Kind::Inbox(_) | Kind::Ring(_) | Kind::Datagen(_) | Kind::Nexmark(_) => Takes::Inserts,
+        }
+    }
+
+    /// The format that it writes.
+    fn written(&self) -> Option<&Format> {
+        match &self.kind {
+            Kind::Filesystem(options) => Some(options.format()),
+            Kind::Push(options) => Some(options.format()),
+            _ => None,
+        }
+    }
+
+    /// The format of upserts by the table's key, when there are both.
+    fn upserting(&self) -> Option<Format> {
+        let key = &self.primary_key;
+        self.written().filter(|_| !key.is_empty())?.upserting(key.clone())
+    }
+
+    /// Checks that it can be told of rows that are taken back.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check_updates(&self) -> Result<(), Error> {
+        let table = &self.table;
+        match self.takes() {
+            Takes::Changes => return Ok(()),
+            Takes::Upserts => {}
+            Takes::Inserts => {
+                let format = self.written().map_or("none", Format::name);
+                let what = format!("'{}' with 'format' = '{format}'", self.name);
+                return Err(Error::Retraction { table: table.name.clone(), what });
+            }
+        }
+        let wrong = |message, help| Error::Schema { table: table.name.clone(), message, help };
+        if table.columns.index_of(UPSERT_OP).is_ok() {
+            let message = format!("an upsert says in '{UPSERT_OP}' what it does, and so is called a column");
+            return Err(wrong(message, "give the column another name".to_string()));
+        }
+        if let Some(column) = table.partitioned_by.iter().find(|column| !self.primary_key.contains(column)) {
+            let message = format!("a row whose '{column}' changes would stay in the folder where it was");
+            return Err(wrong(message, format!("add '{column}' to the PRIMARY KEY, or do not partition by it")));
+        }
+        let type_of = |name: &String| table.columns.field_with_name(name).ok().map(|field| field.data_type().clone());
+        match self.primary_key.iter().map(type_of).collect::<Option<Vec<_>>>().and_then(KeyEncoder::new) {
+            Some(_) => Ok(()),
+            None => {
+                let message = "rows cannot be told apart by the PRIMARY KEY".to_string();
+                Err(wrong(message, "use columns of numbers, texts, times or bytes".to_string()))
+            }
         }
     }
 
@@ -190,26 +264,40 @@ impl Connector {
     /// # Errors
     /// When it is no sink, cannot take these rows, or cannot be written to.
     pub fn sink(&self, rows: Rows, cancel: &Cancel) -> Result<Box<dyn Sink>, Error> {
-        let table = self.table.name.as_str();
-        if self.is_sink() && rows.updating && !self.takes_retractions() {
-            let format = match &self.kind {
-                Kind::Filesystem(options) => options.format().name(),
-                Kind::Push(options) => options.format().name(),
-                _ => "none",
-            };
-            let what = format!("'{}' with 'format' = '{format}'", self.name);
-            return Err(Error::Retraction { table: table.to_string(), what });
+        let name = self.table.name.as_str();
+        let mut kind = self.kind.clone();
+        let mut changelog = None;
+        if self.is_sink() && rows.updating {
+            self.check_updates()?;
+            changelog = Some(match self.takes() {
+                Takes::Upserts => {
+                    kind = self.told_in_upserts();
+                    Changelog::new(&rows, Telling::Upserts)
+                }
+                _ => Changelog::new(&rows, Telling::Changes),
+            });
         }
-        Ok(match &self.kind {
-            Kind::Filesystem(options) => Box::new(filesystem::FileSink::open(&self.table, options, rows.schema)?),
-            Kind::Push(options) => Box::new(http::push::Push::open(table, options, rows.schema, cancel)?),
-            Kind::Print(options) => Box::new(print::Print::open(table, options, rows)?),
+        Ok(match &kind {
+            Kind::Filesystem(options) => {
+                Box::new(filesystem::FileSink::open(&self.table, options, rows.schema, changelog)?)
+            }
+            Kind::Push(options) => Box::new(http::push::Push::open(name, options, rows.schema, changelog, cancel)?),
+            Kind::Print(options) => Box::new(print::Print::open(name, options, rows)?),
             Kind::Blackhole(options) => Box::new(blackhole::Blackhole::open(options)),
             Kind::Inbox(_) => return Err(self.wrong_role("'http' without a 'url'", Role::Sink)),
             Kind::Stdin(_) | Kind::Ring(_) | Kind::Datagen(_) | Kind::Nexmark(_) => {
                 return Err(self.wrong_role(&format!("'{}'", self.name), Role::Sink));
             }
         })
+    }
+
+    /// The same connector, writing upserts.
+    fn told_in_upserts(&self) -> Kind {
+        match (&self.kind, self.upserting()) {
+            (Kind::Filesystem(options), Some(format)) => Kind::Filesystem(options.clone().writing(format)),
+            (Kind::Push(options), Some(format)) => Kind::Push(options.clone().writing(format)),
+            (kind, _) => kind.clone(),
+        }
     }
 
     fn wrong_role(&self, what: &str, role: Role) -> Error {

@@ -387,7 +387,7 @@ impl Explain for Error {
                 "put the file back from a backup, or roll back to a version before it".to_string()
             }
             Error::Retraction { .. } => {
-                "use 'format' = 'debezium-json', 'print' or 'blackhole', or a query that only adds rows".to_string()
+                "use 'format' = 'debezium-json', or 'json' with a PRIMARY KEY, or 'print', or a query that only adds rows".to_string()
             }
             Error::Unreachable { .. } => {
                 "check that the server runs, and 'sink.retries' and 'sink.timeout'".to_string()

@@ -64,6 +64,11 @@ impl Options {
     pub(crate) fn format(&self) -> &Format {
         &self.format
     }
+
+    /// The same in another format.
+    pub(crate) fn writing(self, format: Format) -> Self {
+        Options { format, ..self }
+    }
 }
 
 /// Takes options of Flink that say when a partition is committed: here it always is when the sink finishes.

@@ -21,12 +21,13 @@ pub mod ring;
 pub mod stdin;
 
 mod blocks;
+mod changelog;
 mod decode;
 mod error;
 mod pace;
 mod pool;
 
-pub use catalogue::{Connector, Table};
+pub use catalogue::{Connector, Table, Takes};
 pub use error::{Error, Role};
 pub use http::inbox::{Accepted, Full, InboxHandle, Keep, Kept, NotTaken, Note, Puller, Reading, Reread, Rereads};
 pub use http::inbox::{Remembers, SHORT_BYTES, Short};

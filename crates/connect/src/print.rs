@@ -1,19 +1,17 @@
 //! Prints rows for people: an aligned table, or JSON lines, as each step gives them.
 //!
 //! Rows of a query that updates carry what happens to them: `+I`, `-U`, `+U`, `-D`. An update is a row taken back and a
-//! row added under the same key in one step.
+//! row added under the same key in one step; [`crate::changelog`] pairs them.
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use arrow_array::ArrayRef;
 use tidemill_base::options::{self, Options as Pairs};
 use tidemill_circuit::Delta;
-use tidemill_circuit::key::KeyEncoder;
 use tidemill_format::table::{Op, TableWriter};
 use tidemill_format::{Encoder, Format, JsonOptions};
 
+use crate::changelog::{Changelog, Changes, Telling};
 use crate::error::{Error, Role};
 use crate::sink::{self, Rows, Sink, SinkSummary};
 
@@ -55,7 +53,7 @@ pub struct Print {
     out: Box<dyn Write + Send>,
     writer: Writer,
     identifier: String,
-    key: Option<Vec<usize>>,
+    changelog: Changelog,
     updating: bool,
     summary: SinkSummary,
 }
@@ -85,19 +83,17 @@ impl Print {
             Some(json) => Writer::Json(Format::Json(json).encoder(rows.schema.clone()).map_err(wrong)?),
         };
         let identifier = options.identifier.as_ref().map(|identifier| format!("{identifier}> ")).unwrap_or_default();
-        let (table, updating, key) = (table.to_string(), rows.updating, rows.key);
-        Ok(Print { table, to, out, writer, identifier, key, updating, summary: SinkSummary::default() })
+        let (table, updating, changelog) = (table.to_string(), rows.updating, Changelog::new(&rows, Telling::Changes));
+        Ok(Print { table, to, out, writer, identifier, changelog, updating, summary: SinkSummary::default() })
     }
 
-    fn write_delta(&mut self, delta: &Delta, ops: &[Op], text: &mut String) -> Result<(), tidemill_format::Error> {
+    fn write_changes(&mut self, changes: &Changes, text: &mut String) -> Result<(), tidemill_format::Error> {
+        let Changes { batch, ops } = changes;
         match &mut self.writer {
-            Writer::Table(writer) => {
-                let repeated = repeat(delta, ops)?;
-                writer.write(repeated.0.batch(), self.updating.then_some(repeated.1.as_slice()), text)
-            }
+            Writer::Table(writer) => writer.write(batch, self.updating.then_some(ops.as_slice()), text),
             Writer::Json(encoder) if !self.updating => {
                 let mut lines = Vec::new();
-                encoder.encode(delta.batch(), delta.weights(), &mut lines)?;
+                encoder.encode(batch, None, &mut lines)?;
                 text.push_str(&String::from_utf8_lossy(&lines));
                 Ok(())
             }
@@ -105,11 +101,8 @@ impl Print {
                 let mut line = Vec::new();
                 for (row, op) in ops.iter().enumerate() {
                     line.clear();
-                    encoder.encode(&delta.batch().slice(row, 1), None, &mut line)?;
-                    let json = String::from_utf8_lossy(&line);
-                    for _ in 0..delta.weight(row).unsigned_abs() {
-                        text.push_str(&with_op(&json, *op));
-                    }
+                    encoder.encode(&batch.slice(row, 1), None, &mut line)?;
+                    text.push_str(&with_op(&String::from_utf8_lossy(&line), *op));
                 }
                 Ok(())
             }
@@ -119,16 +112,10 @@ impl Print {
 
 impl Sink for Print {
     fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
-        let updates = self.key.as_ref().map_or_else(Updates::default, |key| Updates::of(rows, key));
         let mut text = String::new();
-        for delta in rows {
-            let ops = updates.ops(delta, self.key.as_deref().unwrap_or_default());
-            self.write_delta(delta, &ops, &mut text).map_err(|error| Error::Format {
-                table: self.table.clone(),
-                path: None,
-                error,
-            })?;
-        }
+        let changes = self.changelog.of(rows).map_err(tidemill_format::Error::from);
+        let written = changes.and_then(|changes| self.write_changes(&changes, &mut text));
+        written.map_err(|error| Error::Format { table: self.table.clone(), path: None, error })?;
         if !self.identifier.is_empty() {
             text = text.lines().map(|line| format!("{}{line}\n", self.identifier)).collect();
         }
@@ -144,64 +131,6 @@ impl Sink for Print {
     }
 
     fn abort(self: Box<Self>) {}
-
-    fn takes_retractions(&self) -> bool {
-        true
-    }
-}
-
-/// The keys, by hash, under which a step both takes a row back and adds one.
-#[derive(Default)]
-struct Updates(HashSet<u64>);
-
-impl Updates {
-    fn of(rows: &[Delta], key: &[usize]) -> Self {
-        let (mut added, mut removed) = (HashSet::new(), HashSet::new());
-        for delta in rows {
-            for (row, hash) in hashes(delta, key).into_iter().enumerate() {
-                if delta.weight(row) < 0 {
-                    removed.insert(hash)
-                } else {
-                    added.insert(hash)
-                };
-            }
-        }
-        Updates(added.intersection(&removed).copied().collect())
-    }
-
-    fn ops(&self, delta: &Delta, key: &[usize]) -> Vec<Op> {
-        let hashes = if self.0.is_empty() { Vec::new() } else { hashes(delta, key) };
-        let op = |row: usize| {
-            let update = hashes.get(row).is_some_and(|hash| self.0.contains(hash));
-            match (delta.weight(row) < 0, update) {
-                (true, true) => Op::UpdateBefore,
-                (true, false) => Op::Delete,
-                (false, true) => Op::UpdateAfter,
-                (false, false) => Op::Insert,
-            }
-        };
-        (0..delta.rows()).map(op).collect()
-    }
-}
-
-/// The hash of each row's key; nothing for keys of types that have none.
-fn hashes(delta: &Delta, key: &[usize]) -> Vec<u64> {
-    let columns: Vec<ArrayRef> = key.iter().map(|index| delta.column(*index).clone()).collect();
-    let types = columns.iter().map(|column| column.data_type().clone()).collect();
-    KeyEncoder::new(types).map_or_else(Vec::new, |encoder| encoder.encode(&columns, delta.rows()).hashes())
-}
-
-/// The rows, each as often as its weight says.
-fn repeat(delta: &Delta, ops: &[Op]) -> Result<(Delta, Vec<Op>), tidemill_format::Error> {
-    let Some(weights) = delta.weights().filter(|weights| weights.iter().any(|weight| weight.unsigned_abs() != 1))
-    else {
-        return Ok((delta.clone(), ops.to_vec()));
-    };
-    let rows = weights.iter().enumerate();
-    let indices: Vec<u32> =
-        rows.flat_map(|(row, weight)| std::iter::repeat_n(row as u32, weight.unsigned_abs() as usize)).collect();
-    let ops = indices.iter().map(|row| ops[*row as usize]).collect();
-    Ok((delta.take(&indices.into())?, ops))
 }
 
 /// A JSON object with what happens to the row as its first key.
@@ -215,7 +144,7 @@ fn with_op(json: &str, op: Op) -> String {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use arrow_array::{Int64Array, RecordBatch, StringArray};
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 
     use super::*;
 

@@ -122,9 +122,6 @@ pub trait Sink: Send {
 
     /// Removes what is incomplete.
     fn abort(self: Box<Self>);
-
-    /// Whether rows may be taken back.
-    fn takes_retractions(&self) -> bool;
 }
 
 /// The number of entries in `rows`.

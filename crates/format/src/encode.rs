@@ -1,4 +1,4 @@
-//! Columns to text: JSON lines and debezium's change records, and the cells that CSV and tables write too.
+//! Columns to text: JSON lines, debezium's change records, upserts, and the cells that CSV and tables write too.
 
 mod cells;
 mod json;
@@ -6,7 +6,7 @@ mod json;
 #[cfg(test)]
 pub(crate) use cells::write_json_string;
 pub(crate) use cells::{Cells, Kind, Style};
-pub use json::{DebeziumEncoder, JsonEncoder, JsonRows};
+pub use json::{DebeziumEncoder, JsonEncoder, JsonRows, UPSERT_OP, UpsertEncoder};
 
 /// How often a row is written: its weight, or once when there are none.
 pub(crate) fn weight(weights: Option<&[i64]>, row: usize) -> i64 {

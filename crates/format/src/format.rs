@@ -7,7 +7,7 @@ use tidemill_base::options::{Error as OptionsError, Options};
 use crate::batch::Decoded;
 use crate::csv::{CsvDecoder, CsvEncoder, CsvOptions};
 use crate::cut::{Cutter, LineCutter};
-use crate::encode::{DebeziumEncoder, JsonEncoder};
+use crate::encode::{DebeziumEncoder, JsonEncoder, UpsertEncoder};
 use crate::error::Error;
 use crate::json::{DebeziumDecoder, JsonDecoder, JsonOptions};
 use crate::parquet::ParquetEncoder;
@@ -58,6 +58,9 @@ pub enum Format {
     Csv(CsvOptions),
     /// Debezium's change records, one a line.
     DebeziumJson(JsonOptions),
+    /// NDJSON of a table whose rows have a key: a row in the place of the one with its key, or the key of a row that is
+    /// gone. Only written; [`Format::upserting`] makes it.
+    UpsertJson(JsonOptions, Vec<String>),
     /// Apache Parquet: read from whole files by [`crate::parquet::read`].
     Parquet,
 }
@@ -93,7 +96,7 @@ impl Format {
     /// The name in `'format' = '...'`.
     pub fn name(&self) -> &'static str {
         match self {
-            Format::Json(_) => "json",
+            Format::Json(_) | Format::UpsertJson(..) => "json",
             Format::Csv(_) => "csv",
             Format::DebeziumJson(_) => "debezium-json",
             Format::Parquet => "parquet",
@@ -102,13 +105,23 @@ impl Format {
 
     /// Whether rows can be taken back: only then may weights be negative.
     pub fn takes_retractions(&self) -> bool {
-        matches!(self, Format::DebeziumJson(_))
+        matches!(self, Format::DebeziumJson(_) | Format::UpsertJson(..))
+    }
+
+    /// The same format for rows that are known by the columns of `key`; none when it has no word for a row that is gone.
+    pub fn upserting(&self, key: Vec<String>) -> Option<Format> {
+        match self {
+            Format::Json(options) | Format::UpsertJson(options, _) => Some(Format::UpsertJson(*options, key)),
+            Format::Csv(_) | Format::DebeziumJson(_) | Format::Parquet => None,
+        }
     }
 
     /// Whether bad records are set aside instead of being an error.
     pub fn ignores_parse_errors(&self) -> bool {
         match self {
-            Format::Json(options) | Format::DebeziumJson(options) => options.ignore_parse_errors,
+            Format::Json(options) | Format::DebeziumJson(options) | Format::UpsertJson(options, _) => {
+                options.ignore_parse_errors
+            }
             Format::Csv(options) => options.ignore_parse_errors,
             Format::Parquet => false,
         }
@@ -136,7 +149,7 @@ impl Format {
     /// [`Error::UnsupportedType`] for a column the format has no form for, [`Error::NotAStream`] for Parquet.
     pub fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>, Error> {
         Ok(match self {
-            Format::Json(options) => Box::new(JsonDecoder::new(*options, schema)?),
+            Format::Json(options) | Format::UpsertJson(options, _) => Box::new(JsonDecoder::new(*options, schema)?),
             Format::DebeziumJson(options) => Box::new(DebeziumDecoder::new(*options, schema)?),
             Format::Csv(options) => Box::new(CsvDecoder::new(options.clone(), schema)?),
             Format::Parquet => return Err(Error::NotAStream { format: "parquet" }),
@@ -151,6 +164,7 @@ impl Format {
         Ok(match self {
             Format::Json(options) => Box::new(JsonEncoder::new(*options)),
             Format::DebeziumJson(options) => Box::new(DebeziumEncoder::new(*options)),
+            Format::UpsertJson(options, key) => Box::new(UpsertEncoder::new(*options, key.clone())),
             Format::Csv(options) => Box::new(CsvEncoder::new(options.clone(), schema)),
             Format::Parquet => Box::new(ParquetEncoder::new(schema)?),
         })
@@ -162,7 +176,7 @@ impl Format {
     /// [`Error::NotAStream`] for Parquet.
     pub fn cutter(&self) -> Result<Box<dyn Cutter>, Error> {
         match self {
-            Format::Json(_) | Format::DebeziumJson(_) => Ok(Box::new(LineCutter::default())),
+            Format::Json(_) | Format::DebeziumJson(_) | Format::UpsertJson(..) => Ok(Box::new(LineCutter::default())),
             Format::Csv(options) => Ok(Box::new(options.cutter())),
             Format::Parquet => Err(Error::NotAStream { format: "parquet" }),
         }

@@ -21,6 +21,7 @@ use tidemill_gateway::{Config, Doors};
 use tidemill_sql::Pipeline;
 use tidemill_stage::{Cancel, Graph};
 
+use crate::budget::Budget;
 use crate::driver::{Driver, Ends};
 use crate::endpoint::Desks;
 use crate::error::Error;
@@ -111,8 +112,18 @@ impl Runner {
         let (writings, progress) = (Writings::default(), Arc::<Progress>::default());
         let shares = parts.len() > 1;
         let (lookups_of, recorder, clock, progress_of) = (&lookups, recorder.as_ref(), &clock, &progress);
-        let common =
-            Common { pipeline, options, lookups: lookups_of, clock, seed, progress: progress_of, recorder, shares };
+        let budget = &Arc::new(Budget::new(pipeline.settings.state.memory));
+        let common = Common {
+            pipeline,
+            options,
+            lookups: lookups_of,
+            clock,
+            seed,
+            progress: progress_of,
+            recorder,
+            shares,
+            budget,
+        };
         let (mut drivers, mut views) = (Vec::new(), BTreeMap::new());
         for (index, (part, Sources { decoders, idle_timeouts, bounded })) in parts.iter().zip(sources).enumerate() {
             let start = state.map(|state| &state.starts[index]);

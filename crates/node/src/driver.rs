@@ -20,6 +20,7 @@ use tidemill_circuit::{Circuit, error::Error as CircuitError};
 use tidemill_journal::{Level, Sequence};
 use tidemill_stage::{Cancel, Halt, Sender, Waits};
 
+use crate::budget::Scale;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::intake::Tap;
@@ -71,6 +72,8 @@ pub(crate) struct Driver {
     /// Whether the pipeline has other circuits.
     pub(crate) shares: bool,
     pub(crate) turn: usize,
+    /// When it is weighed, and what it may hold.
+    pub(crate) scale: Scale,
     pub(crate) pace: Pace,
     pub(crate) now: i64,
 }
@@ -90,11 +93,13 @@ impl Driver {
     fn steps(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
         self.recover(&mut ends.sinks)?;
         self.lookups.go_live(&self.name)?;
+        self.weigh(u64::MAX, &mut ends.sinks)?;
         while self.gather(ends, cancel)? {
             self.make_room(&mut ends.sinks)?;
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
             let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();
             let output = self.step(input)?;
+            let records = output.records;
             self.deliver(output, &mut ends.sinks)?;
             if cancel.is_aborted() {
                 return Err(Halt::Stopped);
@@ -103,6 +108,7 @@ impl Driver {
                 keep.snapshots.count(bytes);
             }
             self.tend(&mut ends.sinks)?;
+            self.weigh(records, &mut ends.sinks)?;
         }
         self.release(true, &mut ends.sinks)?;
         self.save_now(&mut ends.sinks)?;

@@ -51,6 +51,32 @@ pub enum Error {
         /// Where the query asks for it.
         position: Option<Position>,
     },
+    /// A table knows rows by a key that several rows of its query may have.
+    #[error("table '{table}' keeps one row for each ({key}), and several rows of the query may have the same ({key})")]
+    Upserts {
+        /// The table.
+        table: String,
+        /// The columns of its key.
+        key: String,
+        /// Columns by which the query's rows are unique, when any are known.
+        unique: Option<String>,
+        /// Where the query stands.
+        position: Position,
+    },
+    /// More state is held than may be.
+    #[error("the pipeline holds {held} of state, and 'state.memory' allows {limit}{most}")]
+    OverBudget {
+        /// What all circuits hold.
+        held: String,
+        /// What they may hold.
+        limit: String,
+        /// What holds most of it, and its largest keys.
+        most: String,
+        /// The last step.
+        step: u64,
+        /// Where the query asks for what holds most.
+        position: Option<Position>,
+    },
     /// A side output goes to a table that cannot take it.
     #[error("the side output '{setting}' cannot go to table '{table}': {problem}")]
     Side {
@@ -276,6 +302,8 @@ impl Explain for Error {
             Error::Gateway(error) => error.code(),
             Error::Sql(error) => error.code(),
             Error::Retraction { .. } => "TM6002",
+            Error::Upserts { .. } => "TM6040",
+            Error::OverBudget { .. } => "TM6041",
             Error::Side { .. } => "TM6003",
             Error::Inbox { .. } => "TM6008",
             Error::Listen { .. } => "TM6004",
@@ -311,7 +339,7 @@ impl Explain for Error {
             Error::View(_) => Kind::Bug,
             Error::Gateway(error) => error.kind(),
             Error::Sql(error) => error.kind(),
-            Error::Retraction { .. } | Error::Side { .. } => Kind::Config,
+            Error::Retraction { .. } | Error::Upserts { .. } | Error::Side { .. } => Kind::Config,
             Error::Inbox { .. } | Error::Listen { .. } => Kind::Config,
             Error::Journal(error) => error.kind(),
             Error::State(error) => error.kind(),
@@ -324,7 +352,7 @@ impl Explain for Error {
             Error::Merged { .. } | Error::Submission { .. } => Kind::Input,
             Error::TableLost { .. } => Kind::Restore,
             Error::NoCircuit { .. } | Error::RecordEndpoint { .. } => Kind::Config,
-            Error::Keep(_) => Kind::Environment,
+            Error::Keep(_) | Error::OverBudget { .. } => Kind::Environment,
             Error::Journaled { .. } | Error::Resume { .. } => Kind::Restore,
             Error::RecordWrite { .. } => Kind::Environment,
             Error::RecordRead { .. } | Error::Differs { .. } => Kind::Restore,
@@ -343,10 +371,20 @@ impl Explain for Error {
             Error::Gateway(error) => error.help(),
             Error::Sql(error) => error.help(),
             Error::Retraction { .. } => Some(
-                "write to a table with 'format' = 'debezium-json' or 'connector' = 'print', or let a window close \
-                 before its rows leave"
+                "write to a table with 'format' = 'debezium-json' or 'connector' = 'print', or with 'format' = 'json' and \
+                 a PRIMARY KEY, whose rows are upserts; or let a window close before its rows leave"
                     .to_string(),
             ),
+            Error::OverBudget { step, .. } => Some(format!(
+                "SET 'state.memory' to more, or 'state.ttl' to forget what does not change; everything up to step {step} is \
+                 kept, and a run with a state folder goes on from there"
+            )),
+            Error::Upserts { unique: Some(unique), .. } if !unique.is_empty() => {
+                Some(format!("declare PRIMARY KEY ({unique}) NOT ENFORCED, or use 'format' = 'debezium-json'"))
+            }
+            Error::Upserts { key, .. } => {
+                Some(format!("group or rank the query by {key}, or use 'format' = 'debezium-json'"))
+            }
             Error::Side { .. } => {
                 Some(format!("declare it with some of the columns {}", crate::side::COLUMNS.join(", ")))
             }
@@ -405,6 +443,8 @@ impl Explain for Error {
     fn position(&self) -> Option<Position> {
         match self {
             Error::Connect { position, .. } | Error::Retraction { position, .. } => *position,
+            Error::Upserts { position, .. } => Some(*position),
+            Error::OverBudget { position, .. } => *position,
             Error::RecordEndpoint { position, .. } => *position,
             Error::TableMissing { position, .. }
             | Error::TableDiffers { position, .. }

@@ -15,6 +15,7 @@ pub mod replay;
 
 mod answer;
 mod assembly;
+mod budget;
 mod doors;
 mod endpoint;
 mod error;

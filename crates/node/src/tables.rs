@@ -8,10 +8,10 @@ use arrow_schema::{Schema, SchemaRef};
 use tidemill_base::options;
 use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::plan::{SourceSpec, Spec};
-use tidemill_connect::{Connector, Delivery, Source, Table};
+use tidemill_connect::{Connector, Delivery, Source, Table, Takes};
 use tidemill_format::{Format, JsonOptions};
 use tidemill_sql::Pipeline;
-use tidemill_sql::pipeline::{Changelog, ColumnOrigin, EndpointDef, OutputKind, TableDef};
+use tidemill_sql::pipeline::{Changelog, ColumnOrigin, EndpointDef, OutputDef, OutputKind, TableDef};
 
 use crate::error::Error;
 use crate::part::Part;
@@ -100,17 +100,45 @@ fn connectors(pipeline: &Pipeline) -> Result<BTreeMap<String, Connector>, Error>
     connected.map(|table| Ok((table.name.clone(), connector(table)?))).collect()
 }
 
-/// Checks that rows are taken back only where a sink can do that.
+/// Checks that rows are taken back only where a sink can be told of it.
 fn check_outputs(pipeline: &Pipeline, connectors: &BTreeMap<String, Connector>) -> Result<(), Error> {
     for output in &pipeline.outputs {
         let OutputKind::Sink { table } = &output.kind else { continue };
         let Changelog::Updating { operator, position } = &output.changelog else { continue };
-        if connectors.get(table).is_some_and(|connector| connector.is_sink() && !connector.takes_retractions()) {
-            let (table, operator) = (table.clone(), operator.clone());
-            return Err(Error::Retraction { table, operator, position: position.or(Some(output.position)) });
+        let (Some(connector), Some(def)) = (connectors.get(table), pipeline.table(table)) else { continue };
+        if !connector.is_sink() {
+            continue;
         }
+        match connector.takes() {
+            Takes::Changes => {}
+            Takes::Upserts => check_upserts(output, def)?,
+            Takes::Inserts => {
+                let (table, operator) = (table.clone(), operator.clone());
+                return Err(Error::Retraction { table, operator, position: position.or(Some(output.position)) });
+            }
+        }
+        connector.check_updates().map_err(|error| placed(error, def))?;
     }
     Ok(())
+}
+
+/// Checks that a table which knows rows by its key is never told of two rows of one key.
+fn check_upserts(output: &OutputDef, def: &TableDef) -> Result<(), Error> {
+    let columns = def.writable();
+    let key: Vec<usize> = def.primary_key.iter().filter_map(|name| columns.index_of(name).ok()).collect();
+    if output.unique.iter().any(|unique| unique.iter().all(|column| key.contains(column))) {
+        return Ok(());
+    }
+    let names = |key: &Vec<usize>| {
+        let names = key.iter().map(|column| columns.field(*column).name().as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    Err(Error::Upserts {
+        table: def.name.clone(),
+        key: def.primary_key.join(", "),
+        unique: output.unique.iter().min_by_key(|unique| unique.len()).map(names),
+        position: output.position,
+    })
 }
 
 /// Understands the options of a table.
@@ -122,7 +150,8 @@ fn connector(def: &TableDef) -> Result<Connector, Error> {
         partitioned_by: def.partitioned_by.clone(),
         options: def.options.iter().map(|option| (option.key.clone(), option.value.clone())).collect(),
     };
-    Connector::new(table).map_err(|error| placed(error, def))
+    let connector = Connector::new(table).map_err(|error| placed(error, def))?;
+    Ok(connector.keyed_by(def.primary_key.clone()))
 }
 
 /// An error with the place of the option, or the table, that it is about.

@@ -100,6 +100,10 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
         }
         _ => (None, None),
     };
+    let expires = circuit.plan.ttls.get(&id).map(|ttl_ms| {
+        format!("what has not changed for {} of processing time is forgotten, and stays said", duration(*ttl_ms))
+    });
+    let bound = bound.or(expires);
     Operator {
         id,
         kind: node.title(),

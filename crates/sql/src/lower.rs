@@ -93,6 +93,8 @@ pub(crate) struct Builder<'a> {
     known: BTreeMap<String, NodeId>,
     on_error: OnError,
     allowed_lateness_ms: i64,
+    /// After how many milliseconds without a change state is forgotten that nothing else bounds.
+    pub(crate) ttl_ms: Option<i64>,
     emit: Emit,
     position: Option<Position>,
     /// Whether what is lowered is between an endpoint's source and the filter that keeps the rows with a request.
@@ -120,6 +122,7 @@ impl<'a> Builder<'a> {
             known: BTreeMap::new(),
             on_error,
             allowed_lateness_ms,
+            ttl_ms: None,
             emit: Emit::OnClose,
             position: None,
             asking: false,
@@ -192,13 +195,15 @@ impl<'a> Builder<'a> {
 
     /// Adds a node, or finds the one that does the same.
     pub(crate) fn add(&mut self, spec: Spec, inputs: Vec<NodeId>, schema: SchemaRef, facts: NodeFacts) -> NodeId {
-        let name = format!("{inputs:?} {spec:?} {:?}", self.on_error);
+        let node = Node { spec, inputs, schema, position: self.position, on_error: self.on_error };
+        let ttl_ms = self.ttl_ms.filter(|_| node.takes_ttl());
+        let name = format!("{:?} {:?} {:?} {ttl_ms:?}", node.inputs, node.spec, self.on_error);
         if let Some(node) = self.known.get(&name) {
             return *node;
         }
-        let position = self.position;
-        let node = self.plan.add(Node { spec, inputs, schema, position, on_error: self.on_error });
-        self.facts.push(facts);
+        let node = self.plan.add(node);
+        self.plan.ttls.extend(ttl_ms.map(|ttl_ms| (node, ttl_ms)));
+        self.facts.push(NodeFacts { schedule_dependent: facts.schedule_dependent || ttl_ms.is_some(), ..facts });
         self.known.insert(name, node);
         node
     }

@@ -214,6 +214,8 @@ pub struct OutputDef {
     pub schema: SchemaRef,
     /// The columns that identify a row, when any do.
     pub key: Option<Vec<usize>>,
+    /// All sets of columns that are known to identify a row, whatever a table declares.
+    pub unique: Vec<Vec<usize>>,
     /// Whether no row is ever taken back; else the first operator that takes rows back is named.
     pub changelog: Changelog,
     /// Where the statement stands.
@@ -333,6 +335,10 @@ pub struct StateSettings {
     /// `'state.s3.endpoint'` and so on: how buckets are reached, by the keys after `state.`; what is not said is taken from
     /// the environment.
     pub s3: BTreeMap<String, String>,
+    /// `'state.ttl'`: after which time without a change entries of state are forgotten that nothing else bounds.
+    pub ttl: Option<Duration>,
+    /// `'state.memory'`: the most bytes of state that operators and views hold.
+    pub memory: Option<u64>,
     /// `'state.durability'`: what events survive once they are acknowledged, `process` or `flushed`.
     pub durability: Option<String>,
     /// `'state.snapshot-interval'`: the longest time between snapshots while anything changes.

@@ -26,6 +26,7 @@ mod versioned;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use datafusion::common::DataFusionError;
@@ -111,6 +112,8 @@ struct Planned {
     emit: Emit,
     position: Position,
     key: Option<Vec<usize>>,
+    /// Its own `'state.ttl'`; none is the pipeline's, and some of none keeps everything.
+    ttl: Option<Option<Duration>>,
 }
 
 /// What a name in the catalog is.
@@ -225,17 +228,7 @@ impl Planner {
         if self.is_taken(&create.name, create.if_not_exists)? {
             return Ok(());
         }
-        if let Some(option) = create.options.first() {
-            return Err(Error::Options {
-                source: tidemill_base::options::Error::Unknown {
-                    key: option.key.clone(),
-                    of: "a materialised view".to_string(),
-                    suggestion: None,
-                    known: vec![],
-                },
-                position: Some(option.key_position),
-            });
-        }
+        let ttl = settings::of_view(&create.options)?;
         let plan = self.checked(&create.query)?;
         let schema = schema_of(&plan);
         let key = match &create.primary_key {
@@ -248,6 +241,7 @@ impl Planner {
             emit: emit(&create.query),
             position: create.name.position,
             key: key.clone(),
+            ttl,
         });
         self.catalog.add_kept(&create.name.text, plan, key, create.query.emit_changes);
         self.kept.add_table(&create.name.text, schema);
@@ -364,6 +358,7 @@ impl Planner {
             emit: emit(&insert.query),
             position,
             key: key.filter(|key| !key.is_empty()),
+            ttl: None,
         })
     }
 
@@ -393,7 +388,8 @@ impl Planner {
                 let translated = |error| translate(error, &self.catalog, query.position);
                 let (plan, tail) = Tail::split(plan).map_err(translated)?;
                 let kind = OutputKind::Select { index };
-                self.queries.push(Planned { kind, plan, emit: emit(query), position: statement.position, key: None });
+                let (emit, position) = (emit(query), statement.position);
+                self.queries.push(Planned { kind, plan, emit, position, key: None, ttl: None });
                 (schema, SelectKind::Circuit { output: self.queries.len() - 1, tail })
             }
         };
@@ -541,6 +537,7 @@ impl Planner {
         );
         let mut nodes: Vec<NodeId> = Vec::with_capacity(queries.len());
         for (query, plan) in queries.iter().zip(&optimised) {
+            builder.ttl_ms = query.ttl.unwrap_or(self.settings.state.ttl).map(settings::ttl_ms);
             let node = builder.query(plan, query.emit, query.position);
             nodes.push(node.map_err(|error| translated(error, query.position))?);
         }
@@ -595,11 +592,11 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
         let same = queries.iter().zip(nodes).skip(index).filter(|(other, _)| other.kind == query.kind);
         let inputs: Vec<NodeId> = same.map(|(_, node)| *node).collect();
         let name = output_name(&query.kind);
-        let inferred = if inputs.len() == 1 {
-            builder.facts.of(inputs[0]).keys.iter().min_by_key(|key| key.len()).cloned()
-        } else {
-            None
+        let unique = match inputs.as_slice() {
+            [only] => builder.facts.of(*only).keys.clone(),
+            _ => Vec::new(),
         };
+        let inferred = unique.iter().min_by_key(|key| key.len()).cloned();
         let key = query.key.clone().or(inferred);
         let node = builder.output(&name, &inputs, key.clone(), query.position);
         outputs.push(OutputDef {
@@ -608,6 +605,7 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
             kind: query.kind.clone(),
             schema: Arc::clone(&builder.plan.nodes[node].schema),
             key,
+            unique,
             changelog: Changelog::AppendOnly,
             position: query.position,
         });

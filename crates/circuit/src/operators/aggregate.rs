@@ -59,6 +59,8 @@ struct Design {
     emit: Emit,
     /// Allowed lateness in milliseconds.
     lateness: i64,
+    /// After how many milliseconds without a change a group is forgotten.
+    ttl_ms: Option<i64>,
     /// The node's columns.
     schema: SchemaRef,
     guard: Guard,
@@ -92,7 +94,8 @@ impl Design {
         let parts = Parts::new(&spec.calls, lowering.append_only);
         // The name of a session changes while it grows.
         let inline = matches!(&spec.window, Some(WindowKey::Time { window: Window::Session { .. }, .. }));
-        let (append_only, retiring) = (lowering.append_only, spec.window.is_some());
+        let ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
+        let (append_only, retiring) = (lowering.append_only, spec.window.is_some() || ttl_ms.is_some());
         let setting = Setting { types, append_only, retiring, inline };
         let design = Design {
             key_types: spec.keys.iter().map(|key| setting.types[*key].clone()).collect(),
@@ -102,6 +105,7 @@ impl Design {
             domain,
             emit: spec.emit,
             lateness: spec.allowed_lateness_ms.max(0),
+            ttl_ms,
             schema: lowering.node.schema.clone(),
             guard: Guard::of(lowering),
             unsupported,

@@ -64,6 +64,30 @@ impl Bench {
         lanes: usize,
         on_error: OnError,
     ) -> Result<Self, Error> {
+        Self::made(spec, input, output, append_only, lanes, on_error, None)
+    }
+
+    /// [`Bench::new`] with a time to live.
+    pub fn expiring(
+        spec: Spec,
+        input: SchemaRef,
+        output: SchemaRef,
+        append_only: bool,
+        lanes: usize,
+        ttl_ms: i64,
+    ) -> Result<Self, Error> {
+        Self::made(spec, input, output, append_only, lanes, OnError::Stop, Some(ttl_ms))
+    }
+
+    fn made(
+        spec: Spec,
+        input: SchemaRef,
+        output: SchemaRef,
+        append_only: bool,
+        lanes: usize,
+        on_error: OnError,
+        ttl_ms: Option<i64>,
+    ) -> Result<Self, Error> {
         let mut graph = Graph::default();
         let make = Arc::new(|| Ok(Box::new(Pass) as Box<dyn Operator>));
         let (name, position) = ("Input".to_string(), None);
@@ -71,7 +95,8 @@ impl Bench {
         let node = Node { spec, inputs: vec![0], schema: output, position: None, on_error };
         let name = node.title().to_string();
         let schemas = [input];
-        let lowering = Lowering { node: &node, id: 1, inputs: &[0], input_schemas: &schemas, append_only, lanes, name };
+        let lowering =
+            Lowering { node: &node, id: 1, inputs: &[0], input_schemas: &schemas, append_only, ttl_ms, lanes, name };
         let last = operators::lower(&mut graph, &lowering)?;
         assert_eq!(last + 1, graph.tasks.len(), "the last task gives the node's rows");
         let make = |task: &Task| (0..lanes).map(|_| (task.make)()).collect::<Result<Vec<_>, _>>();

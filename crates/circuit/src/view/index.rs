@@ -121,6 +121,11 @@ impl Index {
         }
     }
 
+    /// Bytes held, by capacity.
+    pub fn bytes(&self) -> u64 {
+        self.keys.bytes() + (self.places.capacity() * size_of::<Place>()) as u64
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.keys.len()

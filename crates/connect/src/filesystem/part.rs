@@ -178,7 +178,7 @@ pub(super) fn remove(path: &Path) {
 
 fn extension(format: &Format) -> &'static str {
     match format {
-        Format::Json(_) | Format::DebeziumJson(_) => "json",
+        Format::Json(_) | Format::DebeziumJson(_) | Format::UpsertJson(..) => "json",
         Format::Csv(_) => "csv",
         Format::Parquet => "parquet",
     }

@@ -13,11 +13,11 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, UInt32Array};
 use arrow_schema::{DataType, SchemaRef};
 use tidemill_circuit::Delta;
-use tidemill_format::Format;
 
 use super::part::{self, Part};
 use super::staging::Staging;
 use crate::catalogue::Table;
+use crate::changelog::Changelog;
 use crate::error::{Error, Role};
 use crate::sink::{self, Delivery, Sink, SinkSummary, Staged};
 
@@ -37,6 +37,8 @@ pub struct FileSink {
     /// The number of the next file in each folder that rows went to.
     numbers: BTreeMap<PathBuf, u32>,
     writes: u64,
+    /// How rows that are taken back are told; none when rows only come.
+    changelog: Option<Changelog>,
     staging: Option<Staging>,
     summary: SinkSummary,
 }
@@ -47,7 +49,12 @@ struct Open {
 }
 
 impl FileSink {
-    pub(crate) fn open(table: &Table, options: &super::Options, rows: SchemaRef) -> Result<Self, Error> {
+    pub(crate) fn open(
+        table: &Table,
+        options: &super::Options,
+        rows: SchemaRef,
+        changelog: Option<Changelog>,
+    ) -> Result<Self, Error> {
         let partitioned_by = partition_columns(table, &rows)?;
         let written: Vec<usize> = (0..rows.fields().len()).filter(|index| !partitioned_by.contains(index)).collect();
         let wrong = |error| Error::Format { table: table.name.clone(), path: None, error };
@@ -63,6 +70,7 @@ impl FileSink {
             open: BTreeMap::new(),
             numbers: BTreeMap::new(),
             writes: 0,
+            changelog,
             staging: None,
             summary: SinkSummary::default(),
         })
@@ -177,10 +185,14 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
-        if !self.takes_retractions() {
-            sink::refuse_retractions(&self.table, &part::what(&self.options.format), rows)?;
-        }
-        for delta in rows.iter().filter(|delta| !delta.is_empty()) {
+        let told = match &self.changelog {
+            Some(changelog) => vec![changelog.told(&self.table, rows)?],
+            None => {
+                sink::refuse_retractions(&self.table, &part::what(&self.options.format), rows)?;
+                rows.to_vec()
+            }
+        };
+        for delta in told.iter().filter(|delta| !delta.is_empty()) {
             if self.partitioned_by.is_empty() {
                 self.write_to(self.options.path.clone(), delta)?;
                 continue;
@@ -242,10 +254,6 @@ impl Sink for FileSink {
     }
 
     fn abort(self: Box<Self>) {}
-
-    fn takes_retractions(&self) -> bool {
-        matches!(self.options.format, Format::DebeziumJson(_))
-    }
 }
 
 fn partition_columns(table: &Table, rows: &SchemaRef) -> Result<Vec<usize>, Error> {

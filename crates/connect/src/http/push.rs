@@ -14,6 +14,7 @@ use tidemill_stage::Cancel;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::changelog::Changelog;
 use crate::error::Error;
 use crate::sink::{self, Sink, SinkSummary};
 
@@ -73,6 +74,11 @@ impl Options {
     pub(crate) fn format(&self) -> &Format {
         &self.format
     }
+
+    /// The same in another format.
+    pub(crate) fn writing(self, format: Format) -> Self {
+        Options { format, ..self }
+    }
 }
 
 fn headers(options: &mut Pairs, format: &Format) -> Result<HeaderMap, options::Error> {
@@ -80,7 +86,7 @@ fn headers(options: &mut Pairs, format: &Format) -> Result<HeaderMap, options::E
     let content_type = match format {
         Format::Csv(_) => "text/csv",
         Format::Parquet => "application/vnd.apache.parquet",
-        Format::Json(_) | Format::DebeziumJson(_) => "application/x-ndjson",
+        Format::Json(_) | Format::DebeziumJson(_) | Format::UpsertJson(..) => "application/x-ndjson",
     };
     headers.insert("content-type", HeaderValue::from_static(content_type));
     for (name, value) in options.take_prefixed("header.") {
@@ -98,6 +104,8 @@ pub struct Push {
     table: String,
     options: Options,
     schema: SchemaRef,
+    /// How rows that are taken back are told; none when rows only come.
+    changelog: Option<Changelog>,
     agent: ureq::Agent,
     cancel: Cancel,
     rng: Rng,
@@ -116,7 +124,13 @@ enum Attempt {
 }
 
 impl Push {
-    pub(crate) fn open(table: &str, options: &Options, schema: SchemaRef, cancel: &Cancel) -> Result<Self, Error> {
+    pub(crate) fn open(
+        table: &str,
+        options: &Options,
+        schema: SchemaRef,
+        changelog: Option<Changelog>,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
         let wrong = |error| Error::Format { table: table.to_string(), path: None, error };
         options.format.encoder(schema.clone()).map_err(wrong)?;
         let config = ureq::Agent::config_builder()
@@ -129,6 +143,7 @@ impl Push {
             table: table.to_string(),
             options: options.clone(),
             schema,
+            changelog,
             agent: config.build().new_agent(),
             cancel: cancel.clone(),
             rng: Rng::seeded(tidemill_base::hash::bytes(options.url.as_bytes())),
@@ -240,12 +255,16 @@ fn tls() -> TlsConfig {
 
 impl Sink for Push {
     fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
-        if !self.takes_retractions() {
-            let what = format!("'http' with 'format' = '{}'", self.options.format.name());
-            sink::refuse_retractions(&self.table, &what, rows)?;
-        }
-        for delta in rows {
-            self.encode(delta)?;
+        match &self.changelog {
+            Some(changelog) => {
+                let told = changelog.told(&self.table, rows)?;
+                self.encode(&told)?;
+            }
+            None => {
+                let what = format!("'http' with 'format' = '{}'", self.options.format.name());
+                sink::refuse_retractions(&self.table, &what, rows)?;
+                rows.iter().try_for_each(|delta| self.encode(delta))?;
+            }
         }
         self.summary.rows += sink::entries(rows);
         Ok(())
@@ -256,8 +275,4 @@ impl Sink for Push {
     }
 
     fn abort(self: Box<Self>) {}
-
-    fn takes_retractions(&self) -> bool {
-        self.options.format.takes_retractions()
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::common::{columns, connector};
 use tidemill_base::Explain;
-use tidemill_connect::{Connector, Rows};
+use tidemill_connect::{Connector, Rows, Takes};
 use tidemill_stage::Cancel;
 
 fn check(pairs: &[(&str, &str)], message: &str, help: &str) {
@@ -84,7 +84,7 @@ fn an_updating_query_needs_a_sink_that_takes_it() {
     let path = folder.path().to_str().expect("a plain path");
     for (format, takes) in [("json", false), ("csv", false), ("parquet", false), ("debezium-json", true)] {
         let connector = open("filesystem", &[("path", path), ("format", format)]);
-        assert_eq!(connector.takes_retractions(), takes);
+        assert_eq!(connector.takes() == Takes::Changes, takes);
         let rows = Rows { schema: columns(), key: Some(vec![0]), updating: true };
         match connector.sink(rows, &Cancel::new()) {
             Ok(_) => assert!(takes, "{format}"),
@@ -96,7 +96,7 @@ fn an_updating_query_needs_a_sink_that_takes_it() {
             }
         }
     }
-    assert!(open("blackhole", &[]).takes_retractions() && open("print", &[]).takes_retractions());
+    assert!(open("blackhole", &[]).takes() == Takes::Changes && open("print", &[]).takes() == Takes::Changes);
 }
 
 #[test]

@@ -97,6 +97,13 @@ pub(crate) fn sink_of(table: Table) -> Result<Box<dyn Sink>, Error> {
     Connector::new(table)?.sink(rows, &Cancel::new())
 }
 
+/// A sink of a query that updates its rows, which are known by `id`.
+pub(crate) fn updating_sink(table: Table, primary_key: &[&str]) -> Result<Box<dyn Sink>, Error> {
+    let rows = Rows { schema: columns(), key: Some(vec![0]), updating: true };
+    let primary_key = primary_key.iter().map(|name| name.to_string()).collect();
+    Connector::new(table)?.keyed_by(primary_key).sink(rows, &Cancel::new())
+}
+
 pub(crate) fn write_all(mut sink: Box<dyn Sink>, steps: &[Delta]) -> Result<SinkSummary, Error> {
     for (step, delta) in steps.iter().enumerate() {
         sink.write(step as u64 + 1, std::slice::from_ref(delta))?;

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::common::{columns, delta, open_sink, rows, sink_of, source, table, write_all};
+use crate::common::{columns, delta, open_sink, rows, sink_of, source, table, updating_sink, write_all};
 use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, Schema};
 use tidemill_base::Explain;
 use tidemill_circuit::Delta;
-use tidemill_connect::{Delivery, Staged};
+use tidemill_connect::{Delivery, Staged, Table};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -166,13 +168,63 @@ fn a_retraction_names_the_sink() {
     assert_eq!(files(folder.path()), Vec::<String>::new());
 }
 
-#[test]
-fn debezium_takes_retractions() {
+/// The rows of two steps of a query that updates, as a table writes them.
+fn check_updates(format: &str, primary_key: &[&str], expected: &str) {
     let folder = folder();
-    let rows = Delta::weighted(crate::common::batch(&[(1, "a"), (1, "b")]), vec![-1, 1]);
-    write_all(open_sink(&options(folder.path(), "debezium-json")).expect("a folder"), &[rows]).expect("room");
+    let table = table(columns(), &options(folder.path(), format));
+    let first = Delta::weighted(crate::common::batch(&[(1, "a"), (2, "b"), (3, "c")]), vec![1, 1, 1]);
+    let changes = [(1, "z"), (2, "b"), (1, "a"), (4, "d"), (4, "d")];
+    let second = Delta::weighted(crate::common::batch(&changes), vec![1, -1, -1, 1, -1]);
+    write_all(updating_sink(table, primary_key).expect("a folder"), &[first, second]).expect("room");
     let written = fs::read_to_string(folder.path().join("part-00000.json")).expect("it is there");
-    assert!(written.contains("\"op\":\"d\"") && written.contains("\"op\":\"c\""), "{written}");
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn debezium_tells_what_goes_and_what_comes() {
+    check_updates(
+        "debezium-json",
+        &[],
+        r#"{"before":null,"after":{"id":1,"name":"a"},"op":"c"}
+{"before":null,"after":{"id":2,"name":"b"},"op":"c"}
+{"before":null,"after":{"id":3,"name":"c"},"op":"c"}
+{"before":{"id":1,"name":"a"},"after":null,"op":"d"}
+{"before":null,"after":{"id":1,"name":"z"},"op":"c"}
+{"before":{"id":2,"name":"b"},"after":null,"op":"d"}
+"#,
+    );
+}
+
+#[test]
+fn json_with_a_primary_key_takes_upserts() {
+    check_updates(
+        "json",
+        &["id"],
+        r#"{"op":"+U","id":1,"name":"a"}
+{"op":"+U","id":2,"name":"b"}
+{"op":"+U","id":3,"name":"c"}
+{"op":"+U","id":1,"name":"z"}
+{"op":"-D","id":2}
+"#,
+    );
+}
+
+#[test]
+fn upserts_that_would_mislead_are_refused() {
+    let folder = folder();
+    let check = |change: &dyn Fn(&mut Table), message: &str| {
+        let mut table = table(columns(), &options(folder.path(), "json"));
+        change(&mut table);
+        let error = updating_sink(table, &["id"]).err().expect(message);
+        assert!(error.to_string().contains(message), "{error}");
+    };
+    check(&|table| table.partitioned_by = vec!["name".to_string()], "a row whose 'name' changes would stay");
+    let op =
+        Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("op", DataType::Utf8, true)]));
+    check(&|table| table.columns = op.clone(), "so is called a column");
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let lists = Arc::new(Schema::new(vec![Field::new("id", list, true)]));
+    check(&|table| table.columns = lists.clone(), "cannot be told apart by the PRIMARY KEY");
 }
 
 #[test]

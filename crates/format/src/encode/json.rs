@@ -1,4 +1,4 @@
-//! JSON lines and debezium's change records.
+//! JSON lines, debezium's change records, and upserts.
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
@@ -98,6 +98,53 @@ impl Encoder for DebeziumEncoder {
                     out.extend_from_slice(b",\"after\":null,\"op\":\"d\"}\n");
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _out: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The name under which an upsert says what it does.
+pub const UPSERT_OP: &str = "op";
+
+/// Writes upserts: a row of positive weight whole with `"op":"+U"`, of one of negative weight its key with `"op":"-D"`.
+#[derive(Debug)]
+pub struct UpsertEncoder {
+    style: Style,
+    /// The columns that name a row.
+    key: Vec<String>,
+}
+
+impl UpsertEncoder {
+    /// An encoder of rows that are known by the columns of `key`; those that are not there are passed over.
+    pub fn new(options: JsonOptions, key: Vec<String>) -> Self {
+        UpsertEncoder { style: options.style(), key }
+    }
+}
+
+impl Encoder for UpsertEncoder {
+    fn encode(&mut self, batch: &RecordBatch, weights: Option<&[i64]>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let schema = batch.schema();
+        let key: Vec<usize> = self.key.iter().filter_map(|name| schema.index_of(name).ok()).collect();
+        let (fields, key) = (fields(batch)?, fields(&batch.project(&key)?)?);
+        let (mut row_text, op) = (Vec::new(), UPSERT_OP);
+        for row in 0..batch.num_rows() {
+            let (columns, word) = match weight(weights, row) {
+                0 => continue,
+                1.. => (&fields, "+U"),
+                _ => (&key, "-D"),
+            };
+            row_text.clear();
+            write_json_object(columns, row, self.style, &mut row_text);
+            out.extend_from_slice(format!("{{\"{op}\":\"{word}\"").as_bytes());
+            if row_text != b"{}" {
+                out.push(b',');
+            }
+            out.extend_from_slice(row_text.strip_prefix(b"{").unwrap_or(&row_text));
+            out.push(b'\n');
         }
         Ok(())
     }

@@ -59,3 +59,13 @@ fn debezium_says_what_weights_do() {
     let expected = format!("{{\"before\":null,\"after\":{FIRST},\"op\":\"c\"}}\n{delete}{delete}");
     assert_eq!(String::from_utf8_lossy(&out), expected);
 }
+
+#[test]
+fn upserts_are_rows_or_keys_of_rows_that_are_gone() {
+    let mut out = Vec::new();
+    let key = vec!["s".to_string(), "absent".to_string()];
+    let mut encoder = UpsertEncoder::new(JsonOptions::default(), key);
+    encoder.encode(&batch(), Some(&[1, -1]), &mut out).expect("any weights");
+    let expected = format!("{{\"op\":\"+U\",{}\n{{\"op\":\"-D\",\"s\":null}}\n", &FIRST[1..]);
+    assert_eq!(String::from_utf8_lossy(&out), expected);
+}

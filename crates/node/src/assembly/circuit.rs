@@ -11,6 +11,7 @@ use tidemill_circuit::{Circuit, circuit};
 use tidemill_sql::Pipeline;
 
 use super::Options;
+use crate::budget::{Budget, Scale};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::feed::Feed;
@@ -47,6 +48,8 @@ pub(super) struct Common<'a> {
     pub(super) recorder: Option<&'a Recorder>,
     /// Whether there are several circuits.
     pub(super) shares: bool,
+    /// What all of them may hold.
+    pub(super) budget: &'a Arc<Budget>,
 }
 
 /// What a circuit is put together from.
@@ -104,6 +107,7 @@ impl Common<'_> {
             lag_max: part.endpoints.iter().map(|endpoint| endpoint.options.lag_max).min(),
             shares: self.shares,
             turn: 0,
+            scale: Scale::new(self.budget),
             pace: if decides { Pace::deciding() } else { Pace::new() },
             now: i64::MIN,
         })

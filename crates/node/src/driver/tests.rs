@@ -17,6 +17,7 @@ use tidemill_sql::pipeline::StateSettings;
 use tidemill_stage::{Error as StageError, Graph};
 
 use super::*;
+use crate::budget::Budget;
 use crate::intake::{Backlog, News};
 use crate::keep::folder::Folder;
 use crate::keep::input::Outstanding;
@@ -165,6 +166,7 @@ fn driver(circuit: Circuit, bounded: bool, progress: Arc<Progress>) -> (Driver, 
         lag_max: None,
         shares: false,
         turn: 0,
+        scale: Scale::new(&Arc::new(Budget::new(None))),
         pace: Pace::new(),
         now: i64::MIN,
     };

@@ -291,6 +291,7 @@ impl Planner {
         let bound = (&registry, self.session.zone);
         let builder = Builder::new(&sources, bound, on_error, self.settings.allowed_lateness_ms);
         let mut builder = builder.with_values_before(values.len());
+        builder.ttl_ms = self.settings.state.ttl.map(super::settings::ttl_ms);
         let mut endpoints: Vec<EndpointDef> = Vec::with_capacity(group.len());
         for (endpoint, plan) in group.iter().zip(&plans) {
             let node =

@@ -1,5 +1,7 @@
 //! SET: what a pipeline can be told, and what Flink can be told that means nothing here.
 
+use std::time::Duration;
+
 use tidemill_base::options::{self, Options};
 use tidemill_circuit::expr::OnError;
 
@@ -88,16 +90,30 @@ fn take(settings: &mut Settings, options: &mut Options) -> Result<(), options::E
         value.parse::<chrono_tz::Tz>().ok().map(|_| value.to_string())
     })?;
     settings.time_zone = zone.or(settings.time_zone.take());
-    let keep = options.duration("table.exec.state.ttl")?;
-    if keep.is_some_and(|keep| !keep.is_zero()) {
-        return Err(options::Error::Invalid {
-            key: "table.exec.state.ttl".to_string(),
-            value: keep.map(|keep| format!("{keep:?}")).unwrap_or_default(),
-            expected: "'0': state that is dropped after a time makes wrong answers and is not supported yet"
-                .to_string(),
-        });
-    }
     Ok(())
+}
+
+/// `'state.ttl'` of a pipeline or a view: some when it is given, and then none of `0`, which keeps everything.
+pub(super) fn take_ttl(key: &str, options: &mut Options) -> Result<Option<Option<Duration>>, options::Error> {
+    Ok(options.duration(key)?.map(|ttl| Some(ttl).filter(|ttl| !ttl.is_zero())))
+}
+
+/// The `'state.ttl'` of a materialised view, from its options.
+pub(super) fn of_view(settings: &[Setting]) -> Result<Option<Option<Duration>>, Error> {
+    let find = |source: &options::Error| settings.iter().find(|setting| setting.key == source.key());
+    let pairs = settings.iter().map(|setting| (setting.key.clone(), setting.value.clone()));
+    let mut options = Options::new("a materialised view", pairs);
+    let ttl = take_ttl("state.ttl", &mut options)
+        .map_err(|source| Error::Options { position: find(&source).map(|setting| setting.value_position), source })?;
+    options
+        .finish()
+        .map_err(|source| Error::Options { position: find(&source).map(|setting| setting.key_position), source })?;
+    Ok(ttl)
+}
+
+/// The milliseconds of a time to live: at least one.
+pub(super) fn ttl_ms(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1)
 }
 
 fn take_state(state: &mut StateSettings, options: &mut Options) -> Result<(), options::Error> {
@@ -111,6 +127,15 @@ fn take_state(state: &mut StateSettings, options: &mut Options) -> Result<(), op
     }
     let http = options.boolean("state.s3.allow-http")?;
     state.s3.extend(http.map(|allowed| ("s3.allow-http".to_string(), allowed.to_string())));
+    for key in ["table.exec.state.ttl", "state.ttl"] {
+        set(&mut state.ttl, take_ttl(key, options)?);
+    }
+    let memory = options.size("state.memory")?;
+    if memory == Some(0) {
+        let (key, expected) = ("state.memory".to_string(), "a size above 0, such as '2 GiB'".to_string());
+        return Err(options::Error::Invalid { key, value: "0".to_string(), expected });
+    }
+    state.memory = memory.or(state.memory);
     let level = options.parse("state.durability", "'process' or 'flushed'", |value| {
         ["process", "flushed"].contains(&value).then(|| value.to_string())
     })?;

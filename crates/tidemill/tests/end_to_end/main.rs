@@ -4,6 +4,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod bounds;
+mod changelog;
 mod circuits;
 // Some of it is for the tests of torture.
 #[allow(dead_code)]

@@ -150,6 +150,12 @@ pub(crate) trait Accumulator: Send {
         None
     }
 
+    /// About how many bytes different values of a group take.
+    fn held_bytes(&self, slot: u32) -> u64 {
+        let _ = slot;
+        0
+    }
+
     /// Whether it keeps different values of a group.
     fn holds(&self, slot: u32) -> bool {
         let _ = slot;

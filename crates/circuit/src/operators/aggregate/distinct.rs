@@ -620,6 +620,10 @@ impl Accumulator for Distinct {
         Some(self)
     }
 
+    fn held_bytes(&self, slot: u32) -> u64 {
+        u64::from(self.held[slot as usize]) * self.bytes() / (self.index.len() as u64).max(1)
+    }
+
     fn holds(&self, slot: u32) -> bool {
         self.held[slot as usize] > 0
     }

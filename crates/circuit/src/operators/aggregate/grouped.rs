@@ -18,11 +18,14 @@ use super::windows::Cut;
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::keep::keeper::Keeper;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::plan::{Emit, TimeDomain};
 
 /// Groups compared in one call of `flush`: each gives at most two rows.
 const COMPARED_MAX: usize = DELTA_ROWS_MAX / 2;
+
+/// Groups that are forgotten in a step because they have expired.
+const SWEPT_MAX: usize = 4_096;
 
 /// Aggregates by key, and by window.
 pub(super) struct Grouped {
@@ -57,7 +60,7 @@ impl Grouped {
         };
         let live = cut.is_none() || design.emit == Emit::Changes;
         let kept = Kept::new(&design.recipe, &design.key_types, cut.is_some(), live, tables);
-        let kept = kept.map_err(|what| design.unsupported.error(what))?;
+        let kept = kept.map_err(|what| design.unsupported.error(what))?.expiring(design.ttl_ms);
         Ok(Grouped {
             design,
             feed,
@@ -110,6 +113,7 @@ impl Grouped {
 
     fn take(&mut self, taken: Taken) -> Result<(), ArrowError> {
         let (slots, ids) = self.kept.intern(taken.keys(), taken.spans(), taken.rows());
+        self.kept.renew_expired(&slots)?;
         self.note(&slots, ids.as_deref())?;
         self.kept.take(&slots, &taken)
     }
@@ -141,7 +145,9 @@ impl Grouped {
         self.cursor = if done { 0 } else { to };
         if self.cut.is_none() && !global {
             for slot in slots {
-                if self.kept.groups.weight(slot) == 0 {
+                // What is taken back of a group that has expired says nothing of the one that begins anew.
+                let weight = self.kept.groups.weight(slot);
+                if weight == 0 || (weight < 0 && self.kept.expires()) {
                     self.kept.forget(slot)?;
                 }
             }
@@ -188,6 +194,7 @@ impl Grouped {
             }
             self.kept.progress.closed = clock;
         }
+        self.kept.sweep(SWEPT_MAX)?;
         (self.firing, self.cursor) = (None, 0);
         self.kept.progress.started = true;
         self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
@@ -229,10 +236,11 @@ impl Operator for Grouped {
         if taken.rows() == 0 {
             return Ok(());
         }
-        self.take(taken).map_err(|error| self.design.guard.broken(error))
+        self.kept.advance(context).and_then(|()| self.take(taken)).map_err(|error| self.design.guard.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        self.kept.advance(context).map_err(|error| self.design.guard.broken(error))?;
         self.step(context, out).map_err(|error| self.design.guard.broken(error))
     }
 
@@ -251,6 +259,11 @@ impl Operator for Grouped {
         let mut size = self.kept.size();
         size.bytes += 4 * self.stamps.capacity() as u64;
         size
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        // Keys that cannot be shown are not worth another error.
+        self.kept.largest_keys(&self.design.schema, most).unwrap_or_default()
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

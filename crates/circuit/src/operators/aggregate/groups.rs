@@ -182,8 +182,7 @@ impl Groups {
     /// Sets what [`Groups::write_state`] wrote.
     pub fn read_state(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<(), Damage> {
         self.weights[slot as usize] = from.i64()?;
-        self.accumulators.iter_mut().try_for_each(|accumulator| accumulator.read(slot, from))?;
-        from.end()
+        self.accumulators.iter_mut().try_for_each(|accumulator| accumulator.read(slot, from))
     }
 
     /// The different values that a part keeps.
@@ -201,6 +200,14 @@ impl Groups {
         self.accumulators.iter().any(|accumulator| accumulator.holds(slot))
     }
 
+    /// About how many bytes a group takes besides its key; `scratch` is for what is written meanwhile.
+    pub fn bytes_of(&self, slot: u32, scratch: &mut Vec<u8>) -> Result<u64, ArrowError> {
+        scratch.clear();
+        self.write_state(slot, scratch)?;
+        let held: u64 = self.accumulators.iter().map(|accumulator| accumulator.held_bytes(slot)).sum();
+        Ok(scratch.len() as u64 + held)
+    }
+
     /// The number of slots ever in use at once.
     pub fn slots(&self) -> usize {
         self.index.slots()
@@ -214,6 +221,12 @@ impl Groups {
     /// Forgets a group.
     pub fn retire(&mut self, slot: u32) {
         self.index.remove(slot);
+        self.weights[slot as usize] = 0;
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(slot));
+    }
+
+    /// Sets a group to one that has no rows yet.
+    pub fn renew(&mut self, slot: u32) {
         self.weights[slot as usize] = 0;
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.retire(slot));
     }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, UInt32Array};
-use arrow_schema::{ArrowError, DataType};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 
 use super::accumulator::Rows;
 use super::distinct::Distinct;
@@ -22,7 +22,9 @@ use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
 use crate::keep::wire::{Damage, Reader, begin_block, end_block, put_block};
 use crate::key::KeyEncoder;
-use crate::operator::StateSize;
+use crate::operator::{Context, KeySize, StateSize};
+use crate::operators::ttl::Ttl;
+use crate::row;
 
 /// The bytes of a span at the end of a name.
 const SPAN_BYTES: usize = 16;
@@ -51,6 +53,8 @@ pub(super) struct Kept {
     /// Slots that hang in a frame.
     hung: Vec<bool>,
     tables: Tables,
+    /// When groups were last changed, where they are forgotten by that.
+    ttl: Option<Ttl>,
     marks: Marks,
     /// The names of groups that went while a save is under way.
     departed: BTreeMap<u32, Vec<u8>>,
@@ -78,9 +82,57 @@ impl Kept {
             live,
             hung: Vec::new(),
             tables,
+            ttl: None,
             marks: Marks::default(),
             departed: BTreeMap::new(),
         })
+    }
+
+    /// The same, forgetting groups that have not changed for so long.
+    pub fn expiring(self, ttl_ms: Option<i64>) -> Self {
+        Kept { ttl: ttl_ms.map(Ttl::new), ..self }
+    }
+
+    /// Goes on to a step's time.
+    pub fn advance(&mut self, context: &Context) -> Result<(), ArrowError> {
+        let Some(ttl) = &mut self.ttl else { return Ok(()) };
+        ttl.advance(context);
+        let unknown = ttl.take_unknown();
+        self.touch(&unknown)
+    }
+
+    /// Whether groups are forgotten that have not changed for long.
+    pub fn expires(&self) -> bool {
+        self.ttl.is_some()
+    }
+
+    /// Lets the groups begin anew that have expired.
+    pub fn renew_expired(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
+        let Some(ttl) = &self.ttl else { return Ok(()) };
+        let mut expired: Vec<u32> = slots.iter().copied().filter(|slot| ttl.has_expired(*slot)).collect();
+        if expired.is_empty() {
+            return Ok(());
+        }
+        expired.sort_unstable();
+        expired.dedup();
+        self.touch(&expired)?;
+        expired.into_iter().for_each(|slot| self.groups.renew(slot));
+        Ok(())
+    }
+
+    /// Forgets groups that have expired, about `most` of them.
+    pub fn sweep(&mut self, most: usize) -> Result<(), ArrowError> {
+        let expired = self.ttl.as_mut().map(|ttl| ttl.take_passed(most)).unwrap_or_default();
+        self.forget_all(expired)
+    }
+
+    fn forget_all(&mut self, slots: Vec<u32>) -> Result<(), ArrowError> {
+        for slot in slots {
+            if self.groups.contains(slot) {
+                self.forget(slot)?;
+            }
+        }
+        Ok(())
     }
 
     /// The slots of rows, and their frames when there are windows.
@@ -118,6 +170,15 @@ impl Kept {
 
     /// Notes that groups are about to change.
     fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
+        self.image(slots)?;
+        if let Some(ttl) = &mut self.ttl {
+            ttl.touch(slots);
+        }
+        Ok(())
+    }
+
+    /// Keeps what a save under way still needs of groups that are about to change.
+    fn image(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
         let mut wanted = Vec::new();
         self.marks.touch(slots, &mut wanted);
         if wanted.is_empty() {
@@ -154,7 +215,7 @@ impl Kept {
 
     /// Forgets a group.
     pub fn forget(&mut self, slot: u32) -> Result<(), ArrowError> {
-        self.touch(&[slot])?;
+        self.image(&[slot])?;
         if self.is_naming() && !self.departed.contains_key(&slot) {
             let mut name = Vec::new();
             self.write_name(slot, &mut name);
@@ -189,8 +250,28 @@ impl Kept {
     /// What is kept.
     pub fn size(&self) -> StateSize {
         let (mut size, (_, frames)) = (self.groups.size(), self.frames.size());
-        size.bytes += frames + self.hung.capacity() as u64 + self.marks.bytes();
+        let ttl = self.ttl.as_ref().map_or(0, Ttl::bytes);
+        size.bytes += frames + self.hung.capacity() as u64 + self.marks.bytes() + ttl;
         size
+    }
+
+    /// The groups that take most, the largest first; windows of one key are groups of their own. `schema` begins with the
+    /// key's columns.
+    pub fn largest_keys(&self, schema: &SchemaRef, most: usize) -> Result<Vec<KeySize>, ArrowError> {
+        let (mut sizes, mut scratch) = (Vec::new(), Vec::new());
+        for slot in (0..self.groups.slots() as u32).filter(|slot| self.groups.contains(*slot)) {
+            sizes.push((self.groups.bytes_of(slot, &mut scratch)?, slot));
+        }
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        sizes.truncate(most);
+        let slots: Vec<u32> = sizes.iter().map(|(_, slot)| *slot).collect();
+        let (mut columns, _) = self.keys(&slots);
+        columns.truncate(self.key_types.len());
+        let fields: Vec<_> = schema.fields().iter().take(columns.len()).cloned().collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        let key = |(row, (bytes, _)): (usize, &(u64, u32))| KeySize { key: row::to_json(&batch, row), bytes: *bytes };
+        Ok(sizes.iter().enumerate().map(key).collect())
     }
 
     /// Whether a save of different values is under way, to which departed groups lend their names.
@@ -234,7 +315,11 @@ impl Kept {
         let start = begin_block(out);
         self.write_name(slot, out);
         end_block(out, start);
-        self.groups.write_state(slot, out)
+        self.groups.write_state(slot, out)?;
+        if let Some(changed) = self.ttl.as_ref().and_then(|ttl| ttl.changed(slot)) {
+            out.extend_from_slice(&changed.to_le_bytes());
+        }
+        Ok(())
     }
 
     /// Writes a value as it is.
@@ -398,9 +483,15 @@ impl Keeper for Kept {
             let split = rows.iter().map(|row| name_of(row)).collect::<Result<Vec<_>, _>>()?;
             let names: Vec<&[u8]> = split.iter().map(|(name, _)| *name).collect();
             let slots = self.slots_of(&names)?;
-            self.touch(&slots)?;
+            self.image(&slots)?;
             for (slot, (_, mut state)) in slots.into_iter().zip(split) {
                 self.groups.read_state(slot, &mut state)?;
+                // A time is there when it was asked for when the row was saved.
+                let changed = if state.is_empty() { None } else { Some(state.i64()?) };
+                state.end()?;
+                if let Some(ttl) = &mut self.ttl {
+                    ttl.restore(slot, changed);
+                }
             }
             return Ok(());
         };
@@ -424,6 +515,12 @@ impl Keeper for Kept {
                 }
             }
         }
+    }
+
+    fn settle(&mut self) {
+        let expired = self.ttl.as_mut().map(Ttl::take_expired).unwrap_or_default();
+        // What cannot be imaged would be lost to a save under way, and there is none.
+        self.forget_all(expired).unwrap_or_default();
     }
 
     fn progress(&self) -> Progress {

@@ -16,7 +16,7 @@ use super::windows::{Cut, Panes, Span};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::keep::keeper::{Keeper, Progress};
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::time::floor;
 use crate::plan::TimeDomain;
 
@@ -137,6 +137,11 @@ impl Operator for Paned {
 
     fn state_size(&self) -> StateSize {
         self.kept.size()
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        // Keys that cannot be shown are not worth another error.
+        self.kept.largest_keys(&self.design.schema, most).unwrap_or_default()
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

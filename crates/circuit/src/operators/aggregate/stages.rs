@@ -87,7 +87,8 @@ impl Partials {
     fn of(design: &Design) -> Result<Option<Self>, Error> {
         let parts = design.recipe.parts.list();
         let (distinct, plain): (Vec<usize>, Vec<usize>) = (0..parts.len()).partition(|part| parts[*part].is_distinct());
-        if design.session().is_some() {
+        // Values that are told apart on other lanes than their group would not go with it.
+        if design.session().is_some() || (design.ttl_ms.is_some() && !distinct.is_empty()) {
             return Ok(None);
         }
         let groups = design.groups(design.key_types.clone())?;

@@ -14,6 +14,7 @@ use crate::plan::{AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, T
 
 use AggregateFunction::*;
 
+mod expiring;
 mod plain;
 mod reference;
 mod windowed;

@@ -16,7 +16,7 @@ use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::plan::AggregateCall;
 
 /// Adds the tasks that tell the values of a part apart: one that picks the columns that have to change lanes, and one
@@ -226,6 +226,11 @@ impl Operator for Values {
         let mut size = self.kept.size();
         size.bytes += 8 * self.stamps.capacity() as u64;
         size
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        // Keys that cannot be shown are not worth another error.
+        self.kept.largest_keys(&self.design.schema, most).unwrap_or_default()
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

@@ -304,8 +304,16 @@ fn refused(append_only: bool, left: DataType, right: DataType) -> String {
     let spec = Spec::ViewLookup(spec);
     let node = Node { spec, inputs: vec![0, 1], schema: output, position: None, on_error: OnError::Stop };
     let (input_schemas, name) = ([rows, view], "ViewLookup".to_string());
-    let lowering =
-        Lowering { node: &node, id: 2, inputs: &[0, 1], input_schemas: &input_schemas, append_only, lanes: 1, name };
+    let lowering = Lowering {
+        node: &node,
+        id: 2,
+        inputs: &[0, 1],
+        input_schemas: &input_schemas,
+        append_only,
+        ttl_ms: None,
+        lanes: 1,
+        name,
+    };
     crate::operators::lower(&mut Graph::default(), &lowering).err().map_or("nothing".to_string(), |e| e.to_string())
 }
 
@@ -331,5 +339,5 @@ fn only_the_rows_decide_whether_the_answers_are_taken_back() {
     let spec = ViewLookupSpec { keys: vec![0], view_keys: vec![0], columns: vec![], residual: None, outer: false };
     let node = |spec, inputs| Node { spec, inputs, schema: schema.clone(), position: None, on_error: OnError::Stop };
     let nodes = vec![node(source(true), vec![]), node(source(false), vec![]), node(Spec::ViewLookup(spec), from)];
-    assert_eq!(Plan { nodes }.append_only(), [true, false, true]);
+    assert_eq!(Plan { nodes, ..Plan::default() }.append_only(), [true, false, true]);
 }

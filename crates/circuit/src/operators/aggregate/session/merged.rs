@@ -333,6 +333,7 @@ impl Keeper for Merged {
             list.insert(at, Session { first, last, id, slot });
             self.due.push(Reverse((last.saturating_add(self.gap), key, id)));
             self.states.read_state(slot, &mut state)?;
+            state.end()?;
         }
         Ok(())
     }

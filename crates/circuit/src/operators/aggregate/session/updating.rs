@@ -356,6 +356,7 @@ impl Keeper for Updating {
                 self.due.push(Reverse((time.saturating_add(self.gap), key)));
             }
             self.states.read_state(slot, &mut state)?;
+            state.end()?;
         }
         Ok(())
     }
