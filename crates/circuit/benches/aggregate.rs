@@ -113,6 +113,7 @@ fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<Aggregate
         id: 0,
         inputs: &[0],
         input_schemas: &schemas,
+        appends: &[true],
         append_only: true,
         ttl_ms: None,
         lanes: 1,

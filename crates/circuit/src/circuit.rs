@@ -428,11 +428,13 @@ fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
     for (id, node) in plan.nodes.iter().enumerate() {
         let inputs: Vec<usize> = node.inputs.iter().map(|input| tasks[*input]).collect();
         let schemas: Vec<_> = node.inputs.iter().map(|input| plan.nodes[*input].schema.clone()).collect();
+        let appends: Vec<bool> = node.inputs.iter().map(|input| append_only[*input]).collect();
         let lowering = Lowering {
             node,
             id,
             inputs: &inputs,
             input_schemas: &schemas,
+            appends: &appends,
             append_only: node.row_inputs().iter().all(|input| append_only[*input]),
             ttl_ms: plan.ttls.get(&id).copied(),
             lanes,

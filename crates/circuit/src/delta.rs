@@ -113,6 +113,21 @@ impl Delta {
         Ok(Delta { batch, weights: weights.map(Into::into), carried: carried.map(Into::into) })
     }
 
+    /// The rows that each come once: one that comes several times stands there as often.
+    ///
+    /// # Errors
+    /// When a row is taken back.
+    pub fn repeated(self) -> Result<Delta, ArrowError> {
+        let Some(weights) = self.weights() else { return Ok(self) };
+        if weights.iter().any(|weight| *weight < 0) {
+            let message = "a row was taken back, which the plan says never happens";
+            return Err(ArrowError::ComputeError(message.to_string()));
+        }
+        let rows = weights.iter().enumerate();
+        let rows = rows.flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
+        Ok(Delta { weights: None, ..self.take(&UInt32Array::from_iter_values(rows))? })
+    }
+
     /// `length` rows from `offset`, without copying.
     pub fn slice(&self, offset: usize, length: usize) -> Delta {
         Delta {

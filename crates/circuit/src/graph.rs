@@ -81,6 +81,8 @@ pub struct Lowering<'a> {
     pub inputs: &'a [TaskId],
     /// The columns of its inputs.
     pub input_schemas: &'a [SchemaRef],
+    /// For each of its inputs whether no row of it is ever taken back.
+    pub appends: &'a [bool],
     /// Whether no row of its inputs is ever taken back, of those whose rows become its own.
     pub append_only: bool,
     /// After how many milliseconds without a change an entry of its state is forgotten, when that is asked for.

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod assign_window;
 pub mod filter;
 pub(crate) mod guard;
+pub mod join;
 pub mod lookup;
 pub(crate) mod ordered;
 pub mod over;
@@ -34,7 +35,8 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Lookup(spec) => lookup::lower(graph, lowering, spec),
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
         Spec::Over(spec) => over::lower(graph, lowering, spec),
-        Spec::Join(_) | Spec::SetOperation(_) | Spec::OverChanges(_) => Err(Error::Unsupported {
+        Spec::Join(spec) => join::lower(graph, lowering, spec),
+        Spec::SetOperation(_) | Spec::OverChanges(_) => Err(Error::Unsupported {
             what: format!("{} is not built yet", lowering.name),
             position: lowering.node.position,
         }),

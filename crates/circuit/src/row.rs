@@ -88,6 +88,17 @@ pub fn digest(delta: &Delta) -> u128 {
     }
 }
 
+/// A hash of each of `rows` rows, equal for equal rows; good for as long as the program runs.
+pub(crate) fn hashes(columns: &[ArrayRef], rows: usize) -> Vec<u64> {
+    let mut hashes = vec![0; rows];
+    for column in columns {
+        for (hash, value) in hashes.iter_mut().zip(column_hashes(column)) {
+            *hash = hash::words(*hash, value);
+        }
+    }
+    hashes
+}
+
 /// A hash of each value. The commonest types are hashed where they lie, the others by their key.
 fn column_hashes(column: &ArrayRef) -> Vec<u64> {
     let mut hashes: Vec<u64> = if let Some(texts) = column.as_string_opt::<i32>() {

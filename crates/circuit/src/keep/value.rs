@@ -4,9 +4,11 @@
 //! length, a list with its count and its elements, a row with its fields. Unlike a key it keeps every bit, -0 and the
 //! payload of a NaN too.
 
+use std::ops::Range;
+
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, make_array};
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, FieldRef};
 
@@ -22,8 +24,8 @@ enum Body {
     Null,
     Fixed { width: usize, bytes: Buffer },
     Boolean(BooleanBuffer),
-    Variable { offsets: Vec<usize>, bytes: Buffer },
-    List { offsets: Vec<usize>, items: Box<Column> },
+    Variable { offsets: OffsetBuffer<i32>, bytes: Buffer },
+    List { offsets: OffsetBuffer<i32>, items: Box<Column> },
     Row(Vec<Column>),
 }
 
@@ -33,27 +35,26 @@ impl Column {
     /// # Errors
     /// When there is no form for its type.
     pub fn new(column: &ArrayRef) -> Result<Self, ArrowError> {
-        let starts = |offsets: &[i32]| offsets.iter().map(|offset| *offset as usize).collect::<Vec<_>>();
         let body = match column.data_type() {
             DataType::Null => Body::Null,
             DataType::Boolean => Body::Boolean(column.as_boolean().values().clone()),
             DataType::Utf8 => {
                 let text = column.as_string::<i32>();
-                Body::Variable { offsets: starts(text.value_offsets()), bytes: text.values().clone() }
+                Body::Variable { offsets: text.offsets().clone(), bytes: text.values().clone() }
             }
             DataType::Binary => {
                 let binary = column.as_binary::<i32>();
-                Body::Variable { offsets: starts(binary.value_offsets()), bytes: binary.values().clone() }
+                Body::Variable { offsets: binary.offsets().clone(), bytes: binary.values().clone() }
             }
             DataType::List(_) => {
                 let list = column.as_list::<i32>();
                 let items = Box::new(Column::new(list.values())?);
-                Body::List { offsets: starts(list.value_offsets()), items }
+                Body::List { offsets: list.offsets().clone(), items }
             }
             DataType::Map(_, _) => {
                 let map = column.as_map();
                 let entries: ArrayRef = std::sync::Arc::new(map.entries().clone());
-                Body::List { offsets: starts(map.value_offsets()), items: Box::new(Column::new(&entries)?) }
+                Body::List { offsets: map.offsets().clone(), items: Box::new(Column::new(&entries)?) }
             }
             DataType::Struct(_) => {
                 Body::Row(column.as_struct().columns().iter().map(Column::new).collect::<Result<_, _>>()?)
@@ -70,7 +71,7 @@ impl Column {
 
     /// Appends the value of `row`.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+        if self.is_null(row) {
             return out.push(0);
         }
         out.push(u8::from(!matches!(self.body, Body::Null)));
@@ -78,14 +79,50 @@ impl Column {
             Body::Null => {}
             Body::Fixed { width, bytes } => out.extend_from_slice(&bytes.as_slice()[row * width..(row + 1) * width]),
             Body::Boolean(values) => out.push(u8::from(values.value(row))),
-            Body::Variable { offsets, bytes } => put_block(out, &bytes.as_slice()[offsets[row]..offsets[row + 1]]),
+            Body::Variable { offsets, bytes } => put_block(out, &bytes.as_slice()[span(offsets, row)]),
             Body::List { offsets, items } => {
-                out.extend_from_slice(&((offsets[row + 1] - offsets[row]) as u32).to_le_bytes());
-                (offsets[row]..offsets[row + 1]).for_each(|item| items.write(item, out));
+                let items_of_row = span(offsets, row);
+                out.extend_from_slice(&(items_of_row.len() as u32).to_le_bytes());
+                items_of_row.for_each(|item| items.write(item, out));
             }
             Body::Row(fields) => fields.iter().for_each(|field| field.write(row, out)),
         }
     }
+
+    /// Whether the value of `row` is, bit by bit, that of `other_row` in a column of the same type.
+    pub fn is_same(&self, row: usize, other: &Column, other_row: usize) -> bool {
+        match (self.is_null(row), other.is_null(other_row)) {
+            (false, false) => {}
+            (one, two) => return one == two,
+        }
+        match (&self.body, &other.body) {
+            (Body::Null, Body::Null) => true,
+            (Body::Fixed { width, bytes }, Body::Fixed { bytes: others, .. }) => {
+                bytes[row * width..(row + 1) * width] == others[other_row * width..(other_row + 1) * width]
+            }
+            (Body::Boolean(values), Body::Boolean(others)) => values.value(row) == others.value(other_row),
+            (Body::Variable { offsets, bytes }, Body::Variable { offsets: other_offsets, bytes: others }) => {
+                bytes[span(offsets, row)] == others[span(other_offsets, other_row)]
+            }
+            (Body::List { offsets, items }, Body::List { offsets: other_offsets, items: others }) => {
+                let (mine, theirs) = (span(offsets, row), span(other_offsets, other_row));
+                mine.len() == theirs.len() && mine.zip(theirs).all(|(item, other)| items.is_same(item, others, other))
+            }
+            (Body::Row(fields), Body::Row(others)) => {
+                fields.iter().zip(others).all(|(field, other)| field.is_same(row, other, other_row))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+}
+
+/// Where the bytes or items of a row are.
+fn span(offsets: &OffsetBuffer<i32>, row: usize) -> Range<usize> {
+    offsets[row] as usize..offsets[row + 1] as usize
 }
 
 fn unsaved(data_type: &DataType) -> ArrowError {
@@ -233,7 +270,12 @@ mod tests {
         let mut reader = Reader::new(&bytes);
         (0..column.len()).for_each(|_| builder.read(&mut reader).expect("the bytes are whole"));
         reader.end().expect("all was read");
-        assert_eq!(&builder.finish().expect("the column is sound"), &column);
+        let read = builder.finish().expect("the column is sound");
+        assert_eq!(&read, &column);
+        let again = Column::new(&read).expect("the type can be saved");
+        for (row, other) in (0..column.len()).flat_map(|row| (0..column.len()).map(move |other| (row, other))) {
+            assert_eq!(written.is_same(row, &again, other), row == other, "rows {row} and {other}");
+        }
         for cut in 0..bytes.len() {
             let mut builder = Builder::new(column.data_type()).expect("the type can be saved");
             let mut reader = Reader::new(&bytes[..cut]);

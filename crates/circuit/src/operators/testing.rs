@@ -95,8 +95,9 @@ impl Bench {
         let node = Node { spec, inputs: vec![0], schema: output, position: None, on_error };
         let name = node.title().to_string();
         let schemas = [input];
+        let (inputs, input_schemas, appends) = (&[0], &schemas, &[append_only]);
         let lowering =
-            Lowering { node: &node, id: 1, inputs: &[0], input_schemas: &schemas, append_only, ttl_ms, lanes, name };
+            Lowering { node: &node, id: 1, inputs, input_schemas, appends, append_only, ttl_ms, lanes, name };
         let last = operators::lower(&mut graph, &lowering)?;
         assert_eq!(last + 1, graph.tasks.len(), "the last task gives the node's rows");
         let make = |task: &Task| (0..lanes).map(|_| (task.make)()).collect::<Result<Vec<_>, _>>();

@@ -46,6 +46,11 @@ pub(crate) fn millis(column: &ArrayRef) -> Option<Vec<i64>> {
     })
 }
 
+/// Whether a column of this type is one of time.
+pub(crate) fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Int64)
+}
+
 /// A column of `data_type` from milliseconds; none when that is no type of time.
 pub(crate) fn column_of(data_type: &DataType, millis: Vec<i64>) -> Option<ArrayRef> {
     let scaled = |factor: i64| millis.iter().map(|value| value.saturating_mul(factor)).collect::<Vec<_>>();

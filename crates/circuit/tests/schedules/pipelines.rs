@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{ArrayRef, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, LookupSpec, Node, NodeId,
-    OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SourceSpec, Spec,
-    TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, JoinKind, JoinNulls, JoinSpec,
+    LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec,
+    SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -91,6 +91,60 @@ impl Scalar for AsDecimal {
     fn print(&self) -> String {
         "CAST(number AS DECIMAL(10, 2))".to_string()
     }
+}
+
+/// A condition of a join over a number or a time of each side, in this order.
+#[derive(Debug)]
+struct Both {
+    columns: [usize; 2],
+    holds: fn(i64, i64) -> bool,
+    printed: &'static str,
+}
+
+impl Scalar for Both {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let [left, right] = self.columns.map(|column| {
+            let column = arrow_cast::cast(batch.column(column), &DataType::Int64).map_err(|error| error.to_string())?;
+            Ok::<_, String>(column.as_primitive::<Int64Type>().clone())
+        });
+        let (left, right) = (left?, right?);
+        let pairs = left.iter().zip(right.iter()).map(|pair| match pair {
+            (Some(left), Some(right)) => Some((self.holds)(left, right)),
+            _ => None,
+        });
+        Ok(Arc::new(pairs.collect::<BooleanArray>()))
+    }
+
+    fn data_type(&self) -> DataType {
+        DataType::Boolean
+    }
+
+    fn print(&self) -> String {
+        self.printed.to_string()
+    }
+
+    fn columns(&self) -> Option<Vec<usize>> {
+        Some(self.columns.to_vec())
+    }
+}
+
+/// The columns of the table without `$origin`, which a row that is taken back does not have from the row that came.
+const PLAIN: usize = ORIGIN;
+
+/// `left.number <= right.number`.
+fn less() -> Option<Expr> {
+    Some(Arc::new(Both { columns: [NUMBER, PLAIN + NUMBER], holds: |l, r| l <= r, printed: "number <= number" }))
+}
+
+/// `right.time BETWEEN left.time - 20 AND left.time + 30`.
+fn near() -> Option<Expr> {
+    let holds = |left, right| left - 20 <= right && right <= left + 30;
+    Some(Arc::new(Both { columns: [TIME, PLAIN + TIME], holds, printed: "time near time" }))
+}
+
+/// When rows expire that meet others [`near`] to them.
+fn nearby() -> [Option<Expiry>; 2] {
+    [30, 20].map(|after_ms| Some(Expiry { time: TIME, after_ms }))
 }
 
 /// A plan that is being put together.
@@ -201,6 +255,33 @@ impl Pipeline {
         let end = schema.fields().len() - 2;
         let spec = AssignSpec { time: TIME, window, domain: TimeDomain::Event };
         (self.add(Spec::AssignWindow(spec), vec![input], schema), end)
+    }
+
+    /// A join of two inputs by the same columns of each, with all columns of both, or of the left one alone.
+    fn join(
+        &mut self,
+        kind: JoinKind,
+        left: NodeId,
+        right: NodeId,
+        keys: &[usize],
+        more: impl FnOnce(&mut JoinSpec),
+    ) -> NodeId {
+        let (left_schema, right_schema) = (self.schema(left), self.schema(right));
+        let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
+        let fields = left_schema.fields().iter().chain(right_schema.fields().iter().filter(|_| !one_sided));
+        let fields: Vec<Field> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let mut spec = JoinSpec {
+            kind,
+            left_keys: keys.to_vec(),
+            right_keys: keys.to_vec(),
+            nulls: JoinNulls::Unequal,
+            residual: None,
+            columns: (0..fields.len()).collect(),
+            expiry: [None, None],
+            pad: Emit::Changes,
+        };
+        more(&mut spec);
+        self.add(Spec::Join(spec), vec![left, right], Arc::new(Schema::new(fields)))
     }
 
     fn output(&mut self, name: &str, input: NodeId) {
@@ -624,6 +705,91 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("all", all);
         p.case()
     }),
+    ("pairs by key", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (left, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        let pairs = p.join(JoinKind::Inner, left, right, &[KEY, TEXT], |_| {});
+        let equal = p.join(JoinKind::Inner, right, left, &[TEXT, FLAG], |spec| {
+            (spec.nulls, spec.residual) = (JoinNulls::Equal, less());
+        });
+        let one = p.group(rows, &[], vec![call(Count, vec![], DataType::Int64)]);
+        let crossed = p.join(JoinKind::Inner, right, one, &[], |_| {});
+        p.output("pairs", pairs);
+        p.output("equal", equal);
+        p.output("crossed", crossed);
+        p.case()
+    }),
+    ("pairs near in time, some of them late", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, 10);
+        let (left, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        let inner = p.join(JoinKind::Inner, left, right, &[KEY], |spec| {
+            (spec.residual, spec.expiry) = (near(), nearby());
+        });
+        let outer = p.join(JoinKind::Left, left, right, &[KEY], |spec| {
+            (spec.residual, spec.expiry) = (near(), nearby());
+            spec.pad = if updating { Emit::Changes } else { Emit::OnClose };
+        });
+        let full = p.join(JoinKind::Full, right, left, &[KEY, TEXT], |spec| {
+            (spec.residual, spec.expiry) = (near(), nearby());
+        });
+        p.output("inner", inner);
+        p.output("outer", outer);
+        p.output("full", full);
+        p.case()
+    }),
+    ("rows and those that they meet", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (left, high) = (p.table(rows), p.filter(rows, 2));
+        let right = p.table(high);
+        let outer = p.join(JoinKind::Left, left, right, &[KEY, TEXT], |_| {});
+        let some = p.join(JoinKind::Left, right, left, &[KEY], |spec| spec.residual = less());
+        let full = p.join(JoinKind::Full, left, right, &[TEXT, FLAG], |spec| spec.nulls = JoinNulls::Equal);
+        let both = p.join(JoinKind::Full, left, right, &[KEY, FLAG], |spec| spec.residual = less());
+        p.output("outer", outer);
+        p.output("some", some);
+        p.output("full", full);
+        p.output("both", both);
+        p.case()
+    }),
+    ("rows that meet any, and that meet none", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (left, high) = (p.table(rows), p.filter(rows, 3));
+        let right = p.table(high);
+        let semi = p.join(JoinKind::Semi, left, right, &[KEY, TEXT], |_| {});
+        let anti = p.join(JoinKind::Anti, left, right, &[KEY, TEXT], |_| {});
+        let less_semi = p.join(JoinKind::Semi, left, right, &[KEY], |spec| spec.residual = less());
+        let less_anti = p.join(JoinKind::Anti, left, right, &[TEXT], |spec| spec.residual = less());
+        let not_in = p.join(JoinKind::Anti, left, right, &[NUMBER], |spec| spec.nulls = JoinNulls::Unknown);
+        let none = p.join(JoinKind::Anti, left, right, &[], |_| {});
+        p.output("semi", semi);
+        p.output("anti", anti);
+        p.output("less_semi", less_semi);
+        p.output("less_anti", less_anti);
+        p.output("not_in", not_in);
+        p.output("none", none);
+        p.case()
+    }),
+    ("rows that met any before they expired", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, 10);
+        let (left, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        let semi = p.join(JoinKind::Semi, left, right, &[KEY], |spec| {
+            (spec.residual, spec.expiry) = (near(), nearby());
+        });
+        let anti = p.join(JoinKind::Anti, left, right, &[KEY, FLAG], |spec| {
+            (spec.residual, spec.expiry) = (near(), nearby());
+            spec.pad = if updating { Emit::Changes } else { Emit::OnClose };
+        });
+        let same = p.join(JoinKind::Left, left, right, &[KEY, TIME], |spec| {
+            spec.expiry = [0, 0].map(|after_ms| Some(Expiry { time: TIME, after_ms }));
+        });
+        p.output("semi", semi);
+        p.output("anti", anti);
+        p.output("same", same);
+        p.case()
+    }),
 ];
 
 /// The kind of a node; a new one does not compile before it is named here, and then fails until a pipeline uses it.
@@ -691,7 +857,7 @@ const FUNCTIONS: [&str; 17] = [
 ];
 
 /// Files among the operators that are no operator.
-const HELPERS: [&str; 4] = ["guard", "ordered", "testing", "time"];
+const HELPERS: [&str; 5] = ["guard", "ordered", "testing", "time", "ttl"];
 
 /// Operators, functions and ways of aggregating that no pipeline uses.
 pub(crate) fn missing() -> Vec<String> {

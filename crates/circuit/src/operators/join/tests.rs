@@ -1,0 +1,450 @@
+//! Joins in a circuit, against pairs searched for anew among all rows after each step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMillisecondType};
+use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use tidemill_base::rand::Rng;
+
+use super::*;
+use crate::Circuit;
+use crate::circuit::Options;
+use crate::decode::{Block, BlockData};
+use crate::expr::{Expr, OnError, Scalar};
+use crate::operator::Sides;
+use crate::plan::{Expiry, Node, OutputSpec, Plan, SourceSpec, Spec, WatermarkSpec};
+use crate::step::{SourceInput, StepInput, StepOutput};
+
+const TIME_TYPE: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
+
+/// How far rows may come out of order.
+const DELAY: i64 = 40;
+
+/// The length of a window.
+const WINDOW: i64 = 50;
+
+/// A key, a text, a number, a time; and the end of its window, which is computed.
+type Row = (Option<i64>, &'static str, Option<i64>, i64);
+
+const KEY: usize = 0;
+const NUMBER: usize = 2;
+const TIME: usize = 3;
+const END: usize = 4;
+const WIDTH: usize = 5;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, true),
+        Field::new("text", DataType::Utf8, false),
+        Field::new("number", DataType::Int64, true),
+        Field::new("time", TIME_TYPE, false),
+        Field::new("end", TIME_TYPE, true),
+    ]))
+}
+
+fn end_of(time: i64) -> i64 {
+    time.div_euclid(WINDOW) * WINDOW + WINDOW
+}
+
+fn batch(rows: &[(Row, i64)]) -> RecordBatch {
+    let times = || rows.iter().map(|(row, _)| row.3);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|(row, _)| row.0).collect::<Int64Array>()),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|(row, _)| row.1))),
+        Arc::new(rows.iter().map(|(row, _)| row.2).collect::<Int64Array>()),
+        Arc::new(TimestampMillisecondArray::from_iter_values(times())),
+        Arc::new(TimestampMillisecondArray::from_iter_values(times().map(end_of))),
+    ];
+    RecordBatch::try_new(schema(), columns).expect("columns of the schema")
+}
+
+/// A function of the values of a row of both sides, null where one of them is.
+struct Of(&'static str, DataType, Vec<usize>, fn(&[i64]) -> Result<i64, String>);
+
+impl std::fmt::Debug for Of {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Scalar for Of {
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        let columns: Vec<Vec<Option<i64>>> = self.2.iter().map(|column| numbers(batch.column(*column))).collect();
+        let of = |row: usize| {
+            let values: Option<Vec<i64>> = columns.iter().map(|column| column[row]).collect();
+            values.map(|values| self.3(&values)).transpose()
+        };
+        let values = (0..batch.num_rows()).map(of).collect::<Result<Vec<Option<i64>>, String>>()?;
+        Ok(match self.1 {
+            DataType::Boolean => {
+                Arc::new(values.into_iter().map(|value| value.map(|value| value != 0)).collect::<BooleanArray>())
+            }
+            _ => Arc::new(TimestampMillisecondArray::from(values)),
+        })
+    }
+
+    fn data_type(&self) -> DataType {
+        self.1.clone()
+    }
+
+    fn print(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn columns(&self) -> Option<Vec<usize>> {
+        Some(self.2.clone())
+    }
+}
+
+fn numbers(column: &ArrayRef) -> Vec<Option<i64>> {
+    match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().iter().collect(),
+        _ => column.as_primitive::<TimestampMillisecondType>().iter().collect(),
+    }
+}
+
+/// Rows as text, null as `_`.
+fn lines(batch: &RecordBatch) -> Vec<String> {
+    let columns: Vec<Vec<String>> = batch
+        .columns()
+        .iter()
+        .map(|column| match column.as_string_opt::<i32>() {
+            Some(texts) => texts.iter().map(|text| text.unwrap_or("_").to_string()).collect(),
+            None => numbers(column).into_iter().map(shown).collect(),
+        })
+        .collect();
+    (0..batch.num_rows())
+        .map(|row| columns.iter().map(|column| column[row].clone()).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+fn shown(value: Option<i64>) -> String {
+    value.map_or("_".to_string(), |value| value.to_string())
+}
+
+/// What a join asks for besides equal keys, and by what its rows expire.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Condition {
+    Nothing,
+    /// `left.number <= right.number`.
+    Less,
+    /// `right.time BETWEEN left.time - 20 AND left.time + 30`: rows of both sides expire.
+    Near,
+    /// The same, but left rows alone are known to expire.
+    NearLeft,
+    /// Equal ends of windows.
+    Window,
+}
+
+#[derive(Debug, Clone)]
+struct Setup {
+    kind: JoinKind,
+    nulls: JoinNulls,
+    condition: Condition,
+    keyed: bool,
+    pad: Emit,
+    appends: [bool; 2],
+    lanes: usize,
+    on_error: OnError,
+}
+
+impl Setup {
+    fn spec(&self) -> JoinSpec {
+        let mut keys = if self.keyed { vec![KEY] } else { vec![] };
+        if self.condition == Condition::Window {
+            keys.push(END);
+        }
+        let flag = |name, columns: &[usize], of| Arc::new(Of(name, DataType::Boolean, columns.to_vec(), of)) as Expr;
+        let residual = match self.condition {
+            Condition::Nothing | Condition::Window => None,
+            Condition::Less => Some(flag("number <= number", &[NUMBER, WIDTH + NUMBER], |v| match v {
+                [_, 13] => Err("13 brings bad luck".to_string()),
+                _ => Ok(i64::from(v[0] <= v[1])),
+            })),
+            Condition::Near | Condition::NearLeft => Some(flag("time near time", &[TIME, WIDTH + TIME], |v| {
+                Ok(i64::from(v[0] - 20 <= v[1] && v[1] <= v[0] + 30))
+            })),
+        };
+        let expiry = |time, after_ms| Some(Expiry { time, after_ms });
+        let expiry = match self.condition {
+            Condition::Nothing | Condition::Less => [None, None],
+            Condition::Near => [expiry(TIME, 30), expiry(TIME, 20)],
+            Condition::NearLeft => [expiry(TIME, 30), None],
+            Condition::Window => [expiry(END, -1), expiry(END, -1)],
+        };
+        let width = if self.is_one_sided() { WIDTH } else { 2 * WIDTH };
+        let columns = (0..width).filter(|column| column % WIDTH != END).collect();
+        let (kind, nulls, pad) = (self.kind, self.nulls, self.pad);
+        JoinSpec { kind, left_keys: keys.clone(), right_keys: keys, nulls, residual, columns, expiry, pad }
+    }
+
+    fn is_one_sided(&self) -> bool {
+        matches!(self.kind, JoinKind::Semi | JoinKind::Anti)
+    }
+
+    fn meets(&self, left: &Row, right: &Row) -> bool {
+        let key = match (self.keyed, left.0, right.0) {
+            (false, _, _) => true,
+            (_, None, None) => self.nulls == JoinNulls::Equal,
+            (_, one, other) => one == other,
+        };
+        key && match self.condition {
+            Condition::Nothing => true,
+            Condition::Less => matches!((left.2, right.2), (Some(one), Some(other)) if one <= other && other != 13),
+            Condition::Near | Condition::NearLeft => left.3 - 20 <= right.3 && right.3 <= left.3 + 30,
+            Condition::Window => end_of(left.3) == end_of(right.3),
+        }
+    }
+
+    /// What comes out after a step whose watermark is this.
+    fn search(&self, sides: &[Bag; 2], watermark: i64) -> BTreeMap<String, i64> {
+        let text = |row: Option<&Row>| match row {
+            Some(row) => format!("{} {} {} {}", shown(row.0), row.1, shown(row.2), row.3),
+            None => "_ _ _ _".to_string(),
+        };
+        let mut out = BTreeMap::new();
+        let mut say = |left: Option<&Row>, right: Option<&Row>, weight: i64| {
+            let line = if self.is_one_sided() { text(left) } else { format!("{} {}", text(left), text(right)) };
+            *out.entry(line).or_default() += weight;
+        };
+        let [lefts, rights] = sides;
+        let is_out = |row: &Row, after: i64| {
+            let deadline = if self.condition == Condition::Window { end_of(row.3) - 1 } else { row.3 + after };
+            self.pad == Emit::Changes || watermark > deadline || watermark == i64::MAX
+        };
+        for (left, weight) in lefts {
+            let mut met = 0;
+            for (right, times) in rights.iter().filter(|(right, _)| self.meets(left, right)) {
+                met += times;
+                if !self.is_one_sided() {
+                    say(Some(left), Some(right), weight * times);
+                }
+            }
+            let null = |row: &Row| row.0.is_none();
+            let unknown =
+                self.nulls == JoinNulls::Unknown && (rights.keys().any(null) || (null(left) && !rights.is_empty()));
+            match self.kind {
+                JoinKind::Semi if met > 0 => say(Some(left), None, *weight),
+                JoinKind::Left | JoinKind::Full | JoinKind::Anti if met == 0 && !unknown && is_out(left, 30) => {
+                    say(Some(left), None, *weight);
+                }
+                _ => {}
+            }
+        }
+        for (right, weight) in rights.iter().filter(|_| self.kind == JoinKind::Full) {
+            if !lefts.keys().any(|left| self.meets(left, right)) && is_out(right, 20) {
+                say(None, Some(right), *weight);
+            }
+        }
+        out
+    }
+}
+
+/// Rows, each as often as it is there.
+type Bag = BTreeMap<Row, i64>;
+
+/// A circuit of two sources and a join.
+struct Rig {
+    circuit: Circuit,
+    rows: [u64; 2],
+}
+
+impl Rig {
+    fn new(setup: &Setup) -> Result<Self, Error> {
+        let spec = setup.spec();
+        let mut plan = Plan::default();
+        let node = |spec, inputs, schema| Node { spec, inputs, schema, position: None, on_error: setup.on_error };
+        let source = |name: &str, append_only| {
+            let bound: Expr = Arc::new(Of("time - delay", TIME_TYPE, vec![TIME], |v| Ok(v[0] - DELAY)));
+            Spec::Source(SourceSpec {
+                name: name.to_string(),
+                decoded: schema(),
+                origin: false,
+                computed: None,
+                watermark: Some(WatermarkSpec { time: TIME, bound, idle_timeout_ms: None }),
+                append_only,
+            })
+        };
+        let left = plan.add(node(source("left", setup.appends[LEFT]), vec![], schema()));
+        let right = plan.add(node(source("right", setup.appends[RIGHT]), vec![], schema()));
+        let both: Vec<Field> =
+            schema().fields().iter().chain(schema().fields()).map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let output = Arc::new(Schema::new(spec.columns.iter().map(|column| both[*column].clone()).collect::<Vec<_>>()));
+        let join = plan.add(node(Spec::Join(spec), vec![left, right], output.clone()));
+        plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![join], output));
+        let sides = Sides { late: true, dead_letter: true, ..Sides::default() };
+        let options = Options { lanes: setup.lanes, sides, ..Options::default() };
+        Ok(Rig { circuit: Circuit::new(&plan, &BTreeMap::new(), options)?, rows: [0, 0] })
+    }
+
+    /// Runs a step of changes of both sides, each in blocks of some rows.
+    fn step(&mut self, changes: [&[(Row, i64)]; 2], last: bool) -> Result<StepOutput, Error> {
+        let first = self.circuit.steps() == 0;
+        let mut sources = Vec::new();
+        for ((name, changes), from) in ["left", "right"].into_iter().zip(changes).zip(&mut self.rows) {
+            let block = |rows: &[(Row, i64)]| {
+                let (first_record, records) = (*from, rows.len() as u32);
+                *from += u64::from(records);
+                let weights: Vec<i64> = rows.iter().map(|(_, weight)| *weight).collect();
+                let plain = weights.iter().all(|weight| *weight == 1);
+                let delta = if plain { Delta::inserts(batch(rows)) } else { Delta::weighted(batch(rows), weights) };
+                Block {
+                    partition: 0,
+                    from: first_record,
+                    to: *from,
+                    first_record,
+                    records,
+                    data: BlockData::Rows(delta),
+                }
+            };
+            let blocks = changes.chunks(70).map(block).collect();
+            let opened = if first { vec![0] } else { vec![] };
+            let ended = if last { vec![0] } else { vec![] };
+            let source = name.to_string();
+            sources.push(SourceInput { source, blocks, opened, ended, complete: last, ..SourceInput::default() });
+        }
+        self.circuit.step(StepInput { now: 0, sources })
+    }
+
+    fn entries(&self) -> u64 {
+        self.circuit.state().iter().map(|(_, size)| size.entries).sum()
+    }
+}
+
+/// The rows of a step, added up.
+fn sum(output: &StepOutput) -> BTreeMap<String, i64> {
+    let mut sum = BTreeMap::new();
+    for delta in output.outputs.iter().flat_map(|output| &output.deltas) {
+        for (row, line) in lines(delta.batch()).into_iter().enumerate() {
+            *sum.entry(line).or_default() += delta.weight(row);
+        }
+    }
+    sum
+}
+
+fn random_row(rng: &mut Rng, keys: u64, time: i64) -> Row {
+    let key = rng.chance(7, 8).then(|| rng.below(keys) as i64);
+    let text = ["", "a", "a longer text", "ä"][rng.below(4) as usize];
+    (key, text, rng.chance(7, 8).then(|| rng.below(12) as i64), time)
+}
+
+/// Changes of one side: rows that come, some of them twice, and where that may be rows that go again.
+struct Changes {
+    appends: bool,
+    doubles: bool,
+    keys: u64,
+    time: i64,
+    live: Vec<(Row, i64)>,
+    bag: Bag,
+}
+
+impl Changes {
+    fn next(&mut self, rng: &mut Rng, count: u64, backwards: bool) -> Vec<(Row, i64)> {
+        let mut changes = Vec::new();
+        for _ in 0..count {
+            self.time += if rng.chance(1, 40) { rng.below(150) as i64 } else { rng.below(5) as i64 };
+            self.live.retain(|(row, _)| row.3 >= self.time - DELAY);
+            let change = match self.live.len() as u64 {
+                live @ 1.. if !self.appends && rng.chance(2, 5) => {
+                    let (row, weight) = self.live.swap_remove(rng.below(live) as usize);
+                    (row, -weight)
+                }
+                _ => {
+                    let time = self.time - rng.below(DELAY as u64) as i64;
+                    let row = random_row(rng, self.keys, time);
+                    let weight = if self.doubles && rng.chance(1, 8) { 2 } else { 1 };
+                    self.live.push((row, weight));
+                    (row, weight)
+                }
+            };
+            *self.bag.entry(change.0).or_default() += change.1;
+            changes.push(change);
+        }
+        self.bag.retain(|_, weight| *weight != 0);
+        // Rows of a step may come in any order that makes none of them late.
+        if backwards && !self.appends {
+            let high = changes.iter().map(|(row, _)| row.3).max().unwrap_or(0);
+            if changes.iter().all(|(row, _)| row.3 >= high - DELAY) {
+                changes.reverse();
+            }
+        }
+        changes
+    }
+}
+
+fn against_a_search(seed: u64, setup: &Setup) {
+    let mut rng = Rng::seeded(seed);
+    let mut rig = Rig::new(setup).unwrap_or_else(|error| panic!("{setup:?}: {error}"));
+    let keys = [2, 6, 40][rng.below(3) as usize];
+    let doubles = rng.chance(1, 2);
+    let side = |appends| Changes { appends, doubles, keys, time: 0, live: Vec::new(), bag: Bag::new() };
+    let mut sides = setup.appends.map(side);
+    let (mut integral, steps) = (BTreeMap::new(), 8);
+    for step in 1..=steps {
+        let rows = if setup.keyed { [3, 30, 120] } else { [2, 6, 12] };
+        let changes = [LEFT, RIGHT].map(|side| {
+            let most = rows[rng.below(3) as usize];
+            let (count, backwards) = (rng.below(most), rng.chance(1, 3));
+            sides[side].next(&mut rng, count, backwards)
+        });
+        let output = rig.step([&changes[0], &changes[1]], step == steps).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(output.trailer.late_rows, 0, "no row is late");
+        for delta in output.outputs.iter().flat_map(|output| &output.deltas) {
+            assert!(delta.rows() <= DELTA_ROWS_MAX && (0..delta.rows()).all(|row| delta.weight(row) != 0));
+        }
+        let said: usize = output.outputs.iter().flat_map(|output| &output.deltas).map(Delta::rows).sum();
+        let sum = sum(&output);
+        if setup.kind != JoinKind::Inner && setup.appends == [false; 2] {
+            assert_eq!(said, sum.values().filter(|weight| **weight != 0).count(), "a row is said once a step");
+        }
+        for (line, weight) in sum {
+            *integral.entry(line).or_default() += weight;
+        }
+        integral.retain(|_, weight| *weight != 0);
+        let watermark = if step == steps { i64::MAX } else { output.watermark };
+        let bags = [sides[LEFT].bag.clone(), sides[RIGHT].bag.clone()];
+        assert_eq!(integral, setup.search(&bags, watermark), "seed {seed}, step {step}, {setup:?}");
+    }
+    if matches!(setup.condition, Condition::Near | Condition::Window) {
+        assert_eq!(rig.entries(), 0, "what has expired is gone: {setup:?}");
+    }
+}
+
+fn setups() -> Vec<Setup> {
+    let mut setups = Vec::new();
+    use Condition::*;
+    for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Full, JoinKind::Semi, JoinKind::Anti] {
+        for condition in [Nothing, Less, Near, NearLeft, Window] {
+            for appends in [[true; 2], [false; 2], [true, false], [false, true]] {
+                for nulls in [JoinNulls::Unequal, JoinNulls::Equal, JoinNulls::Unknown] {
+                    for (keyed, pad) in [(true, Emit::Changes), (false, Emit::Changes), (true, Emit::OnClose)] {
+                        let (lanes, on_error) = (1, OnError::Null);
+                        setups.push(Setup { kind, nulls, condition, keyed, pad, appends, lanes, on_error });
+                    }
+                }
+            }
+        }
+    }
+    let is_asked = |setup: &Setup| {
+        let expires = setup.spec().expiry.map(|expiry| expiry.is_some());
+        let not_in = setup.kind == JoinKind::Anti && setup.keyed && matches!(setup.condition, Nothing);
+        let padded = matches!(setup.kind, JoinKind::Left | JoinKind::Anti | JoinKind::Full);
+        let late = padded && setup.appends == [true; 2] && expires[0] && (expires[1] || setup.kind != JoinKind::Full);
+        (setup.nulls != JoinNulls::Unknown || not_in) && (setup.pad == Emit::Changes || late)
+    };
+    setups.retain(is_asked);
+    setups
+}
+
+#[test]
+fn pairs_of_all_kinds_are_those_of_a_search() {
+    for (number, mut setup) in setups().into_iter().enumerate() {
+        for seed in [number * 2, number * 2 + 1] {
+            setup.lanes = 1 + seed % 3;
+            against_a_search(seed as u64, &setup);
+        }
+    }
+}
