@@ -35,6 +35,15 @@ pub struct Journal {
 pub(crate) struct Head {
     pub segment: Arc<Segment>,
     pub tail: Place,
+    /// Whether another segment was seen to fit behind this one; that stays so, for only the next one can take its place.
+    pub followed: bool,
+}
+
+impl Head {
+    /// At the start of a segment.
+    pub fn at(segment: Arc<Segment>) -> Head {
+        Head { segment, tail: Place::START, followed: false }
+    }
 }
 
 /// What the journal, its flusher and its readers have in common. Locks are taken in the order of the fields.
@@ -89,7 +98,7 @@ impl Journal {
             incarnation: start.identity.incarnation,
             publishing: AtomicU64::new(segment.header.segment),
             segments: Mutex::new(Segments::new(entries, segment.header.segment + 1)),
-            head: Mutex::new(Head { segment, tail: Place::START }),
+            head: Mutex::new(Head::at(segment)),
             flushing: Mutex::new(()),
             making: Mutex::new(()),
             published: AtomicU64::new(last.0),
@@ -139,6 +148,21 @@ impl Journal {
     /// # Errors
     /// As [`Journal::append`].
     pub fn reserve(&self, kind: u8, stream: u32, payload_bytes: usize) -> Result<Reservation<'_>> {
+        self.place(kind, stream, payload_bytes, false)
+    }
+
+    /// Takes the next number as [`Journal::reserve`] does, for a record that its sender can be asked to bring again later.
+    ///
+    /// The last segment of the quota is not for such records: it is left to those of whoever works off what the journal
+    /// is full of, for nothing could be let go of without them.
+    ///
+    /// # Errors
+    /// As [`Journal::append`]; [`Error::Full`] as soon as only the last segment is left.
+    pub fn admit(&self, kind: u8, stream: u32, payload_bytes: usize) -> Result<Reservation<'_>> {
+        self.place(kind, stream, payload_bytes, true)
+    }
+
+    fn place(&self, kind: u8, stream: u32, payload_bytes: usize, admitted: bool) -> Result<Reservation<'_>> {
         self.shared.check()?;
         let limit = self.shared.options.payload_bytes_max().min(u64::from(u32::MAX));
         if payload_bytes as u64 > limit {
@@ -146,8 +170,14 @@ impl Journal {
         }
         let bytes = format::record_bytes(payload_bytes as u64);
         let mut head = lock(&self.shared.head);
+        if admitted {
+            self.shared.leave_room(&mut head)?;
+        }
         if head.tail.offset + bytes > head.segment.bytes {
             self.shared.roll(&mut head)?;
+            if admitted {
+                self.shared.leave_room(&mut head)?;
+            }
         }
         let place = head.tail;
         head.tail = place.after(bytes);
@@ -244,6 +274,17 @@ impl Journal {
     /// What the storage says.
     pub fn retire(&self, sequence: Sequence) -> Result<usize> {
         self.shared.retire(sequence)
+    }
+
+    /// The bytes that the present segment still takes, those of records' heads included.
+    pub fn left(&self) -> u64 {
+        let head = lock(&self.shared.head);
+        head.segment.bytes - head.tail.offset
+    }
+
+    /// The size of a segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared.options.segment_bytes
     }
 
     /// What the journal takes and holds.
@@ -472,10 +513,31 @@ impl Shared {
             segments.entries.push_back(Entry::of(&segment));
             segments.warn(&self.options);
         }
-        let full = std::mem::replace(&mut head.segment, segment);
-        full.close(head.tail);
-        head.tail = Place::START;
+        let Head { segment: full, tail, .. } = std::mem::replace(head, Head::at(segment));
+        full.close(tail);
         self.publish(&full);
+        Ok(())
+    }
+
+    /// Fails when the present segment is the last that the quota allows.
+    fn leave_room(&self, head: &mut Head) -> Result<()> {
+        if !head.followed {
+            let mut segments = lock(&self.segments);
+            if segments.spare.is_none() && segments.coming_bytes == 0 {
+                self.make_way(&mut segments)?;
+            }
+            head.followed = true;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that are kept for their age alone until another one fits.
+    fn make_way(&self, segments: &mut Segments) -> Result<()> {
+        while !segments.has_room(&self.options) {
+            if !self.drop_oldest(segments, true)? {
+                return Err(segments.full(&self.options));
+            }
+        }
         Ok(())
     }
 
@@ -484,11 +546,7 @@ impl Shared {
         let bytes = self.options.segment_bytes;
         let number = {
             let mut segments = lock(&self.segments);
-            while !segments.has_room(&self.options) {
-                if !self.drop_oldest(&mut segments, true)? {
-                    return Err(segments.full(&self.options));
-                }
-            }
+            self.make_way(&mut segments)?;
             segments.coming_bytes += bytes;
             segments.next_number += 1;
             segments.next_number - 1

@@ -15,7 +15,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The most bytes that segment files may have together, at least two segments. Default 32 GiB.
     ///
-    /// At 80 % a warning is logged; at 100 % appends are refused or wait until readers have let go of old segments.
+    /// At 80 % a warning is logged. When only the last segment is left nothing more is admitted
+    /// ([`crate::Journal::admit`]), and when that is full appends are refused, until readers have let go of old segments.
+    /// A start begins a segment of its own, whatever there is.
     pub quota_bytes: u64,
     /// How long a segment stays although everything in it is covered. Default 24 h.
     pub retain_age: Duration,

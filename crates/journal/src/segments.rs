@@ -48,7 +48,7 @@ pub enum Fullness {
     Fine,
     /// At 80 % or more: readers should catch up.
     High,
-    /// No room for another segment; appends are refused when the present one is full.
+    /// The present segment is the last: nothing more is admitted, and appends are refused when it is full.
     Full,
 }
 

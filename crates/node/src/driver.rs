@@ -35,7 +35,7 @@ use crate::versioned::feed::Lookups;
 /// How long the driver sleeps at most while a snapshot is being taken.
 const BUSY: Duration = Duration::from_millis(1);
 
-/// How long a circuit sleeps at most that has unsaved steps while others may wait for room in the journal.
+/// How long a circuit sleeps at most that has unsaved steps, while somebody may wait for room in the journal.
 const UNSAVED: Duration = Duration::from_millis(500);
 
 /// The ends that the driver works on.
@@ -95,7 +95,7 @@ impl Driver {
         self.lookups.go_live(&self.name)?;
         self.weigh(u64::MAX, &mut ends.sinks)?;
         while self.gather(ends, cancel)? {
-            self.make_room(&mut ends.sinks)?;
+            self.make_room(&mut ends.sinks, cancel)?;
             let input = StepInput { now: self.now(), sources: self.feeds.iter_mut().filter_map(Feed::news).collect() };
             let bytes = input.sources.iter().flat_map(|source| &source.blocks).map(bytes_of).sum();
             let output = self.step(input)?;
@@ -271,10 +271,9 @@ impl Driver {
             if self.is_holding() {
                 waits.on_bell(keep.log.bell());
             }
-            save = match (busy, keep.snapshots.due_in(keep.step, now)) {
-                (true, _) => Some(BUSY),
-                (false, Some(due)) if self.shares => Some(due.min(UNSAVED)),
-                (false, due) => due,
+            save = match busy {
+                true => Some(BUSY),
+                false => keep.snapshots.due_in(keep.step, now).map(|due| due.min(UNSAVED)),
             };
         }
         waits.wait(self.due_in().into_iter().chain(idle).chain(save).min());

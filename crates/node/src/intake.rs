@@ -143,7 +143,7 @@ impl Intake {
             let (journal, outstanding) = (state.folder.journal.clone(), &starts);
             let outstanding = outstanding.iter().map(|start| start.outstanding.clone()).collect();
             table.source.resume(&furthest(&table.name, &starts))?;
-            let keep = InputKeep::new(&table.name, journal, outstanding);
+            let keep = InputKeep::new(&table.name, journal, outstanding).makes_room(state.folder.retention.clone());
             match table.source.inbox() {
                 Some(inbox) => inbox.keep_in(Arc::new(keep)),
                 None => {

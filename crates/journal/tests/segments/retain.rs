@@ -48,6 +48,71 @@ fn a_full_journal_refuses_and_goes_on_when_readers_let_go() {
     assert_eq!(journal.usage().fullness, Fullness::Fine);
 }
 
+/// Admits until it is refused; returns how many records were taken.
+fn admit_all(journal: &Journal) -> usize {
+    let admitted = |_: &usize| match journal.admit(1, 2, 900) {
+        Ok(place) => place.commit(&[&[0; 900]]).is_ok(),
+        Err(error) => !matches!(error, Error::Full { .. }),
+    };
+    (0..1_000).take_while(admitted).count()
+}
+
+#[test]
+fn the_last_segment_is_left_to_those_who_make_room() {
+    let (journal, _) = try_open(&Memory::new(), tight()).unwrap();
+    assert_eq!(admit_all(&journal), 9, "three of four segments");
+    assert_eq!(journal.usage().fullness, Fullness::Full);
+    let left = journal.left();
+    assert_eq!(admit_all(&journal), 0);
+    assert_eq!(journal.left(), left, "what is refused takes nothing");
+    assert_eq!(append(&journal, 900), Sequence(10), "there is room for others");
+    assert!(journal.left() < left);
+    assert_eq!(fill(&journal).0, Sequence(12));
+
+    journal.flush_once().unwrap();
+    assert_eq!(journal.retire(Sequence(3)).unwrap(), 1);
+    assert_eq!(admit_all(&journal), 0, "the segment that came free is the last now");
+    assert_eq!(append(&journal, 900), Sequence(13));
+    journal.flush_once().unwrap();
+    assert_eq!(journal.retire(Sequence(6)).unwrap(), 1);
+    assert_eq!(admit_all(&journal), 2, "what the present segment has room for, as another fits behind it");
+}
+
+#[test]
+fn what_is_admitted_has_what_is_kept_for_its_age_alone_removed() {
+    let options = Options { retain_age: Duration::from_secs(60), ..tight() };
+    let (journal, _) = try_open(&Memory::new(), options).unwrap();
+    assert_eq!(admit_all(&journal), 9);
+    journal.flush_once().unwrap();
+    assert_eq!(journal.retire(Sequence(9)).unwrap(), 0, "its time has not come");
+    assert_eq!(admit_all(&journal), 9);
+    assert_eq!(journal.usage().first, Sequence(10));
+}
+
+#[test]
+fn a_start_begins_a_segment_though_the_quota_is_used_up() {
+    let memory = Memory::new();
+    let full = {
+        let (journal, _) = try_open(&memory, tight()).unwrap();
+        let (last, _) = fill(&journal);
+        journal.flush_once().unwrap();
+        last
+    };
+    for start in 1..=3_u64 {
+        let (journal, found) = try_open(&memory, tight()).unwrap();
+        assert_eq!(found.last.0, full.0 + start - 1);
+        assert_eq!(journal.usage().fullness, Fullness::Full);
+        assert_eq!(admit_all(&journal), 0);
+        assert_eq!(append(&journal, 900).0, full.0 + start, "steps go on");
+        journal.flush_once().unwrap();
+    }
+    let (journal, found) = try_open(&memory, tight()).unwrap();
+    assert_eq!(read_all(&journal, Sequence::FIRST, Level::Process).unwrap(), found.last);
+    journal.flush_once().unwrap();
+    journal.retire(found.last).unwrap();
+    assert_eq!(admit_all(&journal), 9, "all that was full is free again");
+}
+
 #[test]
 fn a_blocked_append_goes_on_when_there_is_room() {
     let (journal, _) = try_open(&Memory::new(), tight()).unwrap();

@@ -37,7 +37,7 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) journal: Arc<Journal>,
     /// What the circuits need of the journal.
-    pub(crate) retention: Retention,
+    pub(crate) retention: Arc<Retention>,
     /// Where snapshots are when not in the folder, and how that is reached.
     store: Option<String>,
     s3: S3,
@@ -60,7 +60,7 @@ impl Folder {
         let folder = Folder {
             path: path.to_path_buf(),
             journal: Arc::new(journal),
-            retention: Retention::default(),
+            retention: Arc::default(),
             store: settings.store.clone(),
             s3: s3(settings)?,
             acknowledged: settings.durability.as_deref().and_then(super::level).unwrap_or_default(),

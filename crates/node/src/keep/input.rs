@@ -11,6 +11,7 @@ use tidemill_gateway::Durable;
 use tidemill_journal::{Journal, Level, Sequence};
 
 use super::line::{INPUT, Input, NOTED, stream};
+use super::retention::Retention;
 
 /// Input that is in the journal and that a circuit has not taken.
 #[derive(Debug, Default)]
@@ -81,11 +82,19 @@ pub(crate) struct InputKeep {
     stream: u32,
     /// What its input is to survive before the source lets go of it; none when the source has it no more.
     held_until: Option<Level>,
+    /// What else the journal is needed for.
+    retention: Option<Arc<Retention>>,
 }
 
 impl InputKeep {
     pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Vec<Arc<Outstanding>>) -> Self {
-        InputKeep { journal, outstanding, source: source.to_string(), stream: stream(source), held_until: None }
+        let (source, stream) = (source.to_string(), stream(&source));
+        InputKeep { journal, outstanding, source, stream, held_until: None, retention: None }
+    }
+
+    /// Has what no circuit needs removed where there is no room: circuits that sleep do not look.
+    pub(crate) fn makes_room(self, retention: Arc<Retention>) -> Self {
+        InputKeep { retention: Some(retention), ..self }
     }
 
     /// For a source that holds its input until the journal has it at a level.
@@ -103,7 +112,14 @@ impl Keep for InputKeep {
             false => (NOTED, &noted[..]),
         };
         let bytes = head.len() + key.len() + body.len();
-        let appended = self.journal.reserve(kind, self.stream, bytes).and_then(|place| {
+        let mut admitted = self.journal.admit(kind, self.stream, bytes);
+        if let (Err(error), Some(retention)) = (&admitted, &self.retention)
+            && error.is_full()
+        {
+            let freed = retention.let_go(&self.journal);
+            admitted = freed.and_then(|()| self.journal.admit(kind, self.stream, bytes));
+        }
+        let appended = admitted.and_then(|place| {
             // Known before it can be seen, so that no snapshot is taken as covering it.
             for outstanding in &self.outstanding {
                 outstanding.add(&self.source, first_record, place.sequence().0);
@@ -165,10 +181,80 @@ pub(crate) fn durable(journal: &Journal, sequence: u64, level: Level) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tidemill_base::time::SystemClock;
     use tidemill_journal::{Disk, Options};
 
+    use super::super::line::{Line, circuit_stream};
+    use super::super::log::{Delivered, Log};
     use super::*;
+
+    const PAGE: [u8; 4_000] = [b' '; 4_000];
+
+    /// A journal of two segments.
+    fn tight(folder: &Path) -> Arc<Journal> {
+        let disk = Arc::new(Disk::open(folder).expect("the folder is ours"));
+        let options = Options { segment_bytes: 64 << 10, quota_bytes: 128 << 10, ..Options::default() };
+        Arc::new(Journal::open(disk, options, Arc::new(SystemClock::new())).expect("it is whole").0)
+    }
+
+    /// Offers bodies until one is turned away; returns how many were taken.
+    fn offer_all(keep: &InputKeep, from: u64) -> u64 {
+        let mut next = from;
+        loop {
+            match keep.keep(next, 1, &Note::default(), &PAGE) {
+                Ok(_) => next += 1,
+                Err(Full::Waiting { .. }) => return next - from,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Writes a line of a step, which is not to wait.
+    fn write(journal: &Arc<Journal>) -> Sequence {
+        let log = Log::new(journal.clone(), "main", Delivered::default(), Level::Process);
+        let before = journal.left();
+        let written = log.write(&Line::Shown { sequence: 1 }).expect("there is room for steps");
+        assert!(journal.left() < before, "it stands in the segment that was left");
+        written
+    }
+
+    #[test]
+    fn a_full_journal_starts_again_takes_steps_and_then_input() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let taken = {
+            let journal = tight(folder.path());
+            let taken = offer_all(&InputKeep::new("clicks", journal.clone(), Vec::new()), 0);
+            assert!((10..=16).contains(&taken), "{taken} bodies are in one segment");
+            write(&journal);
+            taken
+        };
+        let journal = tight(folder.path());
+        let (outstanding, retention) = (Arc::new(Outstanding::default()), Arc::new(Retention::default()));
+        let need = retention.of("main", Sequence::FIRST, false, outstanding.clone());
+        let mut reader = journal.reader(Sequence::FIRST, Level::Process).expect("nothing is gone");
+        let mut found = 0;
+        while let Some(record) = reader.next().expect("it is whole") {
+            if record.stream != circuit_stream("main") {
+                let input = Input::decode(record.kind, &record.payload).expect("it is whole");
+                assert_eq!((input.first_record, input.body.len()), (found, PAGE.len()));
+                outstanding.add("clicks", found, record.sequence.0);
+                found += 1;
+            }
+        }
+        assert_eq!(found, taken, "nothing is lost");
+
+        let keep = InputKeep::new("clicks", journal.clone(), vec![outstanding.clone()]).makes_room(retention.clone());
+        assert_eq!(offer_all(&keep, taken), 0);
+        need.step();
+        let written = write(&journal);
+        outstanding.remove("clicks", std::iter::once(0..taken));
+        journal.wait(written, Level::Flushed).expect("the disk is well");
+        assert_eq!(offer_all(&keep, taken), 0, "its step would have to run again");
+        need.saved(written.next(), true);
+        assert!(offer_all(&keep, taken) > 0, "a snapshot covers what it was full of");
+    }
 
     #[test]
     fn input_that_its_source_still_has_is_outstanding_though_a_step_has_taken_it() {

@@ -79,6 +79,11 @@ impl Log {
         Sequence(self.header.load(Ordering::Acquire))
     }
 
+    /// Whether less than half a segment is left where the next line goes.
+    pub(crate) fn is_short(&self) -> bool {
+        self.journal.left() < self.journal.segment_bytes() / 2
+    }
+
     /// Writes a line; waits a while for room where there is none.
     pub(crate) fn write(&self, line: &Line) -> Result<Sequence, String> {
         let bytes = line.encode()?;

@@ -15,7 +15,7 @@ use tidemill_circuit::keep::{Blob, Chunk};
 use tidemill_circuit::view;
 use tidemill_connect::Staged;
 use tidemill_journal::{Fullness, Level, Sequence};
-use tidemill_stage::{Halt, Sender};
+use tidemill_stage::{Cancel, Halt, Sender};
 use tidemill_state::Error as StateError;
 use tidemill_state::digest::Sum;
 use tidemill_state::instance::Instance;
@@ -42,6 +42,9 @@ const VERSIONS_KEPT: usize = 3;
 
 /// How long to wait for others before looking at a snapshot again, when nothing else is to be done.
 const PAUSE: Duration = Duration::from_micros(200);
+
+/// How long to wait before looking for room in the journal again.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long to wait before a snapshot that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -191,17 +194,28 @@ impl Driver {
     }
 
     /// Takes a snapshot before the next step when the journal has no room for more segments: what it covers may go.
-    pub(crate) fn make_room(&mut self, sinks: &mut [Sender<Work>]) -> Result<(), Halt> {
-        let now = self.clock.monotonic();
-        let Some(keep) = &mut self.keep else { return Ok(()) };
-        if keep.fullness(now) != Fullness::Full {
-            return Ok(());
+    ///
+    /// A step that takes no input out of the journal frees nothing of it: it waits for others when they have left little
+    /// room for the lines of steps that do.
+    pub(crate) fn make_room(&mut self, sinks: &mut [Sender<Work>], cancel: &Cancel) -> Result<(), Halt> {
+        loop {
+            let now = self.clock.monotonic();
+            let Some(keep) = &mut self.keep else { return Ok(()) };
+            if keep.fullness(now) != Fullness::Full {
+                return Ok(());
+            }
+            if keep.step > keep.snapshots.step && now >= keep.snapshots.not_before {
+                self.save_now(sinks)?;
+            } else {
+                // It may be that others have taken since what it is full of.
+                keep.folder.retention.let_go(&keep.folder.journal).map_err(Error::Journal)?;
+            }
+            let Some(keep) = &self.keep else { return Ok(()) };
+            let spares = keep.outstanding.oldest().is_none() && keep.log.is_short();
+            if !spares || !cancel.sleep(ROOM_PAUSE) {
+                return Ok(());
+            }
         }
-        if keep.step > keep.snapshots.step && now >= keep.snapshots.not_before {
-            return self.save_now(sinks);
-        }
-        // It may be that others have taken since what it is full of.
-        Ok(keep.folder.retention.let_go(&keep.folder.journal).map_err(Error::Journal)?)
     }
 
     fn is_slicing(&self) -> bool {

@@ -1,6 +1,8 @@
 //! Pipelines that keep state: stopped, killed, changed, taken back, and damaged.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -302,6 +304,64 @@ fn a_flipped_bit_is_named_and_not_gone_on_from() {
         below(&folder, "pipeline.state/journal").into_iter().find(|path| path.to_string_lossy().contains("seg"));
     flip(&segment.expect("a segment"), 1_400);
     folder.run(&["journal", "verify", "pipeline.state"]).failed(1, &["segment 1", "damaged"]);
+}
+
+/// Sends a body with a key.
+fn post_keyed(address: &str, key: u32, body: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).expect("the door listens");
+    let head = format!(
+        "POST /v1/sources/clicks HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nIdempotency-Key: \"{key}\"\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("the door reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the door answers");
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+}
+
+#[test]
+fn a_pipeline_whose_journal_is_full_turns_input_away_starts_again_and_goes_on() {
+    let folder = Folder::with(
+        "SET 'state.snapshot-interval' = '200 ms'; SET 'journal.segment-size' = '1 MiB'; SET 'journal.quota' = '2 MiB';
+         CREATE TABLE clicks (id BIGINT, page STRING) WITH ('connector' = 'http', 'idempotency.window' = '5 s');
+         CREATE MATERIALIZED VIEW pages AS SELECT 'all' AS page, COUNT(*) AS n, COUNT(DISTINCT id) AS ids FROM clicks;",
+    );
+    let (rows, page) = (50_u32, "x".repeat(2_000));
+    let body = |key: u32| -> String {
+        (key * rows..(key + 1) * rows).map(|id| format!("{{\"id\": {id}, \"page\": \"{page}\"}}\n")).collect()
+    };
+    let (mut running, address) = start(&folder, "1");
+    // Requests with keys are held for their window, so the journal fills up however fast they are taken.
+    let mut key = 0;
+    running.until("a full journal", |_, _| {
+        let status = post_keyed(&address, key, &body(key));
+        assert!(matches!(status, 202 | 429), "{status}");
+        key += u32::from(status == 202);
+        (status == 429).then_some(())
+    });
+    assert!(key >= 5, "{key} requests are in one segment");
+    let all = |key: u32| u64::from(key * rows);
+    running.until("what was taken", |_, _| (total(&address, "n") == all(key)).then_some(()));
+    kill(running);
+
+    let (mut running, address) = start(&folder, "1");
+    running.until("what came before", |_, _| (total(&address, "n") == all(key)).then_some(()));
+    assert_eq!(post_keyed(&address, 0, &body(0)), 202, "what is remembered takes no room");
+    for _ in 0..20 {
+        running.until("room in the journal", |_, _| {
+            let status = post_keyed(&address, key, &body(key));
+            assert!(matches!(status, 202 | 429), "{status}");
+            (status == 202).then_some(())
+        });
+        key += 1;
+    }
+    running.until("all", |_, _| (total(&address, "n") == all(key)).then_some(()));
+    assert_eq!(total(&address, "ids"), all(key), "nothing was counted twice");
+    running.signal("INT");
+    running.end().failed(130, &[]);
+    let (mut running, address) = start(&folder, "1");
+    running.until("all of it again", |_, _| (total(&address, "n") == all(key)).then_some(()));
 }
 
 #[test]
