@@ -59,11 +59,14 @@ impl Place {
     }
 
     /// The same, where it was said how buckets are reached.
-    pub(crate) fn open_with(address: &str, s3: &S3) -> Result<Place, Error> {
+    ///
+    /// # Errors
+    /// As of [`Place::open`].
+    pub fn open_with(address: &str, s3: &S3) -> Result<Place, Error> {
         let folder = if address.contains("://") { address.strip_prefix("file://") } else { Some(address) };
         match folder {
             Some(folder) if !Path::new(folder).is_dir() => Err(Error::NoTables { address: address.to_string() }),
-            _ => Place::at(address, s3),
+            _ => Place::make(address, s3),
         }
     }
 
@@ -71,11 +74,7 @@ impl Place {
     ///
     /// # Errors
     /// When there can be none.
-    pub fn make(address: &str) -> Result<Place, Error> {
-        Place::at(address, &S3::default())
-    }
-
-    fn at(address: &str, s3: &S3) -> Result<Place, Error> {
+    pub fn make(address: &str, s3: &S3) -> Result<Place, Error> {
         let store = store::open(address, s3).map_err(tidemill_state::Error::from)?;
         Ok(Place { store })
     }
@@ -175,6 +174,17 @@ pub struct RowsAt {
     pub rows: Vec<Map<String, Json>>,
     /// Whether there are more than were asked for.
     pub more: bool,
+}
+
+/// What is forgotten of a table's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// The oldest version that is kept.
+    pub oldest: Version,
+    /// How many versions are not kept any more.
+    pub forgotten: usize,
+    /// How many are kept.
+    pub kept: usize,
 }
 
 /// A key whose rows differ.
@@ -341,6 +351,29 @@ impl Table {
             message: back.message.clone(),
         };
         Ok(self.store.roll_back(&rollback, self.clock.now())?)
+    }
+
+    /// Forgets the versions that are older than one that was once the newest: it stays, and all that came after it.
+    /// What was made beside the line and does not rest on it goes too.
+    ///
+    /// With `dry` it is only told what would go.
+    ///
+    /// # Errors
+    /// When the version was never the newest or is not kept any more, or it cannot be written.
+    pub fn prune(&mut self, boundary: Version, author: &str, dry: bool) -> Result<Pruned, Error> {
+        self.refresh()?;
+        let (table, before) = (self.store.table(), self.store.table().history().count());
+        table.checkpoint(boundary).map_err(tidemill_state::Error::from)?;
+        let mut trial = table.history().clone();
+        if trial.prune(boundary).is_none() {
+            let never = TableError::NoVersion { table: table.name().to_string(), version: boundary };
+            return Err(tidemill_state::Error::from(never).into());
+        }
+        if !dry {
+            self.store.prune(boundary, author, self.clock.now())?;
+        }
+        let kept = if dry { trial.count() } else { self.store.table().history().count() };
+        Ok(Pruned { oldest: boundary, forgotten: before.saturating_sub(kept), kept })
     }
 
     /// Rows at a version, in the order of their keys: the one of a key, or at most `limit` of all. A part of the key is its

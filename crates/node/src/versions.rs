@@ -142,11 +142,12 @@ pub struct Rollback {
 }
 
 impl Versions {
-    /// The versions of a circuit in a state folder, or in the store that is named instead of the folder's own.
+    /// The versions of a circuit in a state folder, or in the store that is named instead of the folder's own; `s3` says
+    /// how that is reached.
     ///
     /// # Errors
     /// When there is no state, or no such circuit.
-    pub fn open(path: &Path, store: Option<&str>, circuit: &str) -> Result<Versions, Error> {
+    pub fn open(path: &Path, store: Option<&str>, s3: &S3, circuit: &str) -> Result<Versions, Error> {
         let known = folder::circuits(path);
         if store.is_none() && circuit != MAIN && !known.iter().any(|known| known == circuit) {
             let names = [MAIN.to_string()].into_iter().chain(known).collect();
@@ -159,7 +160,7 @@ impl Versions {
                 help: "name the folder that the pipeline said it keeps its state in, such as NAME.state".to_string(),
             });
         }
-        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store, &S3::default(), circuit)? })
+        Ok(Versions { path: path.to_path_buf(), instance: folder::instance(path, store, s3, circuit)? })
     }
 
     /// The versions of an instance that is open already.

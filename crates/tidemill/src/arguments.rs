@@ -215,12 +215,24 @@ pub(crate) struct InState {
     /// Where snapshots are when not in the folder, such as s3://bucket/folder
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) store: Option<String>,
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub(crate) buckets: Buckets,
     /// The circuit: the source of endpoints' requests, or `main` for everything else
     #[arg(long, value_name = "NAME", default_value = tidemill_node::MAIN)]
     pub(crate) circuit: String,
     /// How it is printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,
+}
+
+/// How a bucket is reached.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Buckets {
+    /// How a bucket is reached, as SET 'state.s3.KEY' does: endpoint, region, allow-http, access-key, secret-key or
+    /// session-token [default: the variables AWS_*, where secrets are seen by nobody]
+    #[arg(long = "s3", value_name = "KEY=VALUE")]
+    pub(crate) s3: Vec<String>,
 }
 
 /// A version in a state folder.
@@ -339,6 +351,18 @@ pub(crate) enum TableAction {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Forget the versions before one; it is kept, and all that came after it
+    Prune {
+        /// Which
+        #[command(flatten)]
+        table: OneTable,
+        /// The oldest version to keep
+        #[arg(id = "which", value_name = "VERSION")]
+        version: String,
+        /// Only say how many versions would go
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Where versioned tables are.
@@ -346,6 +370,9 @@ pub(crate) enum TableAction {
 pub(crate) struct InTables {
     /// Where they are kept: a pipeline's state folder, the table's 'path', or s3://bucket/folder
     pub(crate) folder: String,
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub(crate) buckets: Buckets,
     /// How it is printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub(crate) output: Output,

@@ -5,6 +5,7 @@
 
 mod answers;
 mod arguments;
+mod buckets;
 mod console;
 mod failure;
 mod interrupt;

@@ -247,7 +247,7 @@ fn open(def: &TableDef, address: &str, s3: &S3) -> Result<Table, Error> {
                 return Err(missing());
             }
             tracing::info!(table = %def.name, address, "A versioned table is made.");
-            Place::make(address)?.create(&def.name, &declare::schema_of(def)?, AUTHOR)?
+            Place::make(address, s3)?.create(&def.name, &declare::schema_of(def)?, AUTHOR)?
         }
         opened => opened?,
     };

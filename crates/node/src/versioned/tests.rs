@@ -98,6 +98,35 @@ fn what_was_rolled_back_can_be_merged() {
 }
 
 #[test]
+fn what_is_older_than_a_version_is_forgotten_for_everybody() {
+    let (folder, mut table) = blocklist();
+    let heads: Vec<Version> = (0..40)
+        .map(|round| table.submit(&puts(&[("a", round % 7, round)])).expect("it rests on the head").head)
+        .collect();
+    let mut other = again(&folder);
+    let would = table.prune(heads[29], "me", true).expect("it was the head");
+    assert_eq!((would.forgotten, would.kept), (30, 11), "the empty table is a version too");
+    assert_eq!(rows(&table, heads[3]).len(), 4, "nothing was changed");
+    assert_eq!(table.prune(heads[29], "me", false).expect("it was the head"), would);
+    let all = rows(&table, heads[39]);
+    for table in [&mut other, &mut again(&folder)] {
+        table.refresh().expect("it is there");
+        assert_eq!(table.rows(heads[28], &[], 9).expect_err("it is forgotten").code(), "TM1214");
+        assert_eq!(table.diff(heads[28], heads[39]).expect_err("it is forgotten").code(), "TM1214");
+        assert_eq!((rows(table, heads[29]).len(), rows(table, heads[39])), (7, all.clone()));
+        assert_eq!(table.prune(heads[2], "me", false).expect_err("it is forgotten").code(), "TM1214");
+    }
+    let late = Submission { deps: Some(vec![heads[2]]), merge: true, ..puts(&[("b", 1, 1)]) };
+    assert_eq!(other.submit(&late).expect_err("it rests on what is not kept").code(), "TM1211");
+    let head = other.submit(&puts(&[("b", 1, 1)])).expect("it rests on the head").head;
+    table.refresh().expect("it is there");
+    assert_eq!(rows(&table, head).len(), 8);
+    let records = std::fs::read_dir(folder.path().join("tables/blocklist/log")).expect("it is there").count();
+    assert!(records < 20, "{records} records are left");
+    assert_eq!(table.prune("77-1-1".parse().expect("a version"), "me", false).expect_err("no").code(), "TM1209");
+}
+
+#[test]
 fn rows_are_found_by_key_and_come_in_its_order() {
     let (_folder, mut table) = blocklist();
     let head = table.submit(&puts(&[("b", 2, 1), ("a", 10, 2), ("a", 9, 3), ("b", -1, 4)])).expect("the head").head;

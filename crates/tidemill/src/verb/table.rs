@@ -9,6 +9,7 @@ use tidemill_state::submit::Accepted;
 use tidemill_state::table::{Checkpoint, Conflict, Kind, TableError};
 
 use crate::arguments::{self, ByHand, InTables, OneChange, OneTable, Output, TableAction};
+use crate::buckets;
 use crate::console::{self, thousands};
 use crate::failure::Failure;
 use crate::sheet::{Sheet, as_json};
@@ -35,11 +36,16 @@ pub(crate) fn run(table: &arguments::Table) -> Result<(), Failure> {
             told(&accepted, &format!("version {version} merged"), by.table.place.output)
         }
         TableAction::Rollback { by, version, dry_run } => rollback(by, version, *dry_run),
+        TableAction::Prune { table, version, dry_run } => prune(table, version, *dry_run),
     }
 }
 
 fn open(table: &OneTable) -> Result<Table, Failure> {
-    Place::open(&table.place.folder).and_then(|place| place.table(&table.name)).map_err(plain)
+    place(&table.place)?.table(&table.name).map_err(plain)
+}
+
+fn place(place: &InTables) -> Result<Place, Failure> {
+    Place::open_with(&place.folder, &buckets::s3(&place.buckets)?).map_err(plain)
 }
 
 fn plain(error: Error) -> Failure {
@@ -84,7 +90,7 @@ fn told(accepted: &Accepted, what: &str, output: Output) -> Result<(), Failure> 
 
 fn create(table: &OneTable, columns: &str, key: &[String], merge: &[String]) -> Result<(), Failure> {
     let schema = declared(columns, key, merge).map_err(plain)?;
-    let place = Place::make(&table.place.folder).map_err(plain)?;
+    let place = Place::make(&table.place.folder, &buckets::s3(&table.place.buckets)?).map_err(plain)?;
     let made = place.create(&table.name, &schema, &author()).map_err(plain)?;
     let (version, rows) = (made.head().version(), thousands(made.head().count()));
     if as_json(&serde_json::json!({ "table": table.name, "version": version, "schema": schema }), table.place.output)? {
@@ -94,7 +100,7 @@ fn create(table: &OneTable, columns: &str, key: &[String], merge: &[String]) -> 
 }
 
 fn ls(place: &InTables) -> Result<(), Failure> {
-    let opened = Place::open(&place.folder).map_err(plain)?;
+    let opened = self::place(place)?;
     let mut tables = Vec::new();
     for name in opened.names().map_err(plain)? {
         match opened.table(&name) {
@@ -305,4 +311,19 @@ fn rollback(by: &ByHand, version: &str, dry_run: bool) -> Result<(), Failure> {
     let Submission { epoch, author, message, .. } = by_hand(by);
     let accepted = table.roll_back(&Return { version: target, head: None, epoch, author, message }).map_err(refused)?;
     told(&accepted, &format!("the rows are those of version {target}"), by.table.place.output)
+}
+
+fn prune(named: &OneTable, version: &str, dry_run: bool) -> Result<(), Failure> {
+    let mut table = open(named)?;
+    let boundary = table.version(version).map_err(plain)?;
+    let pruned = table.prune(boundary, &author(), dry_run).map_err(plain)?;
+    if as_json(&pruned, named.place.output)? {
+        return Ok(());
+    }
+    let forgotten = count(pruned.forgotten, "version", "versions");
+    let line = match dry_run {
+        true => format!("{forgotten} would be forgotten; nothing was changed\n"),
+        false => format!("{forgotten} forgotten, {} kept from {} on\n", thousands(pruned.kept as u64), pruned.oldest),
+    };
+    Ok(console::put(line.as_bytes())?)
 }

@@ -4,6 +4,7 @@ use tidemill_base::Timestamp;
 use tidemill_node::versions::{Difference, Listed, Rollback, Shown, Versions};
 
 use crate::arguments::{self, InState, OneVersion, VersionsAction};
+use crate::buckets;
 use crate::console::{self, thousands};
 use crate::failure::Failure;
 use crate::sheet::{Sheet, as_json};
@@ -39,7 +40,8 @@ pub(crate) fn run(versions: &arguments::Versions) -> Result<(), Failure> {
 }
 
 fn open(state: &InState) -> Result<Versions, Failure> {
-    Versions::open(&state.folder, state.store.as_deref(), &state.circuit).map_err(plain)
+    let s3 = buckets::s3(&state.buckets)?;
+    Versions::open(&state.folder, state.store.as_deref(), &s3, &state.circuit).map_err(plain)
 }
 
 fn plain(error: tidemill_node::Error) -> Failure {

@@ -268,6 +268,41 @@ fn the_command_says_why_not() {
 }
 
 #[test]
+fn old_versions_are_forgotten_when_that_is_asked_for() {
+    let folder = judged();
+    let versions: Vec<String> = (0..5).map(|at| change(&folder, "insert", &[&format!("ip={at}")])).collect();
+    assert_eq!(
+        table(&folder, "prune", &[&versions[2], "--dry-run"]),
+        "3 versions would be forgotten; nothing was changed\n"
+    );
+    assert!(table(&folder, "log", &[]).contains(&versions[0]));
+    let said = format!("3 versions forgotten, 3 kept from {} on\n", versions[2]);
+    assert_eq!(table(&folder, "prune", &[&versions[2]]), said);
+    let log = table(&folder, "log", &[]);
+    assert!(log.contains(&versions[2]) && !log.contains(&versions[1]), "{log}");
+    let run = |arguments: &[&str]| folder.run(&[&["table"], arguments].concat());
+    run(&["show", "pipeline.state", "blocklist", "--at", &versions[0]]).failed(1, &["TM1214", &versions[2]]);
+    run(&["prune", "pipeline.state", "blocklist", &versions[0]]).failed(1, &["TM1214"]);
+    let nothing = table(&folder, "prune", &[&versions[2], "-o", "json"]);
+    let nothing: Value = serde_json::from_str(&nothing).expect("JSON");
+    assert_eq!(nothing, json!({"oldest": versions[2], "forgotten": 0, "kept": 3}));
+    let (mut running, address) = start(&folder);
+    assert_eq!(pay(&mut running, &address, 1, "0").1, json!(versions[4]));
+    stop(running);
+}
+
+#[test]
+fn a_bucket_is_reached_as_is_said() {
+    let folder = Folder::new();
+    let reach = ["--s3", "endpoint=http://127.0.0.1:9", "--s3", "region=eu-1"];
+    let ls = |rest: &[&str]| folder.run(&[&["table", "ls", "s3://rules/all"], rest].concat());
+    ls(&reach).failed(3, &["TM1235", "s3.allow-http"]);
+    ls(&["--s3", "endpiont=x"]).failed(2, &["'endpiont'", "did you mean 'endpoint'?"]);
+    let versions = ["versions", "ls", "p.state", "--store", "s3://bucket/all"];
+    folder.run(&[&versions[..], &reach].concat()).failed(3, &["TM1235", "s3.allow-http"]);
+}
+
+#[test]
 fn a_declared_table_is_as_it_is_declared() {
     let elsewhere = JUDGED.replace("'versioned')", "'versioned', 'path' = 'rules')");
     assert_ne!(elsewhere, JUDGED);
