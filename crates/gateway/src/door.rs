@@ -47,17 +47,21 @@ impl Door {
     /// [`Error::Insecure`] when other machines can reach it, nothing asks who they are, and nobody has allowed that.
     pub(crate) fn new(options: Options, hall: Arc<Hall>, tokens: Arc<Tokens>) -> Result<Self, Error> {
         let address = options.listen;
-        let asks = tokens.len() > 0 || options.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-        let reachable = !address.ip().to_canonical().is_loopback();
-        if reachable && !asks && !options.insecure {
-            return Err(Error::Insecure { address });
-        }
-        if reachable && tokens.len() > 0 && options.tls.is_none() {
+        check_asks(&options, &tokens)?;
+        if is_reachable(&options) && tokens.len() > 0 && options.tls.is_none() {
             tracing::warn!(%address, "tokens travel to this door without TLS");
         }
         let budget = Budget::new(options.inflight_bytes_max);
         let guard = Arc::new(Guard::new(tokens, &options.rates, &hall, Arc::new(SystemClock::new())));
         Ok(Door { hall, options, budget, guard, grpc: OnceLock::new() })
+    }
+
+    /// Whether it could know `tokens` instead of those it knows.
+    ///
+    /// # Errors
+    /// As of [`Door::new`].
+    pub(crate) fn check(&self, tokens: &Tokens) -> Result<(), Error> {
+        check_asks(&self.options, tokens)
     }
 
     /// Whether a caller may ask for `route` now: known well enough, and not too often.
@@ -84,5 +88,19 @@ impl Door {
             Names::Tables => self.hall.table_names(),
         };
         Reply::json(StatusCode::OK, &names)
+    }
+}
+
+/// Whether other machines can reach a door.
+fn is_reachable(options: &Options) -> bool {
+    !options.listen.ip().to_canonical().is_loopback()
+}
+
+/// A door that other machines can reach asks who they are, unless it was allowed not to.
+fn check_asks(options: &Options, tokens: &Tokens) -> Result<(), Error> {
+    let asks = tokens.len() > 0 || options.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    match is_reachable(options) && !asks && !options.insecure {
+        true => Err(Error::Insecure { address: options.listen }),
+        false => Ok(()),
     }
 }

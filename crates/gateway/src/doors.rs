@@ -10,12 +10,14 @@ use crate::fast;
 use crate::hall::Hall;
 use crate::identity::Tokens;
 use crate::options::{Config, Stack};
+use crate::reload::Reload;
 use crate::server::Server;
 
 /// The open doors of a process.
 pub struct Doors {
     hall: Arc<Hall>,
     open: Vec<(Open, &'static str)>,
+    reload: Reload,
 }
 
 enum Open {
@@ -43,10 +45,11 @@ impl Doors {
         // What is refused is refused before anything listens.
         let doors = doors.into_iter().map(|options| Door::new(options, hall.clone(), tokens.clone()));
         let doors = doors.collect::<Result<Vec<_>, _>>()?;
-        let mut all = Doors { hall, open: Vec::new() };
+        let doors: Vec<Arc<Door>> = doors.into_iter().map(Arc::new).collect();
+        let reload = Reload { hall: hall.clone(), doors: doors.clone() };
+        let mut all = Doors { hall, open: Vec::new(), reload };
         for door in doors {
             let scheme = if door.options.tls.is_some() { "https" } else { "http" };
-            let door = Arc::new(door);
             let opened = match door.options.stack {
                 Stack::Standard => Server::open(door).map(Open::Standard),
                 Stack::Fast => fast::Server::open(door).map(Open::Fast),
@@ -70,6 +73,11 @@ impl Doors {
     /// The same, as clients write it.
     pub fn urls(&self) -> Vec<String> {
         self.open.iter().map(|(open, scheme)| format!("{scheme}://{}", open.address())).collect()
+    }
+
+    /// What takes a changed configuration while they are open.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
     }
 
     /// Answers 503 to events from now on.

@@ -9,7 +9,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use tidemill_base::suggest;
 
@@ -22,6 +22,9 @@ const TOKEN_PREFIX: &str = "tm_";
 
 /// The random bytes of a token.
 const TOKEN_BYTES: usize = 32;
+
+/// The SHA-256 of a token.
+pub(crate) type Digest = [u8; 32];
 
 /// Somebody who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +155,25 @@ impl Tokens {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// The digests of all tokens, in their order.
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        self.0.iter().map(|token| token.sha256).collect()
+    }
+
+    /// The digest of a token.
+    pub(crate) fn digest(&self, index: usize) -> Digest {
+        self.0[index].sha256
+    }
+
+    /// The token of somebody who was known by its digest before, perhaps among others; none when nobody is asked.
+    pub(crate) fn again(&self, digest: Option<Digest>) -> Result<Option<usize>, Problem> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let index = digest.and_then(|digest| self.0.iter().position(|token| token.sha256 == digest));
+        index.map(Some).ok_or_else(|| Problem::unknown_caller(digest.is_some()))
     }
 
     /// The token that a request brings, by its index; none when nobody is asked.

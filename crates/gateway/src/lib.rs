@@ -50,6 +50,7 @@ mod views;
 
 // All of them.
 mod doors;
+mod reload;
 
 pub use doors::Doors;
 pub use error::Error;
@@ -59,5 +60,6 @@ pub use hall::{Denial, Follow, Ground, Submitted, Table, TableRows, Versions};
 pub use identity::{Scope, Token, new_token};
 pub use limits::{Rate, Rates};
 pub use options::{Config, Options, Stack};
+pub use reload::Reload;
 pub use server::Server;
 pub use tls::TlsOptions;

@@ -21,6 +21,7 @@ use tidemill_base::options::parse_duration;
 use tidemill_base::time::Clock;
 
 use crate::hall::Hall;
+use crate::identity::Digest;
 use crate::problem::Problem;
 
 /// Addresses of which something is remembered; more share buckets.
@@ -106,11 +107,15 @@ impl governor::clock::Clock for Ticks {
 /// The buckets of a door.
 pub(crate) struct Limits {
     clock: Ticks,
-    addresses: Option<(Rate, Addresses)>,
-    identities: Option<(Rate, Vec<One>)>,
-    sources: Option<(Rate, BTreeMap<String, One>)>,
-    endpoints: Option<(Rate, BTreeMap<String, One>)>,
+    addresses: Option<(Rate, Arc<Addresses>)>,
+    /// In the order of the tokens.
+    identities: Option<(Rate, Vec<(Digest, Arc<One>)>)>,
+    sources: Option<(Rate, Named)>,
+    endpoints: Option<(Rate, Named)>,
 }
+
+/// The buckets of sources or endpoints.
+type Named = Arc<BTreeMap<String, One>>;
 
 struct Addresses {
     buckets: Many,
@@ -119,26 +124,44 @@ struct Addresses {
 }
 
 impl Limits {
-    /// Full buckets for the sources and endpoints of `hall` and `identities` tokens.
-    pub(crate) fn new(rates: &Rates, hall: &Hall, identities: usize, clock: Arc<dyn Clock>) -> Self {
+    /// Full buckets for the sources and endpoints of `hall` and the tokens of these digests.
+    pub(crate) fn new(rates: &Rates, hall: &Hall, tokens: &[Digest], clock: Arc<dyn Clock>) -> Self {
         let clock = Ticks(clock);
         let with_quota = |rate: Option<Rate>| rate.and_then(|rate| Some((rate, rate.quota()?)));
         let one = |quota: Quota| RateLimiter::direct_with_clock(quota, clock.clone());
         let each = |rate: Option<Rate>, names: Vec<&str>| {
             with_quota(rate).map(|(rate, quota)| {
                 let buckets = names.into_iter().map(|name| (name.to_string(), one(quota)));
-                (rate, buckets.collect::<BTreeMap<_, _>>())
+                (rate, Arc::new(buckets.collect::<BTreeMap<_, _>>()))
             })
         };
         let addresses = with_quota(rates.address).map(|(rate, quota)| {
             let buckets = RateLimiter::dashmap_with_clock(quota, clock.clone());
-            (rate, Addresses { buckets, crowded: AtomicBool::new(false), count: AtomicU32::new(0) })
+            (rate, Arc::new(Addresses { buckets, crowded: AtomicBool::new(false), count: AtomicU32::new(0) }))
         });
-        let identities =
-            with_quota(rates.identity).map(|(rate, quota)| (rate, (0..identities).map(|_| one(quota)).collect()));
+        let identities = with_quota(rates.identity)
+            .map(|(rate, quota)| (rate, tokens.iter().map(|digest| (*digest, Arc::new(one(quota)))).collect()));
         let sources = each(rates.source, hall.inbox_names());
         let endpoints = each(rates.endpoint, hall.endpoint_names());
         Limits { clock, addresses, identities, sources, endpoints }
+    }
+
+    /// The buckets for other rates and tokens: those whose rate is the same are as full as these.
+    pub(crate) fn renewed(&self, rates: &Rates, hall: &Hall, tokens: &[Digest]) -> Self {
+        let mut limits = Limits::new(rates, hall, tokens, self.clock.0.clone());
+        keep(&mut limits.addresses, self.addresses.as_ref());
+        keep(&mut limits.sources, self.sources.as_ref());
+        keep(&mut limits.endpoints, self.endpoints.as_ref());
+        if let (Some((rate, buckets)), Some((before, old))) = (&mut limits.identities, &self.identities)
+            && rate == before
+        {
+            for (digest, bucket) in buckets {
+                if let Some((_, kept)) = old.iter().find(|(other, _)| other == digest) {
+                    *bucket = kept.clone();
+                }
+            }
+        }
+        limits
     }
 
     /// Takes from the bucket of an address.
@@ -150,7 +173,7 @@ impl Limits {
     /// Takes from the bucket of a token.
     pub(crate) fn identity(&self, index: usize) -> Result<(), Problem> {
         let Some((rate, buckets)) = &self.identities else { return Ok(()) };
-        self.check(buckets.get(index), "identity", "with this token", *rate)
+        self.check(buckets.get(index).map(|(_, bucket)| bucket.as_ref()), "identity", "with this token", *rate)
     }
 
     /// Takes from the bucket of a source.
@@ -168,6 +191,15 @@ impl Limits {
     fn check(&self, bucket: Option<&One>, policy: &str, whose: &str, rate: Rate) -> Result<(), Problem> {
         let Some(bucket) = bucket else { return Ok(()) };
         bucket.check().map_err(|until| exceeded(policy, whose, rate, until.earliest_possible(), self))
+    }
+}
+
+/// Goes on with buckets where their rate is the same.
+fn keep<T>(fresh: &mut Option<(Rate, Arc<T>)>, before: Option<&(Rate, Arc<T>)>) {
+    if let (Some((rate, buckets)), Some((old, kept))) = (fresh, before)
+        && rate == old
+    {
+        *buckets = kept.clone();
     }
 }
 
@@ -225,7 +257,7 @@ mod tests {
     fn limits(address: &str) -> (Limits, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::default());
         let rates = Rates { address: Rate::parse(address), identity: Rate::parse("1/s"), ..Rates::default() };
-        (Limits::new(&rates, &Hall::new(), 2, clock.clone()), clock)
+        (Limits::new(&rates, &Hall::new(), &[[0; 32], [1; 32]], clock.clone()), clock)
     }
 
     #[test]
@@ -264,6 +296,23 @@ mod tests {
         assert!(limits.identity(0).is_ok() && limits.identity(1).is_ok());
         assert!(limits.identity(0).is_err());
         assert!((0..9).all(|_| limits.source("clicks").is_ok()), "no rate was set");
+    }
+
+    #[test]
+    fn buckets_stay_as_full_as_they_are_where_rates_do_not_change() {
+        let (limits, _) = limits("1/s");
+        let address = IpAddr::from([10, 0, 0, 1]);
+        assert!(limits.address(address).is_ok() && limits.identity(0).is_ok());
+        let same = Rates { address: Rate::parse("1/s"), identity: Rate::parse("1/s"), ..Rates::default() };
+        let others: [Digest; 3] = [[7; 32], [0; 32], [1; 32]];
+        let renewed = limits.renewed(&same, &Hall::new(), &others);
+        assert!(renewed.address(address).is_err(), "what was taken stays taken");
+        let identities = [0, 1, 2].map(|index| renewed.identity(index).is_ok());
+        assert_eq!(identities, [true, false, true], "a token is found by its digest");
+        let more = Rates { address: Rate::parse("2/s"), ..Rates::default() };
+        let renewed = renewed.renewed(&more, &Hall::new(), &others);
+        assert!((0..2).all(|_| renewed.address(address).is_ok()) && renewed.address(address).is_err());
+        assert!((0..9).all(|_| renewed.identity(0).is_ok()), "no rate is set any more");
     }
 
     #[test]

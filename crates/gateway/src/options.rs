@@ -34,7 +34,7 @@ pub enum Stack {
 }
 
 /// The limits of a [`crate::Server`]. What grows when a limit grows is memory, unless said otherwise.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where to listen; port 0 lets the system choose. Default 127.0.0.1:8080.
     pub listen: SocketAddr,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tidemill_base::time::{Clock, Stopwatch, SystemClock};
 use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::view::View;
-use tidemill_gateway::{Config, Doors};
+use tidemill_gateway::{Config, Doors, Reload};
 use tidemill_sql::Pipeline;
 use tidemill_stage::{Cancel, Graph};
 
@@ -173,6 +173,11 @@ impl Runner {
     /// Where all doors listen, as clients write it.
     pub fn urls(&self) -> Vec<String> {
         self.server.as_ref().map(Doors::urls).unwrap_or_default()
+    }
+
+    /// What takes a changed configuration of the doors while they are open, when there are doors.
+    pub fn reload(&self) -> Option<Reload> {
+        self.server.as_ref().map(Doors::reload)
     }
 
     /// Whether the run comes to an end by itself.

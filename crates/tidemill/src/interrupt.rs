@@ -1,4 +1,5 @@
-//! Ctrl-C: the first stops what runs in order, the second at once, the third ends the process.
+//! Ctrl-C: the first stops what runs in order, the second at once, the third ends the process. SIGHUP has what runs read
+//! its configuration again; where there is none it is heard like Ctrl-C.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,35 +9,47 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::console;
 use crate::failure::Failure;
 
-/// Who hears SIGINT and SIGTERM.
-#[derive(Debug, Clone)]
+/// Who hears SIGINT, SIGTERM and SIGHUP.
+#[derive(Clone)]
 pub(crate) struct Interrupts {
     state: Arc<Mutex<State>>,
 }
 
 /// What runs now, and how often it was told to stop.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     running: Option<Cancel>,
     signals: u32,
+    reload: Option<Reloading>,
 }
+
+/// Reads a configuration again.
+type Reloading = Arc<dyn Fn() + Send + Sync>;
 
 impl Interrupts {
     /// Hears signals from now on.
     pub(crate) fn listen() -> Result<Interrupts, Failure> {
         let failed = |error: std::io::Error| Failure::environment(format!("signals cannot be received: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (mut interrupt, mut terminate) = {
+        let (mut interrupt, mut terminate, mut hangup) = {
             let _entered = runtime.enter();
-            (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [interrupt, terminate, hangup] = kinds.map(signal);
+            (interrupt.map_err(failed)?, terminate.map_err(failed)?, hangup.map_err(failed)?)
         };
         let interrupts = Interrupts { state: Arc::default() };
         let heard = interrupts.clone();
         let wait = move || {
             runtime.block_on(async {
                 loop {
-                    either(&mut interrupt, &mut terminate).await;
-                    heard.lock().stop();
+                    let reload = match next(&mut interrupt, &mut terminate, &mut hangup).await {
+                        Heard::Hangup => heard.lock().reload.clone(),
+                        Heard::Stop => None,
+                    };
+                    match reload {
+                        Some(reload) => reload(),
+                        None => heard.lock().stop(),
+                    }
                 }
             });
         };
@@ -47,13 +60,19 @@ impl Interrupts {
     /// Something begins to run, which signals stop.
     pub(crate) fn begin(&self) -> Cancel {
         let cancel = Cancel::new();
-        *self.lock() = State { running: Some(cancel.clone()), signals: 0 };
+        *self.lock() = State { running: Some(cancel.clone()), signals: 0, reload: None };
         cancel
+    }
+
+    /// What SIGHUP has what runs do.
+    pub(crate) fn on_hangup(&self, reload: impl Fn() + Send + Sync + 'static) {
+        self.lock().reload = Some(Arc::new(reload));
     }
 
     /// It has ended: a signal ends the process from now on.
     pub(crate) fn end(&self) {
-        self.lock().running = None;
+        let mut state = self.lock();
+        (state.running, state.reload) = (None, None);
     }
 
     /// Whether what runs, or ran last, was told to stop.
@@ -88,9 +107,16 @@ impl State {
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
+/// What a signal asks for.
+enum Heard {
+    Stop,
+    Hangup,
+}
+
+async fn next(interrupt: &mut Signal, terminate: &mut Signal, hangup: &mut Signal) -> Heard {
     tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+        _ = interrupt.recv() => Heard::Stop,
+        _ = terminate.recv() => Heard::Stop,
+        _ = hangup.recv() => Heard::Hangup,
     }
 }

@@ -1,6 +1,7 @@
 //! Who may come in, and how often.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::json;
 use tidemill_gateway::{Config, Doors, Hall, Options, Rate, Rates, Scope, Stack, Token, new_token};
@@ -63,6 +64,58 @@ fn a_door_that_asks_may_be_reached_by_others() {
     let (web, _) = token("web", &["admin"]);
     let opened = Doors::open(Config { doors: vec![everywhere], tokens: vec![web] }, Hall::new());
     opened.map_err(|error| error.to_string()).expect("it asks").stop(std::time::Duration::ZERO);
+}
+
+#[test]
+fn tokens_and_rates_change_while_connections_are_open() {
+    let ((web, first), (new, second)) = (token("web", &["ingest:orders"]), token("new", &["ingest:*"]));
+    let both = vec![options(Stack::Standard), options(Stack::Fast)];
+    let doors = open(both.clone(), vec![web.clone()]);
+    let reload = doors.reload();
+    let file = Path::new("doors.toml");
+    let mut clients: Vec<Client> = doors.addresses().into_iter().map(Client::to).collect();
+    let mut check = |bearer: &str, expected: u16| {
+        for client in &mut clients {
+            let headers = [("Content-Type", "application/json"), ("Authorization", bearer)];
+            client.send(&request("POST", "/v1/sources/orders", &headers, BODY));
+            assert_eq!(client.answer().expect("the connection is kept").status, expected);
+        }
+    };
+    check(&first, 202);
+    check(&second, 401);
+    let taken = reload.take(Config { doors: both.clone(), tokens: vec![new.clone()] }, file);
+    assert_eq!(taken.expect("the doors are the same"), Vec::<String>::new());
+    check(&first, 401);
+    check(&second, 202);
+
+    let rates = Rates { identity: Rate::parse("1/h"), ..Rates::default() };
+    let slower = both.iter().map(|door| Options { rates, workers: 7, ..door.clone() }).collect();
+    let notes = reload.take(Config { doors: slower, tokens: vec![web, new.clone()] }, file).expect("the same doors");
+    assert!(notes.len() == 2 && notes[0].contains("waits for a start"), "{notes:?}");
+    check(&second, 202);
+    check(&second, 429);
+    check(&first, 202);
+
+    let other = vec![both[0].clone()];
+    let refused = reload.take(Config { doors: other, tokens: Vec::new() }, file).expect_err("a door is gone");
+    assert!(refused.to_string().contains("doors.toml: it describes other doors"), "{refused}");
+    check(&second, 429);
+    reload.take(Config { doors: Vec::new(), tokens: vec![new] }, file).expect("doors were opened elsewhere");
+    check(&second, 202);
+    doors.stop(std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn a_door_that_others_reach_goes_on_asking() {
+    let everywhere = Options { listen: "0.0.0.0:0".parse().expect("an address"), ..Options::default() };
+    let (web, bearer) = token("web", &["admin"]);
+    let doors = open(vec![everywhere.clone()], vec![web]);
+    let refused = doors.reload().take(Config::one(everywhere), Path::new("doors.toml"));
+    assert!(refused.is_err_and(|error| error.to_string().contains("other machines")));
+    let address = SocketAddr::from(([127, 0, 0, 1], doors.addresses()[0].port()));
+    assert_eq!(send(address, "POST", "/v1/sources/orders", None).status, 401);
+    assert_eq!(send(address, "POST", "/v1/sources/orders", Some(&bearer)).status, 202);
+    doors.stop(std::time::Duration::from_secs(5));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tidemill_circuit::view::View;
-use tidemill_gateway::Config;
+use tidemill_gateway::{Config, Reload};
 use tidemill_node::{Options, Report, Runner, Standing};
 use tidemill_sql::Pipeline;
 
@@ -47,7 +47,7 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
         return dry_run(&text, &pipeline, &run.circuit, &options);
     }
     let interrupts = Interrupts::listen()?;
-    let finished = execute(&text, &pipeline, &options, &interrupts)?;
+    let finished = execute(&text, &pipeline, &options, run.config.as_deref(), &interrupts)?;
     tell(&finished.report);
     if let Some(path) = &run.usage {
         let Report { standing, elapsed, .. } = &finished.report;
@@ -72,6 +72,24 @@ fn doors(path: &Path) -> Result<Config, Failure> {
     Config::parse(&text, path).map_err(|error| Failure::plain(&error))
 }
 
+/// Has the doors go on with the tokens and rates that their file has now; says what became of that.
+fn reloaded(reload: &Reload, file: &Path) -> String {
+    let name = file.display();
+    let taken = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"));
+    let taken = taken.and_then(|text| {
+        let config = Config::parse(&text, file);
+        config.and_then(|config| reload.take(config, file)).map_err(|error| rendered(&error))
+    });
+    match taken {
+        Ok(notes) => [vec![format!("{name} was read again")], notes].concat().join("\n"),
+        Err(problem) => format!("{}\nthe doors go on as they were", problem.trim_end()),
+    }
+}
+
+fn rendered(error: &tidemill_gateway::Error) -> String {
+    tidemill_sql::error::render(error, "", "")
+}
+
 /// Says what a run would keep of the state there is.
 fn dry_run(text: &Text, pipeline: &Pipeline, circuit: &str, options: &Options) -> Result<(), Failure> {
     let found = tidemill_node::dry_run(pipeline, circuit, options).map_err(|error| text.failure(&error))?;
@@ -91,11 +109,13 @@ pub(crate) struct Finished {
     pub(crate) views: BTreeMap<String, View>,
 }
 
-/// Runs a planned pipeline to its end, or until it is stopped.
+/// Runs a planned pipeline to its end, or until it is stopped. `config` is the file that describes its doors, which is read
+/// again when that is asked for.
 pub(crate) fn execute(
     text: &Text,
     pipeline: &Pipeline,
     options: &Options,
+    config: Option<&Path>,
     interrupts: &Interrupts,
 ) -> Result<Finished, Failure> {
     let runner = Runner::new(pipeline, options, &interrupts.begin()).map_err(|error| text.failure(&error))?;
@@ -104,6 +124,10 @@ pub(crate) fn execute(
     }
     runner.notes().iter().for_each(|note| console::say(note));
     runner.urls().iter().for_each(|url| console::say(&format!("listening on {url}")));
+    if let (Some(file), Some(reload)) = (config, runner.reload()) {
+        let file = file.to_path_buf();
+        interrupts.on_hangup(move || console::say(&reloaded(&reload, &file)));
+    }
     let views = runner.views();
     let line = Line::begin(runner.progress());
     let result = runner.run();

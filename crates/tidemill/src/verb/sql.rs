@@ -135,7 +135,7 @@ impl Shell {
                 }
                 let lanes = self.sql.lanes.map(|lanes| lanes as usize);
                 let options = Options { lanes, name: text.name.clone(), sql: text.sql.clone(), ..Options::default() };
-                let finished = run::execute(&text, &pipeline, &options, &self.interrupts)?;
+                let finished = run::execute(&text, &pipeline, &options, None, &self.interrupts)?;
                 run::tell(&finished.report);
                 if self.interrupts.came() && !pipeline.selects.is_empty() {
                     console::say("stopped: this is the answer so far");
