@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 use tidemill_gateway::{Config, Doors, Hall, Options, Rate, Rates, Scope, Stack, Token, new_token};
 
-use crate::client::{Answer, Client, request};
-use crate::hall;
+use super::client::{Answer, Client, request};
+use super::hall;
 
 const BODY: &[u8] = b"{\"a\": 1}";
 

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::Door;
+use super::Door;
 
 /// An answer, taken apart.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidemill_gateway::{Answered, Endpoint, Fallback, Hall, Options, Question, Rejection, Server, Terms, Ticket};
 
-use crate::client::{Answer, Client, request};
+use super::client::{Answer, Client, request};
 
 /// An endpoint that answers `now` at once, `soon` from another thread, and else waits until its time is over. The body
 /// `twice` is a key that means another request.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tidemill_gateway::Options;
 
-use crate::Door;
-use crate::client::get;
+use super::Door;
+use super::client::get;
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::Door;
+use super::Door;
 
 /// What the suite finds fault with, and why it stays so.
 const KNOWN: [(&str, &str); 2] = [

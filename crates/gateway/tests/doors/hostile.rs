@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tidemill_gateway::Options;
 
-use crate::Door;
-use crate::client::{Client, get, post, request};
+use super::Door;
+use super::client::{Client, get, post, request};
 
 /// Sends bytes and gives the status of each answer until the door closes the connection.
 fn statuses(door: &Door, bytes: &[u8]) -> Vec<u16> {

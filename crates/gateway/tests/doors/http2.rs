@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::Door;
+use super::Door;
 
 #[test]
 fn speaks_http2_on_the_same_port() {

@@ -5,12 +5,12 @@ use std::io::Write;
 use serde_json::json;
 use tidemill_gateway::Options;
 
-use crate::Door;
-use crate::client::{Client, exchange, post, request};
+use super::Door;
+use super::client::{Client, exchange, post, request};
 
 const ORDERS: &str = "/v1/sources/orders";
 
-fn send(door: &Door, headers: &[(&str, &str)], body: &[u8]) -> crate::client::Answer {
+fn send(door: &Door, headers: &[(&str, &str)], body: &[u8]) -> super::client::Answer {
     exchange(door, &request("POST", ORDERS, headers, body))
 }
 
@@ -170,12 +170,12 @@ fn holds_no_more_than_its_budget() {
 #[test]
 fn refuses_events_while_draining_and_still_answers_views() {
     let door = Door::open();
-    assert_eq!(crate::client::get(&door, "/v1/health").json()["status"], json!("ok"));
+    assert_eq!(super::client::get(&door, "/v1/health").json()["status"], json!("ok"));
     door.server().refuse_events();
     let answer = post(&door, ORDERS, "{\"a\": 1}");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
-    assert_eq!(crate::client::get(&door, "/v1/health").status, 503);
-    assert_eq!(crate::client::get(&door, "/v1/views/ten").status, 200);
+    assert_eq!(super::client::get(&door, "/v1/health").status, 503);
+    assert_eq!(super::client::get(&door, "/v1/views/ten").status, 200);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tidemill_gateway::{Options, TlsOptions};
 
-use crate::Door;
-use crate::client::{Client, get, request};
+use super::Door;
+use super::client::{Client, get, request};
 
 fn certificate(folder: &Path, name: &str) -> (TlsOptions, String) {
     let CertifiedKey::<KeyPair> { cert, signing_key } =

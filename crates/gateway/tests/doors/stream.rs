@@ -12,7 +12,7 @@ use tidemill_circuit::Delta;
 use tidemill_circuit::view::{self, ViewSpec, ViewWriter};
 use tidemill_gateway::{Follow, Hall, Lookup, LookupError, Options, Rows, Server, View};
 
-use crate::client::request;
+use super::client::request;
 
 /// A view of numbers.
 struct Numbers(view::View);

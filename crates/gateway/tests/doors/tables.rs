@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Map, Value as Json, json};
 use tidemill_gateway::{Denial, Ground, KeyPart, Submitted, Table, TableRows, Versions};
 
-use crate::Door;
-use crate::client::{Client, exchange, get, post, request};
+use super::Door;
+use super::client::{Client, exchange, get, post, request};
 
 /// A table that says yes to most, and what it was asked.
 #[derive(Default)]

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::Door;
-use crate::client::{exchange, get, request};
+use super::Door;
+use super::client::{exchange, get, request};
 
 #[test]
 fn answers_rows_as_json() {

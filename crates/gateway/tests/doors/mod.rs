@@ -1,4 +1,6 @@
 //! Doors over real sockets: what comes in, what goes out, and what is refused.
+//!
+//! They are built twice, for the two stacks: `doors.rs` and `doors_fast.rs` beside this folder.
 
 mod callers;
 mod client;
@@ -26,7 +28,7 @@ use tidemill_gateway::{
     Tell, Terms, View,
 };
 
-use crate::server::Server;
+use self::server::Server;
 
 /// An inbox of rows (a BIGINT, b STRING) that holds a few of them.
 struct Box7 {

@@ -1,0 +1,4 @@
+//! The tests of doors, on the standard stack.
+
+#[path = "doors/mod.rs"]
+mod tests;

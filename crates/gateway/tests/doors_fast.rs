@@ -1,0 +1,4 @@
+//! The tests of doors, on the fast stack.
+
+#[path = "doors/mod.rs"]
+mod tests;
