@@ -184,6 +184,11 @@ pub struct OverSpec {
     pub calls: Vec<OverCall>,
 }
 
+impl OverSpec {
+    /// The rows under a partial result, and the partial results under one above.
+    pub const RUN: u64 = 16;
+}
+
 /// When `OVER` answers a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverTurn {

@@ -359,7 +359,10 @@ pub(crate) fn warnings(pipeline: &Pipeline) -> Vec<Warning> {
 fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
     let of = match circuit.of {
         Of::Pipeline(_) => String::new(),
-        Of::Decisions(decisions) => format!(" for endpoint {}", decisions.name),
+        Of::Decisions(decisions) => {
+            let word = if decisions.endpoints.len() == 1 { "endpoint" } else { "endpoints" };
+            format!(" for {word} {}", names(decisions.endpoints.iter().map(|endpoint| &endpoint.name)))
+        }
     };
     let unbounded =
         circuit.operators().into_iter().filter(|operator| operator.state.is_some() && operator.bound.is_none());

@@ -54,7 +54,8 @@ pub struct Pipeline {
 /// A circuit that answers requests: endpoints that read the same sources share one.
 #[derive(Debug)]
 pub struct Decisions {
-    /// What it is called in state folders and reports: the names of its endpoints, joined by `+`.
+    /// What it is called in state folders and reports: the name of the source that takes the requests, the table of
+    /// `'record'` or `request.ENDPOINT`.
     pub name: String,
     /// The circuit. An output node stands for each endpoint.
     pub plan: Plan,

@@ -369,7 +369,7 @@ fn endpoints_of_one_source_share_a_circuit_and_others_do_not() {
     );
     let pipeline = plan(&text, PlanOptions::default()).expect("it is planned");
     let names: Vec<_> = pipeline.decisions.iter().map(|decisions| decisions.name.as_str()).collect();
-    assert_eq!(names, ["a+c", "b"]);
+    assert_eq!(names, ["payments", "request.b"], "a circuit is named after what takes its requests");
     let [first, second] = pipeline.decisions.as_slice() else { panic!("two circuits") };
     assert_eq!(first.endpoints[1].request.fields().len(), 2);
     assert!(first.endpoints[0].recorded && !second.endpoints[0].recorded);

@@ -301,7 +301,7 @@ impl Planner {
         }
         let Builder { plan, facts, values: own, .. } = builder;
         values.extend(own);
-        let name = endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect::<Vec<_>>().join("+");
+        let name = group[0].def.source.clone();
         let mut decisions = Decisions { name, plan, endpoints, session, facts };
         for (index, endpoint) in group.iter().enumerate() {
             let told = format!("{}\n{}", endpoint.text, explain::rule(&decisions, &endpoint.def.output));

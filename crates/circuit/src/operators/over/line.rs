@@ -13,9 +13,10 @@ use std::collections::VecDeque;
 
 use super::bank::{Bank, NONE};
 use crate::operators::aggregate::accumulator::How;
+use crate::plan::OverSpec;
 
 /// The states under a partial state.
-const FAN: u64 = 16;
+const FAN: u64 = OverSpec::RUN;
 
 /// A row, or the rows of one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
