@@ -351,6 +351,7 @@ impl Lane {
             self.tally.side.extend(decoded.rejected.iter().map(|rejected| SideRow {
                 kind: SideKind::BadRecord,
                 operator: spec.name.clone(),
+                node: self.layout.tasks[self.current].node,
                 reason: rejected.reason.clone(),
                 row: rejected.text.clone(),
                 origin: None,
@@ -418,6 +419,7 @@ impl Lane {
             self.tally.side.push(SideRow {
                 kind: SideKind::DeadLetter,
                 operator: name.to_string(),
+                node: self.layout.tasks[self.current].node,
                 reason: reason.to_string(),
                 row: row::to_json(delta.batch(), row),
                 origin: row::origin(delta.batch(), row),

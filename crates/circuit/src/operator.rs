@@ -9,6 +9,7 @@ use tidemill_base::Timestamp;
 use crate::delta::Delta;
 use crate::error::Error;
 use crate::keep::keeper::Keeper;
+use crate::plan::NodeId;
 
 /// What an operator knows of the step it is in.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,8 @@ pub struct SideRow {
     pub kind: SideKind,
     /// The operator or table, as `explain` names it.
     pub operator: String,
+    /// Its node in the plan.
+    pub node: NodeId,
     /// What was wrong.
     pub reason: String,
     /// The row as JSON, or the record's text.

@@ -3,7 +3,7 @@
 //! The SQL crate writes plans and [`crate::graph`] turns them into operators. A plan names columns by index and carries
 //! expressions as [`Expr`], so it knows nothing of SQL; `explain` and fingerprints read nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, SchemaRef};
@@ -408,6 +408,17 @@ impl Plan {
     pub fn add(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// The nodes whose rows become those of `node`, itself included; those that are only looked into are not among them.
+    pub fn row_path(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let (mut path, mut open) = (BTreeSet::new(), vec![node]);
+        while let Some(node) = open.pop() {
+            if path.insert(node) {
+                open.extend_from_slice(self.nodes[node].row_inputs());
+            }
+        }
+        path
     }
 
     /// For each node, whether none of its rows is ever taken back.

@@ -82,7 +82,7 @@ impl Driver {
     /// Steps until every source has ended or was stopped. This is the work of a stage.
     pub(crate) fn run(&mut self, ends: &mut Ends, cancel: &Cancel) -> Result<(), Halt> {
         let ran = self.steps(ends, cancel);
-        self.outputs.answers.iter().for_each(|endpoint| endpoint.end());
+        self.outputs.answers.iter().for_each(|(endpoint, _)| endpoint.end());
         ran.map_err(|halt| match (halt, self.journal_failure()) {
             // Whatever noticed it first, a journal that has failed is what stopped the run.
             (Halt::Failed(_), Some(failure)) => failure.into(),

@@ -51,8 +51,8 @@ pub(crate) struct Given<'a> {
     pub(crate) place: Option<u64>,
     /// The rows of the endpoint's output: the answer's columns, then `$origin`.
     pub(crate) rows: &'a [Delta],
-    /// The rows of the step on which an expression failed, of all its endpoints.
-    pub(crate) failed: &'a [SideRow],
+    /// The rows that an expression failed on between their source and the endpoint's output.
+    pub(crate) failed: Vec<&'a SideRow>,
 }
 
 /// The desks of a pipeline's endpoints.

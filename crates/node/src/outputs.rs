@@ -1,6 +1,6 @@
 //! Where the rows of a step go: to sinks, into views, to side outputs; and what was written in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -68,8 +68,9 @@ pub(crate) struct Outputs {
     /// The sink of each table.
     pub(crate) tables: BTreeMap<String, usize>,
     pub(crate) sides: Sides,
-    /// Who knows the requests that wait, for each endpoint.
-    pub(crate) answers: Vec<Arc<dyn Answering>>,
+    /// Who knows the requests that wait, for each endpoint, and the nodes whose rows become its answers: a row that failed
+    /// elsewhere, in a view that is looked up, may have the number of a request and is not one.
+    pub(crate) answers: Vec<(Arc<dyn Answering>, BTreeSet<NodeId>)>,
 }
 
 /// How the rows of a step come to be handed on.
@@ -125,8 +126,9 @@ impl Outputs {
             Turn::First(place) => place,
             Turn::Again { .. } => None,
         };
-        for (endpoint, rows) in self.answers.iter().zip(&answers) {
-            endpoint.answers(&Given { header: &output.header, place, rows, failed: &output.side });
+        for ((endpoint, path), rows) in self.answers.iter().zip(&answers) {
+            let failed = output.side.iter().filter(|row| path.contains(&row.node)).collect();
+            endpoint.answers(&Given { header: &output.header, place, rows, failed });
         }
         parcels.extend(self.sides.rows(&output.side)?);
         let staged = |sink: usize| self.staged.get(sink).copied().unwrap_or_default();
@@ -207,4 +209,51 @@ fn do_work(table: &str, sink: &mut dyn Sink, work: Work, delivered: &AtomicU64) 
         Work::Restage(staged) => sink.restage(staged),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_circuit::operator::{SideKind, SideRow};
+    use tidemill_circuit::step::{StepHeader, StepTrailer};
+
+    use super::*;
+
+    /// Whoever waits for answers, and the operators of the rows that are said to have failed.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Answering for Heard {
+        fn answers(&self, given: &Given<'_>) {
+            let failed = given.failed.iter().map(|row| row.operator.clone());
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
+        }
+
+        fn end(&self) {}
+    }
+
+    #[test]
+    fn a_row_that_failed_in_a_view_is_no_request_that_failed() {
+        let (one, other) = (Arc::<Heard>::default(), Arc::<Heard>::default());
+        let mut outputs = Outputs::default();
+        outputs.answers.push((one.clone(), BTreeSet::from([0, 2, 5])));
+        outputs.answers.push((other.clone(), BTreeSet::from([0, 3])));
+        // All of them have the number of a request, in sources that number their rows each for itself.
+        let row = |node: NodeId| SideRow {
+            kind: SideKind::DeadLetter,
+            operator: format!("node {node}"),
+            node,
+            reason: "an expression failed".to_string(),
+            row: String::new(),
+            origin: Some(7),
+        };
+        let header =
+            StepHeader { step: 1, now: 0, last: false, seed: 0, lanes: 1, sources: Vec::new(), tables: Vec::new() };
+        let trailer = StepTrailer { step: 1, outputs: Vec::new(), late_rows: 0, dead_rows: 5, bad_records: 0 };
+        let side = [0, 1, 2, 3, 4].map(row).into();
+        let output = StepOutput { header, trailer, outputs: Vec::new(), side, records: 0, watermark: 0 };
+        outputs.take(output, None, &mut []).expect("nothing is written");
+        let heard = |heard: &Heard| heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(heard(&one), ["node 0", "node 2"]);
+        assert_eq!(heard(&other), ["node 0", "node 3"]);
+    }
 }

@@ -97,6 +97,7 @@ mod tests {
         let row = |kind, row: &str| SideRow {
             kind,
             operator: "Aggregate".to_string(),
+            node: 2,
             reason: "its window has closed".to_string(),
             row: row.to_string(),
             origin: None,

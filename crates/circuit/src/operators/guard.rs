@@ -8,12 +8,14 @@ use crate::error::Error;
 use crate::expr::{self, Evaluated, Expr, OnError};
 use crate::graph::Lowering;
 use crate::operator::{Context, Output, SideKind, SideRow};
+use crate::plan::NodeId;
 use crate::row;
 
 /// What an operator needs to report a failing row.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     name: String,
+    node: NodeId,
     position: Option<Position>,
     on_error: OnError,
 }
@@ -21,7 +23,8 @@ pub(crate) struct Guard {
 impl Guard {
     /// The guard of the node that is being lowered.
     pub fn of(lowering: &Lowering<'_>) -> Self {
-        Guard { name: lowering.name.clone(), position: lowering.node.position, on_error: lowering.node.on_error }
+        let Lowering { node, id, name, .. } = lowering;
+        Guard { name: name.clone(), node: *id, position: node.position, on_error: node.on_error }
     }
 
     /// Evaluates `exprs` over `delta`: the rows that are left, and one column an expression for them.
@@ -61,6 +64,7 @@ impl Guard {
             out.side.extend(messages.into_iter().map(|(row, reason)| SideRow {
                 kind: SideKind::DeadLetter,
                 operator: self.name.clone(),
+                node: self.node,
                 reason,
                 row: row::to_json(delta.batch(), row),
                 origin: row::origin(delta.batch(), row),
@@ -93,6 +97,7 @@ impl Guard {
             out.side.extend(rows.into_iter().map(|row| SideRow {
                 kind: SideKind::DeadLetter,
                 operator: self.name.clone(),
+                node: self.node,
                 reason: message.to_string(),
                 row: row::to_json(delta.batch(), row),
                 origin: row::origin(delta.batch(), row),
@@ -114,6 +119,7 @@ impl Guard {
             out.side.push(SideRow {
                 kind: SideKind::Late,
                 operator: self.name.clone(),
+                node: self.node,
                 reason: reason.to_string(),
                 row: row::to_json(delta.batch(), row),
                 origin: row::origin(delta.batch(), row),

@@ -94,7 +94,8 @@ fn a_start_begins_a_segment_though_the_quota_is_used_up() {
     let memory = Memory::new();
     let full = {
         let (journal, _) = try_open(&memory, tight()).unwrap();
-        let (last, _) = fill(&journal);
+        let last = append_all(&journal, [900; 12]);
+        assert!(fill(&journal).1.is_full());
         journal.flush_once().unwrap();
         last
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tidemill_circuit::operator::SideKind;
+use tidemill_circuit::plan::Spec;
 use tidemill_circuit::view::{View, ViewSpec, view};
 use tidemill_connect::{Connector, Delivery, Rows, Sink};
 use tidemill_sql::Pipeline;
@@ -54,7 +55,11 @@ impl Left {
         let mut outputs = Outputs::default();
         for endpoint in &part.endpoints {
             outputs.routes.insert(endpoint.output.clone(), Route::Answer(outputs.answers.len()));
-            outputs.answers.push(desk(endpoint, doors)?);
+            let node = part.plan.nodes.iter().position(
+                |node| matches!(&node.spec, Spec::Output(output) if output.name == endpoint.output),
+            );
+            let path = node.map(|node| part.plan.row_path(node)).unwrap_or_default();
+            outputs.answers.push((desk(endpoint, doors)?, path));
         }
         Ok(Left { outputs, views: BTreeMap::new(), senders: Vec::new(), delivered: Delivered::default() })
     }

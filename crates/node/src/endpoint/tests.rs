@@ -230,7 +230,7 @@ impl Bench {
         let output = circuit.step(StepInput { now: 0, sources: vec![input] }).expect("a step");
         let rows: Vec<Delta> = output.outputs.into_iter().flat_map(|rows| rows.deltas).collect();
         let (header, place) = (&output.header, *self.place.lock().expect("nobody panics"));
-        self.desk.answers(&Given { header, place, rows: &rows, failed: &output.side });
+        self.desk.answers(&Given { header, place, rows: &rows, failed: output.side.iter().collect() });
         true
     }
 }
