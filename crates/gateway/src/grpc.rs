@@ -8,6 +8,7 @@
 //! Reading order: [`services`] which call goes where, [`feed`] how bodies come in, [`status`] how problems go out, then the
 //! services one by one.
 
+mod answer;
 mod decide;
 mod descriptor;
 mod feed;

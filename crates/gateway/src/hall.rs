@@ -138,6 +138,11 @@ pub trait Endpoint: Send + Sync {
     /// How long a request waits when it does not say.
     fn deadline(&self) -> Duration;
 
+    /// The columns of its answers; none when they are JSON alone.
+    fn columns(&self) -> Option<SchemaRef> {
+        None
+    }
+
     /// Takes a request in. It is answered through `ticket`, exactly once and possibly before this returns, unless it is refused.
     ///
     /// # Errors

@@ -451,6 +451,9 @@ pub(crate) struct Proto {
     pub(crate) name: Option<String>,
     /// The pipeline that declares it [default: read from stdin]
     pub(crate) file: Option<PathBuf>,
+    /// The messages of an endpoint's answers, not of its requests
+    #[arg(long, requires = "name")]
+    pub(crate) answer: bool,
     /// Write the file, and those of the services, into a folder instead
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::answer::Form;
 use super::feed::Tab;
 use super::status::{Failure, status};
 use super::terms::{Asked, caller, timeout};
@@ -44,6 +45,7 @@ struct Ask {
     body: Bytes,
     asked: Asked,
     deadline: Duration,
+    form: Form,
 }
 
 #[tonic::async_trait]
@@ -55,7 +57,8 @@ impl Decide for Service {
         let within = timeout(request.metadata());
         let ask = self.read(&caller, request.into_inner(), within).map_err(status)?;
         let (tell, told) = oneshot::channel();
-        let waiting = Arc::new(Waiting { name: ask.name.clone(), tell: Mutex::new(Some(tell)) });
+        let (name, form) = (ask.name.clone(), ask.form.clone());
+        let waiting = Arc::new(Waiting { name, form, tell: Mutex::new(Some(tell)) });
         let question = ask.put(waiting, 0).map_err(status)?;
         tab.settle();
         let mut told = std::pin::pin!(told);
@@ -97,7 +100,7 @@ impl Service {
         if self.hall.is_draining() {
             return Err(Problem::draining());
         }
-        let AskRequest { endpoint: name, request, durability, idempotency_key, id, deadline_micros } = message;
+        let AskRequest { endpoint: name, request, durability, idempotency_key, id, deadline_micros, format } = message;
         caller.may(Need::Decide(&name))?;
         let found = self.hall.endpoint(&name);
         let endpoint = found.map_err(|missing| Problem::not_found("endpoint", &name, missing.help))?.clone();
@@ -114,7 +117,8 @@ impl Service {
         let shorter = own.into_iter().chain(within).min();
         let longest = endpoint.deadline();
         let deadline = shorter.map_or(longest, |shorter| shorter.min(longest));
-        Ok(Ask { id, name, endpoint, body, asked, deadline })
+        let form = Form::of(format, endpoint.as_ref())?;
+        Ok(Ask { id, name, endpoint, body, asked, deadline, form })
     }
 }
 
@@ -136,26 +140,28 @@ fn rows_of(row: &Bytes) -> Bytes {
 }
 
 /// The reply that an answer is.
-fn reply(answered: &Answered<'_>, name: &str) -> Result<AskReply, Failure> {
+fn reply(answered: &Answered<'_>, name: &str, form: &Form) -> Result<AskReply, Failure> {
     if let Some(problem) = question::problem(answered, name) {
         return Err(problem.into());
     }
     if answered.status >= 400 {
         return Err(Failure::of_document(answered.status, answered.body));
     }
-    Ok(AskReply {
-        json: Bytes::copy_from_slice(answered.body),
+    let mut reply = AskReply {
         rule: answered.rule.to_string(),
         version: answered.version,
         fallback: answered.fallback.map(|fallback| fallback.as_str().to_string()).unwrap_or_default(),
         repeated: answered.repeated,
         ..AskReply::default()
-    })
+    };
+    form.write(answered.body, &mut reply)?;
+    Ok(reply)
 }
 
 /// The one request of a call, which waits for its answer.
 struct Waiting {
     name: String,
+    form: Form,
     tell: Mutex<Option<oneshot::Sender<Result<AskReply, Failure>>>>,
 }
 
@@ -164,7 +170,7 @@ impl Answers for Waiting {
         let tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tell) = tell {
             // The client may have gone.
-            let _ = tell.send(reply(&answered, &self.name));
+            let _ = tell.send(reply(&answered, &self.name, &self.form));
         }
     }
 }
@@ -187,6 +193,7 @@ struct Asking {
 struct Open {
     id: u64,
     name: String,
+    form: Form,
     room: OwnedSemaphorePermit,
 }
 
@@ -196,9 +203,9 @@ impl Asking {
     }
 
     /// Sends a reply to the request of a number, once.
-    fn reply(&self, number: u64, reply: impl FnOnce(&str) -> Result<AskReply, Failure>) {
-        let Some(Open { id, name, room }) = self.lock().remove(&number) else { return };
-        let reply = match reply(&name) {
+    fn reply(&self, number: u64, reply: impl FnOnce(&str, &Form) -> Result<AskReply, Failure>) {
+        let Some(Open { id, name, form, room }) = self.lock().remove(&number) else { return };
+        let reply = match reply(&name, &form) {
             Ok(reply) => AskReply { id, ..reply },
             Err(failed) => {
                 let problem = Some(failed.of_request(id).into_problem());
@@ -213,7 +220,7 @@ impl Asking {
 
 impl Answers for Asking {
     fn answer(&self, number: u64, answered: Answered<'_>) {
-        self.reply(number, |name| reply(&answered, name));
+        self.reply(number, |name, form| reply(&answered, name, form));
     }
 }
 
@@ -270,15 +277,17 @@ impl Session {
     fn ask(&mut self, message: AskRequest, room: OwnedSemaphorePermit) {
         self.number += 1;
         let (number, name, id) = (self.number, message.endpoint.clone(), message.id);
+        let read = self.service.read(&self.caller, message, None);
+        let form = read.as_ref().map_or(Form::Json, |ask| ask.form.clone());
         // Before it is asked: the answer may come at once.
-        self.asking.lock().insert(number, Open { id, name, room });
-        let asked = self.service.read(&self.caller, message, None).and_then(|ask| {
+        self.asking.lock().insert(number, Open { id, name, form, room });
+        let asked = read.and_then(|ask| {
             let question = ask.put(self.asking.clone(), number)?;
             Ok((Instant::now() + ask.deadline, (question, ask.endpoint)))
         });
         match asked {
             Ok((at, question)) => drop(self.deadlines.insert((at, number), question)),
-            Err(problem) => self.asking.reply(number, |_| Err(problem.into())),
+            Err(problem) => self.asking.reply(number, |_, _| Err(problem.into())),
         }
         if self.deadlines.len() > DEADLINES_MAX {
             let open = self.asking.lock();

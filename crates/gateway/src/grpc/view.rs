@@ -123,7 +123,7 @@ fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(
     Ok((view, lookup, row_format(format).map_err(status)?))
 }
 
-fn row_format(format: i32) -> Result<RowFormat, Problem> {
+pub(super) fn row_format(format: i32) -> Result<RowFormat, Problem> {
     match RowFormat::try_from(format) {
         Ok(RowFormat::Unspecified) => Ok(RowFormat::Json),
         Ok(format) => Ok(format),
@@ -144,7 +144,7 @@ fn problem(error: LookupError) -> Problem {
 }
 
 /// Rows in the format that was asked for.
-fn encoded(batches: &[RecordBatch], format: RowFormat) -> Result<Bytes, Problem> {
+pub(super) fn encoded(batches: &[RecordBatch], format: RowFormat) -> Result<Bytes, Problem> {
     let mut out = Vec::new();
     let written = match format {
         RowFormat::Unspecified | RowFormat::Json => {

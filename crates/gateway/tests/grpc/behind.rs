@@ -192,6 +192,13 @@ impl Endpoint for Score {
         Duration::from_secs(60)
     }
 
+    fn columns(&self) -> Option<SchemaRef> {
+        Some(Arc::new(Schema::new(vec![
+            Field::new("decision", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+        ])))
+    }
+
     fn ask(&self, body: &[u8], terms: Terms<'_>, ticket: Ticket) -> Result<Question, Rejection> {
         let text = String::from_utf8_lossy(body);
         let answer = |answered| ticket.door.answer(ticket.number, answered);

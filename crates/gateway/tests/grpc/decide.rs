@@ -2,7 +2,7 @@
 
 use tidemill_proto::v1::ask_request::Request as Columns;
 use tidemill_proto::v1::decide_client::DecideClient;
-use tidemill_proto::v1::{AskReply, AskRequest};
+use tidemill_proto::v1::{AskReply, AskRequest, RowFormat};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
@@ -35,6 +35,30 @@ fn a_request_is_answered() {
         let row = AskRequest { request: Some(Columns::Row(vec![8, 1, 0x12, 2, b'h', b'i'].into())), ..asking(7, "") };
         let told = client.ask(row).await.expect("it is answered").into_inner();
         assert_eq!(told, answer(7, "{\"bytes\":8}"));
+    });
+}
+
+#[test]
+fn rows_of_an_answer_are_messages_where_that_is_asked_for() {
+    let door = Door::open();
+    let mut client = DecideClient::new(door.channel());
+    let body = "{\"rows\":[{\"decision\":\"hi\",\"n\":1},{\"decision\":null,\"n\":300}],\"rule\":\"9f3a\",\"version\":7}";
+    let as_rows = |id, text| AskRequest { format: RowFormat::Rows.into(), ..asking(id, text) };
+    // Two rows, each a tag, a length, and its columns.
+    let expected = [&[0x0a, 6, 0x0a, 2, b'h', b'i', 0x10, 1][..], &[0x0a, 3, 0x10, 0xac, 2]].concat();
+    let rows = |id| AskReply { json: vec![].into(), rows: expected.clone().into(), ..answer(id, "") };
+    door.runtime.block_on(async {
+        assert_eq!(client.ask(as_rows(1, body)).await.expect("it is answered").into_inner(), rows(1));
+        assert_eq!(client.ask(asking(2, body)).await.expect("it is answered").into_inner().json, body.as_bytes());
+        let requests = vec![as_rows(3, body), AskRequest { format: 9, ..asking(4, body) }, as_rows(5, "bad")];
+        let mut replies = client.ask_stream(tokio_stream::iter(requests)).await.expect("a stream").into_inner();
+        assert_eq!(replies.message().await.expect("it goes on"), Some(rows(3)));
+        for (id, page, part) in [(4, "TM5103", "no format 9"), (5, "TM5102", "no JSON")] {
+            let reply = replies.message().await.expect("it goes on").expect("an answer");
+            let problem = reply.problem.expect("it was refused");
+            assert_eq!((reply.id, problem.code.as_str()), (id, page));
+            assert!(problem.detail.contains(part), "{problem:?}");
+        }
     });
 }
 

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arrow_schema::SchemaRef;
 use tidemill_circuit::operator::SideKind;
 use tidemill_connect::Accepted;
 use tidemill_gateway::{Answered, Durability, Endpoint, Fallback, Question, Refusal, Rejection, Terms, Ticket};
@@ -29,6 +30,8 @@ pub(crate) struct Desk {
     /// By this number the journal knows the endpoint.
     number: u32,
     rule: String,
+    /// The columns of its answers.
+    columns: SchemaRef,
     deadline: Duration,
     waiting_max: usize,
     sheds_to_fallback: bool,
@@ -67,6 +70,7 @@ impl Desk {
             source: def.source.clone(),
             number,
             rule: def.rule.clone(),
+            columns: def.answer.clone(),
             deadline: def.options.deadline,
             waiting_max: def.options.waiting_max,
             sheds_to_fallback: def.options.sheds_to_fallback,
@@ -306,6 +310,10 @@ impl Desk {
 impl Endpoint for Desk {
     fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    fn columns(&self) -> Option<SchemaRef> {
+        Some(self.columns.clone())
     }
 
     fn ask(&self, body: &[u8], terms: Terms<'_>, ticket: Ticket) -> Result<Question, Rejection> {

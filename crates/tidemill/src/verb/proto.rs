@@ -16,7 +16,7 @@ use crate::pipeline::Text;
 
 /// Prints a table's `.proto`, or writes it with those of the services into a folder.
 pub(crate) fn run(proto: &Proto) -> Result<(), Failure> {
-    let messages = proto.name.as_deref().map(|name| messages(name, proto.file.as_deref())).transpose()?;
+    let messages = proto.name.as_deref().map(|name| messages(name, proto)).transpose()?;
     let Some(folder) = &proto.out else {
         return match messages {
             Some(messages) => Ok(console::put(messages.to_string().as_bytes())?),
@@ -32,8 +32,8 @@ pub(crate) fn run(proto: &Proto) -> Result<(), Failure> {
 }
 
 /// The messages of what `name` names in a pipeline; the pipeline is read from stdin when no file is said.
-fn messages(name: &str, file: Option<&Path>) -> Result<Messages, Failure> {
-    let text = match file {
+fn messages(name: &str, proto: &Proto) -> Result<Messages, Failure> {
+    let text = match &proto.file {
         Some(file) => Text::read(file)?,
         None => {
             let mut sql = String::new();
@@ -43,7 +43,8 @@ fn messages(name: &str, file: Option<&Path>) -> Result<Messages, Failure> {
         }
     };
     let pipeline = text.plan()?;
-    let Some((name, schema)) = find(&pipeline, name) else { return Err(unknown(&pipeline, name, &text.name)) };
+    let found = if proto.answer { answer(&pipeline, name) } else { find(&pipeline, name) };
+    let Some((name, schema)) = found else { return Err(unknown(&pipeline, name, proto.answer, &text.name)) };
     Messages::of(&name, &schema).map_err(|error| Failure::plain(&error))
 }
 
@@ -65,16 +66,23 @@ fn find(pipeline: &Pipeline, name: &str) -> Option<(String, Schema)> {
     Some((view.name.clone(), view.schema.as_ref().clone()))
 }
 
-fn unknown(pipeline: &Pipeline, name: &str, text: &str) -> Failure {
+/// The answers of an endpoint.
+fn answer(pipeline: &Pipeline, name: &str) -> Option<(String, Schema)> {
+    let endpoint = pipeline.decisions.iter().flat_map(|part| &part.endpoints).find(|endpoint| endpoint.name == name)?;
+    Some((format!("{name}_answer"), endpoint.answer.as_ref().clone()))
+}
+
+fn unknown(pipeline: &Pipeline, name: &str, answers: bool, text: &str) -> Failure {
     let endpoints = pipeline.decisions.iter().flat_map(|part| &part.endpoints).map(|endpoint| &endpoint.name);
-    let names = pipeline.tables.iter().map(|table| &table.name);
-    let names = names.chain(pipeline.outputs.iter().map(|output| &output.name)).chain(endpoints);
-    let names: Vec<&str> = names.map(String::as_str).collect();
+    let others = pipeline.tables.iter().map(|table| &table.name);
+    let others = others.chain(pipeline.outputs.iter().map(|output| &output.name)).filter(|_| !answers);
+    let names: Vec<&str> = others.chain(endpoints).map(String::as_str).collect();
     let help = match suggest::nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => format!("there are '{}'", names.join("', '")),
     };
-    Failure::Usage(format!("{text} declares no '{name}'; {help}"))
+    let what = if answers { "endpoint " } else { "" };
+    Failure::Usage(format!("{text} declares no {what}'{name}'; {help}"))
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {

@@ -102,6 +102,7 @@ fn pipeline() -> Folder {
     for name in ["payments", "cards", "places"] {
         folder.run(&["proto", name, "pipeline.sql", "--out", "proto"]).printed();
     }
+    folder.run(&["proto", "score", "pipeline.sql", "--answer", "--out", "proto"]).printed();
     folder
 }
 
@@ -171,6 +172,11 @@ fn messages_are_printed_for_what_a_pipeline_declares() {
     let view = folder.run(&["proto", "cards", "pipeline.sql"]).printed();
     assert!(view.contains("optional int64 n = 2;"), "{view}");
     folder.run(&["proto", "payment", "pipeline.sql"]).failed(2, &["declares no 'payment'", "did you mean 'payments'?"]);
+    let answer = folder.run(&["proto", "score", "pipeline.sql", "--answer"]).printed();
+    assert!(answer.contains("message ScoreAnswerRows {") && answer.contains("optional int64 n = 2;"), "{answer}");
+    assert!(!answer.contains("origin"), "what a row is the answer to is no column: {answer}");
+    let none = folder.run(&["proto", "payments", "pipeline.sql", "--answer"]);
+    none.failed(2, &["declares no endpoint 'payments'", "there are 'score'"]);
     folder.run(&["proto"]).failed(2, &["say which table"]);
     folder.run(&["proto", "--out", "proto"]).printed();
     assert_eq!(folder.files("proto").len(), 4);

@@ -6,7 +6,7 @@ import time
 import grpc
 from google.protobuf import json_format
 
-from tidemill.tables import cards_pb2, payments_pb2, places_pb2
+from tidemill.tables import cards_pb2, payments_pb2, places_pb2, score_answer_pb2
 from tidemill.v1 import common_pb2, decide_pb2, decide_pb2_grpc, ingest_pb2, ingest_pb2_grpc, view_pb2, view_pb2_grpc
 
 PATIENCE = 30
@@ -75,6 +75,10 @@ def ask(decide):
     row = payments_pb2.Payments(card="python", amount="4.00")
     told = decide.Ask(decide_pb2.AskRequest(endpoint="score", row=row.SerializeToString()), timeout=PATIENCE)
     assert b'"card":"python","n":4' in told.json, told
+    asked = decide_pb2.AskRequest(endpoint="score", row=row.SerializeToString(), format=common_pb2.ROW_FORMAT_ROWS)
+    told = decide.Ask(asked, timeout=PATIENCE)
+    rows = score_answer_pb2.ScoreAnswerRows.FromString(told.rows).rows
+    assert [(row.card, row.n) for row in rows] == [("python", 5)] and not told.json and told.rule, told
     requests = (
         decide_pb2.AskRequest(endpoint="score", json=b'{"card":"many","amount":1}', id=number) for number in range(200)
     )
@@ -88,14 +92,14 @@ def read(view):
     deadline = time.monotonic() + PATIENCE
     while True:
         key = [view_pb2.KeyPart(column="card", value="stream")]
-        reply = view.Read(view_pb2.ReadRequest(view="cards", key=key, format=view_pb2.ROW_FORMAT_ROWS))
+        reply = view.Read(view_pb2.ReadRequest(view="cards", key=key, format=common_pb2.ROW_FORMAT_ROWS))
         rows = cards_pb2.CardsRows.FromString(reply.rows).rows
         if rows and rows[0].n == 2000:
             break
         assert time.monotonic() < deadline, rows
         time.sleep(0.01)
     assert rows[0].total == "20.00" and rows[0].last_at == 19, rows
-    places = list(view.Scan(view_pb2.ReadRequest(view="places", format=view_pb2.ROW_FORMAT_ROWS)))
+    places = list(view.Scan(view_pb2.ReadRequest(view="places", format=common_pb2.ROW_FORMAT_ROWS)))
     rows = [row for page in places for row in places_pb2.PlacesRows.FromString(page.rows).rows]
     assert [json_format.MessageToDict(row) for row in rows] == [
         {"card": "python", "tags": ["new", "online"], "place": {"city": "Zürich", "zip": 8001}, "limits": {"day": "100"}}
