@@ -137,8 +137,8 @@ impl Circuit {
         self.step += 1;
         let records = input.sources.iter().flat_map(|source| &source.blocks).map(|b| u64::from(b.records)).sum();
         let parallel = records >= PARALLEL_RECORDS_MIN && self.lanes.len() > 1;
-        let blocks = self.deal(&input)?;
-        self.each_lane(parallel, |lane| Job::Decode(blocks[lane].clone()))?;
+        let mut blocks = self.deal(&input)?;
+        self.each_lane(parallel, |lane| Job::Decode(std::mem::take(&mut blocks[lane])))?;
         let (befores, header) = self.head(&input);
         if let Some(log) = &mut self.options.log {
             log.header(&header, &input).map_err(|message| Error::broken("the step log", message))?;
@@ -148,7 +148,6 @@ impl Circuit {
         let contexts: Arc<[Context]> = self.contexts(&header, &watermarks).into();
         let befores: Arc<[Vec<i64>]> = befores.into();
         for phase in 0..self.layout.phases {
-            let (contexts, befores) = (contexts.clone(), befores.clone());
             self.each_lane(parallel, |_| Job::Run { phase, contexts: contexts.clone(), befores: befores.clone() })?;
             self.exchange();
         }
@@ -233,7 +232,10 @@ impl Circuit {
     }
 
     /// Runs a job on every lane, on all threads or on this one.
-    fn each_lane(&mut self, parallel: bool, job: impl Fn(usize) -> Job) -> Result<(), Error> {
+    fn each_lane(&mut self, parallel: bool, mut job: impl FnMut(usize) -> Job) -> Result<(), Error> {
+        if let [lane] = self.lanes.as_mut_slice() {
+            return lane.run(job(0));
+        }
         let results: Vec<Result<(), Error>> = if parallel {
             let lanes = std::mem::take(&mut self.lanes);
             let jobs = lanes.into_iter().map(|lane| (job(lane.index()), lane)).collect();

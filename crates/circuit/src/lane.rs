@@ -430,7 +430,8 @@ impl Lane {
     fn run_phase(&mut self, phase: usize, contexts: &[Context], befores: &[Vec<i64>]) -> Result<(), Error> {
         // A block's pieces stand one after another: each starts where the rows before it have moved the watermark.
         let mut last = (usize::MAX, usize::MAX, i64::MIN);
-        for piece in std::mem::take(&mut self.pieces) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        for piece in pieces.drain(..) {
             let same = (last.0, last.1) == (piece.source, piece.ordinal);
             let before = if same { last.2 } else { befores[piece.source][piece.ordinal] };
             let high = piece.times.as_ref().map_or(before, |times| times.high().max(before));
@@ -441,6 +442,8 @@ impl Lane {
                 self.inboxes[task][0].push_back(piece.delta.with_carried(carried));
             }
         }
+        // Its memory serves the next step.
+        self.pieces = pieces;
         let layout = self.layout.clone();
         for (task, place) in layout.tasks.iter().enumerate().filter(|(_, place)| place.phase == phase) {
             self.current = task;
