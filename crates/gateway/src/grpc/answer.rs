@@ -52,7 +52,8 @@ fn rows(body: &[u8], columns: &SchemaRef) -> Result<Vec<RecordBatch>, Problem> {
     let wrong = |problem: String| Problem::internal(format!("an answer cannot be made a message: {problem}"));
     // The last one: what follows has no lists in it.
     let end = body.windows(TAIL.len()).rposition(|bytes| bytes == TAIL);
-    let array = end.and_then(|end| body[..end].strip_prefix(HEAD)).ok_or_else(|| wrong("it has no rows".to_string()))?;
+    let array =
+        end.and_then(|end| body[..end].strip_prefix(HEAD)).ok_or_else(|| wrong("it has no rows".to_string()))?;
     let mut decoder =
         JsonDecoder::new(JsonOptions::default(), columns.clone()).map_err(|error| wrong(error.to_string()))?;
     let mut decoded = Decoded::default();
@@ -68,8 +69,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_schema::{DataType, Field, Schema, TimeUnit};
-    use tidemill_format::protobuf::ProtobufDecoder;
     use tidemill_format::JsonRows;
+    use tidemill_format::protobuf::ProtobufDecoder;
 
     use super::*;
 
@@ -120,7 +121,8 @@ mod tests {
         let full = "{\"decision\":\"deny\",\"n\":3,\"score\":0.5,\"amount\":12.50,\"at\":\"2026-01-02 03:04:05.678\",\
                     \"reasons\":[\"a\",\"\"]}";
         let empty = "{\"decision\":null,\"n\":0,\"score\":null,\"amount\":null,\"at\":null,\"reasons\":[]}";
-        let hostile = "{\"decision\":\"],\\\"rule\\\":\",\"n\":1,\"score\":null,\"amount\":null,\"at\":null,\"reasons\":[]}";
+        let hostile =
+            "{\"decision\":\"],\\\"rule\\\":\",\"n\":1,\"score\":null,\"amount\":null,\"at\":null,\"reasons\":[]}";
         check("");
         check(full);
         check(hostile);

@@ -42,7 +42,8 @@ fn a_request_is_answered() {
 fn rows_of_an_answer_are_messages_where_that_is_asked_for() {
     let door = Door::open();
     let mut client = DecideClient::new(door.channel());
-    let body = "{\"rows\":[{\"decision\":\"hi\",\"n\":1},{\"decision\":null,\"n\":300}],\"rule\":\"9f3a\",\"version\":7}";
+    let body =
+        "{\"rows\":[{\"decision\":\"hi\",\"n\":1},{\"decision\":null,\"n\":300}],\"rule\":\"9f3a\",\"version\":7}";
     let as_rows = |id, text| AskRequest { format: RowFormat::Rows.into(), ..asking(id, text) };
     // Two rows, each a tag, a length, and its columns.
     let expected = [&[0x0a, 6, 0x0a, 2, b'h', b'i', 0x10, 1][..], &[0x0a, 3, 0x10, 0xac, 2]].concat();

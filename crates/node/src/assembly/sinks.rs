@@ -55,9 +55,11 @@ impl Left {
         let mut outputs = Outputs::default();
         for endpoint in &part.endpoints {
             outputs.routes.insert(endpoint.output.clone(), Route::Answer(outputs.answers.len()));
-            let node = part.plan.nodes.iter().position(
-                |node| matches!(&node.spec, Spec::Output(output) if output.name == endpoint.output),
-            );
+            let node = part
+                .plan
+                .nodes
+                .iter()
+                .position(|node| matches!(&node.spec, Spec::Output(output) if output.name == endpoint.output));
             let path = node.map(|node| part.plan.row_path(node)).unwrap_or_default();
             outputs.answers.push((desk(endpoint, doors)?, path));
         }

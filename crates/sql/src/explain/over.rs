@@ -125,7 +125,8 @@ pub(super) fn kept(spec: &OverSpec, facts: &NodeFacts) -> (Option<String>, Optio
             (state, Some(format!("a {unit} goes when {clock} passes it by {size}")))
         }
         Frame::Range { preceding_ms: Some(millis), unit_ms: None } => {
-            let state = format!("the rows with a partial result for each {}{lagged} {per}, O(log n) a row", OverSpec::RUN);
+            let state =
+                format!("the rows with a partial result for each {}{lagged} {per}, O(log n) a row", OverSpec::RUN);
             (state, Some(format!("a row goes when {clock} passes it by {}", duration(millis))))
         }
     };

@@ -35,7 +35,8 @@ pub(crate) fn run(replay: &Replay) -> Result<(), Failure> {
 
 /// Runs the steps between two versions of a state folder again.
 fn between_versions(replay: &Replay) -> Result<(), Failure> {
-    let versions = Versions::open(&replay.file, None, &S3::default(), &replay.circuit).map_err(|error| Failure::plain(&error))?;
+    let versions =
+        Versions::open(&replay.file, None, &S3::default(), &replay.circuit).map_err(|error| Failure::plain(&error))?;
     let from = replay.from.as_deref();
     let sql = versions.sql(from.unwrap_or("oldest")).map_err(|error| Failure::plain(&error))?;
     let text = Text { name: replay.file.join("pipeline.sql").display().to_string(), sql };
