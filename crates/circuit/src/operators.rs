@@ -14,6 +14,7 @@ pub(crate) mod ordered;
 pub mod over;
 pub mod project;
 pub mod rank;
+pub mod set_operation;
 pub mod temporal_join;
 pub(crate) mod time;
 pub(crate) mod ttl;
@@ -36,7 +37,8 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::ViewLookup(spec) => view_lookup::lower(graph, lowering, spec),
         Spec::Over(spec) => over::lower(graph, lowering, spec),
         Spec::Join(spec) => join::lower(graph, lowering, spec),
-        Spec::SetOperation(_) | Spec::OverChanges(_) => Err(Error::Unsupported {
+        Spec::SetOperation(spec) => set_operation::lower(graph, lowering, spec),
+        Spec::OverChanges(_) => Err(Error::Unsupported {
             what: format!("{} is not built yet", lowering.name),
             position: lowering.node.position,
         }),

@@ -14,7 +14,8 @@ use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, JoinKind, JoinNulls, JoinSpec,
     LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec,
-    SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    SetOperation, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec,
+    Window, WindowKey,
 };
 
 use super::plans::{
@@ -236,11 +237,17 @@ impl Pipeline {
 
     /// The columns of the table alone: a row that is taken back comes from elsewhere than it came from.
     fn table(&mut self, input: NodeId) -> NodeId {
+        let columns: Vec<usize> = (0..decoded().fields().len()).collect();
+        self.columns(input, &columns)
+    }
+
+    /// Some columns of the table.
+    fn columns(&mut self, input: NodeId, columns: &[usize]) -> NodeId {
         let schema = decoded();
-        let column =
-            |(n, field): (usize, &Arc<Field>)| Column::new(n, field.name().as_str(), field.data_type().clone());
-        let columns: Vec<Expr> = schema.fields().iter().enumerate().map(column).collect();
-        self.add(Spec::Project(columns), vec![input], schema)
+        let fields: Vec<Field> = columns.iter().map(|column| schema.field(*column).clone()).collect();
+        let column = |(column, field): (&usize, &Field)| Column::new(*column, field.name(), field.data_type().clone());
+        let exprs: Vec<Expr> = columns.iter().zip(&fields).map(column).collect();
+        self.add(Spec::Project(exprs), vec![input], Arc::new(Schema::new(fields)))
     }
 
     fn rank(&mut self, input: NodeId, spec: RankSpec) -> NodeId {
@@ -769,6 +776,19 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("less_anti", less_anti);
         p.output("not_in", not_in);
         p.output("none", none);
+        p.case()
+    }),
+    ("rows of both sides, and of one alone", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        let source = p.table(source);
+        let (high, columns) = (p.filter(source, 2), [KEY, TEXT, FLAG]);
+        let [left, right] = [source, high].map(|input| p.columns(input, &columns));
+        for (name, operation) in [("both", SetOperation::Intersect), ("one", SetOperation::Except)] {
+            let once = p.add(Spec::SetOperation(SetSpec { operation, all: false }), vec![left, right], p.schema(left));
+            let all = p.add(Spec::SetOperation(SetSpec { operation, all: true }), vec![left, right], p.schema(left));
+            p.output(name, once);
+            p.output(&format!("{name}_all"), all);
+        }
         p.case()
     }),
     ("rows that met any before they expired", |updating| {
