@@ -225,6 +225,8 @@ impl Circuit {
                 Some(source) => watermarks[source],
                 None => inputs.min().unwrap_or(i64::MAX),
             };
+            // At the end of all input nothing is waited for.
+            let watermark = if watermark == i64::MAX { watermark } else { watermark.saturating_sub(task.behind_ms) };
             let watermark = if header.last { Timestamp::MAX } else { Timestamp(watermark) };
             contexts.push(Context { step: header.step, lane: 0, now, watermark, sides: self.options.sides });
         }
@@ -443,7 +445,7 @@ fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
             name: name_of(node),
         };
         tasks.push(match &node.spec {
-            Spec::Source(_) | Spec::Output(_) => graph.add(pass(&lowering)),
+            Spec::Source(_) | Spec::Output(_) | Spec::Delay(_) => graph.add(pass(&lowering)),
             _ => operators::lower(&mut graph, &lowering)?,
         });
     }
@@ -462,7 +464,7 @@ fn name_of(node: &Node) -> String {
     }
 }
 
-/// The task of a source or an output: rows pass it as they are.
+/// The task of a source, an output or a delay: rows pass it as they are.
 fn pass(lowering: &Lowering<'_>) -> Task {
     let inputs = lowering.inputs.iter().map(|task| Input { task: *task, placement: Placement::Stay }).collect();
     lowering.task(inputs, lowering.node.schema.clone(), Arc::new(|| Ok(Box::new(Pass))))

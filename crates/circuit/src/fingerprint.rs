@@ -148,6 +148,9 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
                 |column: usize| -> u64 { all(&inputs.iter().map(|input| input.columns[column]).collect::<Vec<_>>()) };
             Lineage { rows: of("union", &rows), columns: (0..node.schema.fields().len()).map(column).collect() }
         }
+        Spec::Delay(spec) => {
+            Lineage { rows: of("delay", &[input.rows, spec.behind_ms as u64]), columns: input.columns.clone() }
+        }
         Spec::AssignWindow(spec) => {
             let window = text(&format!("{:?} {:?}", spec.window, spec.domain));
             let assigned = of("assign window", &[input.columns[spec.time], window]);

@@ -62,6 +62,8 @@ pub(crate) struct TaskLayout {
     pub inputs: Vec<Input>,
     /// Which source it is, if it is one.
     pub source: Option<usize>,
+    /// By how much its watermark is behind that of its inputs.
+    pub behind_ms: i64,
     output: Option<usize>,
     phase: usize,
     readers: Vec<Reader>,
@@ -153,6 +155,7 @@ impl Layout {
             position: task.position,
             inputs: task.inputs,
             source,
+            behind_ms: if let Spec::Delay(spec) = &node.spec { spec.behind_ms } else { 0 },
             output,
             phase,
             readers: Vec::new(),

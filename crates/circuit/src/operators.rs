@@ -27,7 +27,7 @@ pub(crate) mod testing;
 
 /// Adds the tasks of one node to `graph` and returns the one that gives its rows.
 ///
-/// Sources and outputs are the circuit's own affair and never come here.
+/// Sources, outputs and delays are the circuit's own affair and never come here.
 pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error> {
     match &lowering.node.spec {
         Spec::Filter(predicate) => Ok(filter::lower(graph, lowering, predicate)),
@@ -47,6 +47,8 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),
-        Spec::Source(_) | Spec::Output(_) => Err(Error::broken(&lowering.name, "sources and outputs are not lowered")),
+        Spec::Source(_) | Spec::Output(_) | Spec::Delay(_) => {
+            Err(Error::broken(&lowering.name, "what rows only pass is not lowered"))
+        }
     }
 }

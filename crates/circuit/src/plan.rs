@@ -77,6 +77,8 @@ pub enum Spec {
     Rank(RankSpec),
     /// All rows of all inputs.
     Union,
+    /// Gives its rows on as they are, with a watermark that is behind.
+    Delay(DelaySpec),
     /// Adds `window_start`, `window_end`, `window_time` to each row, once for each window the row is in.
     AssignWindow(AssignSpec),
     /// Groups rows and aggregates each group; without calls it is DISTINCT.
@@ -291,6 +293,15 @@ pub struct AssignSpec {
     pub domain: TimeDomain,
 }
 
+/// Rows whose times may be below the watermark by so much, such as those of a join that keeps rows for a while.
+///
+/// What reads the node sees a watermark that is so much less, so that windows over the rows' times wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DelaySpec {
+    /// Milliseconds.
+    pub behind_ms: i64,
+}
+
 /// `GROUP BY`.
 #[derive(Debug, Clone)]
 pub struct AggregateSpec {
@@ -474,6 +485,7 @@ impl Node {
             Spec::Rank(_) => "Rank",
             Spec::Over(_) | Spec::OverChanges(_) => "Over",
             Spec::Union => "Union",
+            Spec::Delay(_) => "Delay",
             Spec::AssignWindow(_) => "AssignWindow",
             Spec::Aggregate(spec) if spec.calls.is_empty() => "Distinct",
             Spec::Aggregate(_) => "Aggregate",

@@ -12,8 +12,8 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, Emit, Expiry, Frame, JoinKind, JoinNulls, JoinSpec,
-    LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, JoinKind, JoinNulls,
+    JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec,
     SetOperation, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec,
     Window, WindowKey,
 };
@@ -530,6 +530,13 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("out", node);
         p.case()
     }),
+    ("windows that wait for a delay", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let late = p.add(Spec::Delay(DelaySpec { behind_ms: 25 }), vec![rows], p.schema(rows));
+        let node = p.window(late, &[KEY], hop(), numbers());
+        p.output("out", node);
+        p.case()
+    }),
     ("elements of lists, and decimals", |updating| {
         let (mut p, rows) = Pipeline::over(updating, DELAY);
         let rows = p.project(rows, vec![("list", Arc::new(Upto)), ("decimal", Arc::new(AsDecimal))]);
@@ -828,6 +835,7 @@ fn kind(spec: &Spec) -> &'static str {
         Spec::SetOperation(_) => "set_operation",
         Spec::Rank(_) => "rank",
         Spec::Union => "union",
+        Spec::Delay(_) => "delay",
         Spec::AssignWindow(_) => "assign_window",
         Spec::Aggregate(_) => "aggregate",
         Spec::Output(_) => "output",
