@@ -6,6 +6,7 @@
 mod lookup;
 mod over;
 mod sessions;
+mod set_operation;
 mod unnest;
 mod windows;
 
@@ -35,6 +36,8 @@ use crate::expr::sentence;
 use crate::functions::{Ambiguous, Session, from_wall_millis, to_wall_millis};
 use crate::plan::assign::WindowAssign;
 use crate::plan::lookup::{Lookup, ViewLookup};
+use crate::plan::set_operation::SetOperation;
+use crate::plan::subquery;
 use crate::plan::unnest::Unnest;
 use crate::plan::{PlanOptions, logical, optimise, planned, scanned};
 use crate::statement::{self, Body};
@@ -152,6 +155,7 @@ pub(crate) fn run(
     let schema = schema_of(&plan);
     let batches = on_a_thread(|| {
         let mut tables = tables.clone();
+        let plan = subquery::decorrelated(plan, options)?;
         let plan = relational(plan, &mut tables, options)?;
         evaluated(plan, &tables, options)
     });
@@ -216,6 +220,14 @@ fn relational(
             let view = evaluated(lookup.view.as_ref().clone(), tables, options)?;
             let name = format!("$found.{}", tables.len());
             let (rows, plan) = lookup::of_view(lookup, &input, &view, &name)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
+        if let Some(operation) = extension.as_any().downcast_ref::<SetOperation>() {
+            let left = evaluated(operation.left.as_ref().clone(), tables, options)?;
+            let right = evaluated(operation.right.as_ref().clone(), tables, options)?;
+            let name = format!("$set.{}", tables.len());
+            let (rows, plan) = set_operation::relational(operation, &left, &right, &name)?;
             tables.insert(name, rows);
             return Ok(Transformed::yes(plan));
         }

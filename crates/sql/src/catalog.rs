@@ -171,6 +171,8 @@ pub(crate) fn config() -> ConfigOptions {
     options.sql_parser.collect_spans = true;
     options.optimizer.skip_failed_rules = false;
     options.optimizer.max_passes = 8;
+    // A query that stands for a value is joined: the circuit has no other way to bring its row along.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     options.execution.target_partitions = 1;
     options
 }

@@ -186,6 +186,7 @@ fn detail(circuit: Circuit<'_>, node: &Node) -> String {
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::detail(circuit.plan, node),
         Spec::Rank(spec) => rank::detail(spec, &input),
         Spec::Union => format!("{} inputs", node.inputs.len()),
+        Spec::Delay(spec) => format!("the watermark is {} behind", duration(spec.behind_ms)),
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),
         Spec::Aggregate(spec) => aggregate_detail(spec, &input),
         Spec::Output(spec) => {
@@ -366,6 +367,14 @@ fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
     };
     let unbounded =
         circuit.operators().into_iter().filter(|operator| operator.state.is_some() && operator.bound.is_none());
+    let crossed = join::crossed(circuit.plan, circuit.facts);
+    let crossed = crossed.into_iter().map(|node| Warning {
+        text: format!(
+            "Join {node} pairs every row with every row: say in ON what is equal{of}, unless one side has few rows"
+        ),
+        position: circuit.plan.nodes[node].position,
+    });
+    let crossed: Vec<Warning> = crossed.collect();
     unbounded
         .map(|operator| Warning {
             text: format!(
@@ -374,10 +383,15 @@ fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
                 operator.id,
                 operator.detail,
                 operator.state.unwrap_or_default(),
-                if operator.kind == "Over" { "keys" } else { "groups" }
+                match operator.kind {
+                    "Over" => "keys",
+                    "Join" | "SetOperation" => "rows",
+                    _ => "groups",
+                }
             ),
             position: circuit.plan.nodes[operator.id].position,
         })
+        .chain(crossed)
         .collect()
 }
 

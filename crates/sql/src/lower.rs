@@ -6,8 +6,10 @@
 //! back ([`Pending`]) until it is known whether an aggregate above assigns its windows itself, by panes.
 
 mod aggregate;
+mod bounds;
 mod facts;
 mod fields;
+mod join;
 mod lookup;
 pub(crate) mod over;
 mod scan;
@@ -21,7 +23,7 @@ use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::logical_plan::{
-    Distinct, EmptyRelation, Extension, Filter, Join, Projection, SubqueryAlias, Union, Values,
+    Distinct, EmptyRelation, Extension, Filter, Projection, SubqueryAlias, Union, Values,
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use tidemill_base::Position;
@@ -29,6 +31,7 @@ use tidemill_circuit::Plan;
 use tidemill_circuit::expr::{Column as CircuitColumn, OnError};
 use tidemill_circuit::plan::{Emit, Node, NodeId, OutputSpec, Spec, UnnestSpec};
 
+use bounds::Bounds;
 pub(crate) use facts::{Attribute, Facts, NodeFacts};
 pub(crate) use scan::{Needs, Source};
 
@@ -41,6 +44,7 @@ use crate::plan::asked::Asked;
 use crate::plan::assign::WindowAssign;
 use crate::plan::lookup::{Lookup, ViewLookup};
 use crate::plan::random;
+use crate::plan::set_operation::SetOperation;
 use crate::plan::unnest::Unnest;
 use window::Pending;
 
@@ -58,6 +62,8 @@ pub(crate) enum Slot {
     End,
     /// It is the window's time.
     Time,
+    /// It is nowhere: nothing above a join needs it.
+    Gone,
 }
 
 /// A logical plan, lowered.
@@ -233,6 +239,9 @@ impl<'a> Builder<'a> {
                 if let Some(lookup) = node.as_any().downcast_ref::<ViewLookup>() {
                     return self.view_lookup(lookup, origin);
                 }
+                if let Some(operation) = node.as_any().downcast_ref::<SetOperation>() {
+                    return self.set_operation(operation, origin);
+                }
                 if let Some(asked) = node.as_any().downcast_ref::<Asked>() {
                     return self.asked(asked, origin);
                 }
@@ -241,10 +250,7 @@ impl<'a> Builder<'a> {
                     None => Err(self.refused("UNNEST alone", "write FROM t CROSS JOIN UNNEST(t.items) AS u (item)")),
                 }
             }
-            LogicalPlan::Join(Join { join_type, .. }) => Err(self.refused(
-                &format!("a join ({})", join_type.to_string().to_uppercase()),
-                "joins come later; UNNEST of a column can be joined today",
-            )),
+            LogicalPlan::Join(join) => self.join(join, None, origin),
             LogicalPlan::Window(window) => self.over(window, origin),
             LogicalPlan::Sort(_) => Err(self.refused(
                 "ORDER BY in a query that feeds a table or view",
@@ -254,7 +260,7 @@ impl<'a> Builder<'a> {
                 Err(self.refused("LIMIT in a query that feeds a table or view", "limit the bare SELECT that reads it"))
             }
             LogicalPlan::Distinct(Distinct::On(_)) => Err(self.refused("DISTINCT ON", "use GROUP BY with FIRST_VALUE")),
-            LogicalPlan::Subquery(_) => Err(self.refused("a subquery in an expression", "joins come later")),
+            LogicalPlan::Subquery(_) => Err(self.refused("LATERAL here", "write a join with a condition")),
             LogicalPlan::RecursiveQuery(_) => Err(self.refused("WITH RECURSIVE", "")),
             LogicalPlan::Unnest(_) => Err(self.refused("UNNEST in SELECT", "write CROSS JOIN UNNEST(..) in FROM")),
             LogicalPlan::Repartition(_)
@@ -278,6 +284,10 @@ impl<'a> Builder<'a> {
 
     fn filter(&mut self, predicate: &Expr, input: &LogicalPlan, origin: bool) -> Result<Lowered> {
         let lowered = self.lower(input, origin || is_random(predicate))?;
+        self.filtered(predicate, input, lowered)
+    }
+
+    fn filtered(&mut self, predicate: &Expr, input: &LogicalPlan, lowered: Lowered) -> Result<Lowered> {
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
         self.check_condition(predicate, input.schema(), &lowered)?;
         let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
@@ -313,7 +323,7 @@ impl<'a> Builder<'a> {
     }
 
     fn projection(&mut self, exprs: &[Expr], input: &LogicalPlan, schema: &DFSchema, origin: bool) -> Result<Lowered> {
-        let lowered = self.lower(input, origin || exprs.iter().any(is_random))?;
+        let lowered = self.lower_for(exprs, input, origin || exprs.iter().any(is_random))?;
         let computed: Vec<Expr> =
             exprs.iter().filter(|expr| !matches!(unaliased(expr), Expr::Column(_))).cloned().collect();
         let lowered = self.assigned_for(lowered, &computed, input.schema())?;
@@ -344,6 +354,7 @@ impl<'a> Builder<'a> {
             exprs: Vec::new(),
             fields: Vec::new(),
             attributes: Vec::new(),
+            bounds: Bounds::new(),
             reads_clock: false,
         }
     }
@@ -457,6 +468,7 @@ pub(crate) struct Project<'b, 'a> {
     exprs: Vec<(String, tidemill_circuit::Expr)>,
     fields: Vec<Field>,
     attributes: Vec<Option<usize>>,
+    bounds: Bounds,
     reads_clock: bool,
 }
 
@@ -508,6 +520,12 @@ impl Project<'_, '_> {
         self.exprs.push((known, compiled));
         self.attributes.push(None);
         let place = self.exprs.len() - 1;
+        let known = &self.builder.facts.of(self.input.node).bounds;
+        let slack = |field: usize| match self.input.slots[field] {
+            Slot::At(column) => known.get(&column).copied(),
+            _ => None,
+        };
+        self.bounds.extend(bounds::of_expr(expr, self.schema, slack)?.map(|slack| (place, slack)));
         if facts::is_proctime(expr) {
             self.attributes[place] = Some(usize::MAX);
         }
@@ -533,8 +551,9 @@ impl Project<'_, '_> {
             partition: pending.partition.iter().map(|column| self.keep(*column)).collect(),
             ..pending
         });
-        let Project { builder, input, exprs, fields, attributes, reads_clock, schema: _ } = self;
+        let Project { builder, input, exprs, fields, attributes, bounds, reads_clock, schema: _ } = self;
         let mut facts = builder.facts.of(input.node).projected(&attributes);
+        facts.bounds.extend(bounds);
         facts.schedule_dependent |= reads_clock;
         let exprs = exprs.into_iter().map(|(_, expr)| expr).collect();
         let node = builder.add(Spec::Project(exprs), vec![input.node], Arc::new(Schema::new(fields)), facts);

@@ -15,7 +15,9 @@ pub(crate) mod random;
 pub(crate) mod rebind;
 pub(crate) mod relation;
 mod sessions;
+pub(crate) mod set_operation;
 mod settings;
+pub(crate) mod subquery;
 mod table;
 pub(crate) mod table_version;
 pub mod tail;
@@ -693,9 +695,9 @@ fn column_place(schema: &SchemaRef, name: &Name) -> Result<usize, Error> {
 
 /// The names of the tables that a plan scans.
 pub(crate) fn scanned(plan: &LogicalPlan) -> Vec<String> {
-    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    use datafusion::common::tree_node::TreeNodeRecursion;
     let mut names = Vec::new();
-    let _ = plan.apply(|node| {
+    let _ = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             names.push(scan.table_name.table().to_string());
         }

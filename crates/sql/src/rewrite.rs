@@ -3,6 +3,7 @@
 //! - `GROUP BY TUMBLE(ts, ..)`, `HOP`, `SESSION` becomes the window table function in FROM, with `GROUP BY window_start,
 //!   window_end`; `TUMBLE_START(..)` and its like become `window_start`, `window_end`, `window_time` ([`group_window`]).
 //! - `UNNEST(..)`, joined by CROSS JOIN or by a comma, becomes `TableFactor::UNNEST` under CROSS JOIN ([`unnest`]).
+//! - `INTERSECT` and `EXCEPT` become a query with a marked name over UNION ALL ([`set_operation`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
@@ -10,6 +11,7 @@
 
 mod field;
 mod group_window;
+pub(crate) mod set_operation;
 mod table_version;
 #[cfg(test)]
 mod tests;
@@ -63,6 +65,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
         values::query(query);
+        set_operation::body(&mut query.body);
         table_version::query(query, self.position)
     }
 

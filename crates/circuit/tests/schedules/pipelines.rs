@@ -13,9 +13,9 @@ use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, JoinKind, JoinNulls,
-    JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction, RankSpec,
-    SetOperation, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec,
-    Window, WindowKey,
+    JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction,
+    RankSpec, SetOperation, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec,
+    WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{

@@ -1,15 +1,23 @@
 //! Joins and set operations, explained: which rows meet, what is kept of both sides, and when it goes.
 
 use tidemill_circuit::plan::{
-    Emit, Expiry, JoinKind, JoinNulls, JoinSpec, Node, Plan, SetOperation, SetSpec, Spec, TemporalJoinSpec,
+    Emit, Expiry, JoinKind, JoinNulls, JoinSpec, Node, NodeId, Plan, SetOperation, SetSpec, Spec, TemporalJoinSpec,
 };
 
 use crate::expr::duration;
+use crate::lower::Facts;
 use crate::types::quoted;
 
 /// Which rows meet.
 pub(super) fn detail(plan: &Plan, node: &Node) -> String {
-    let named = |side: usize, column: &usize| quoted(plan.nodes[node.inputs[side]].schema.field(*column).name());
+    let named = |side: usize, column: &usize| {
+        let name = plan.nodes[node.inputs[side]].schema.field(*column).name();
+        let other = node.inputs.get(1 - side).map(|other| &plan.nodes[*other].schema);
+        match other.and_then(|other| other.column_with_name(name)) {
+            Some(_) => format!("{}.{}", ["left", "right"][side], quoted(name)),
+            None => quoted(name),
+        }
+    };
     let pairs = |left: &[usize], right: &[usize], equals: &str| {
         let pairs = left.iter().zip(right);
         let pairs = pairs.map(|(left, right)| format!("{} {equals} {}", named(0, left), named(1, right)));
@@ -18,12 +26,14 @@ pub(super) fn detail(plan: &Plan, node: &Node) -> String {
     match &node.spec {
         Spec::Join(spec) => {
             let equals = if spec.nulls == JoinNulls::Equal { "is not distinct from" } else { "=" };
-            let keys = match spec.left_keys.is_empty() {
-                true => "every row with every row".to_string(),
-                false => pairs(&spec.left_keys, &spec.right_keys, equals),
+            let keys = Some(pairs(&spec.left_keys, &spec.right_keys, equals)).filter(|keys| !keys.is_empty());
+            let met: Vec<String> = keys.into_iter().chain(spec.residual.as_ref().map(|rest| rest.print())).collect();
+            let met = if met.is_empty() {
+                ": every row with every row".to_string()
+            } else {
+                format!(" where {}", met.join(" and "))
             };
-            let residual = spec.residual.as_ref().map(|rest| format!(" and {}", rest.print())).unwrap_or_default();
-            format!("{} where {keys}{residual}{}", kind(spec), padded(spec))
+            format!("{}{met}{}", kind(spec), padded(spec))
         }
         Spec::TemporalJoin(spec) => {
             let keys = pairs(&spec.left_keys, &spec.right_keys, "=");
@@ -46,8 +56,8 @@ pub(super) fn detail(plan: &Plan, node: &Node) -> String {
 fn kind(spec: &JoinSpec) -> &'static str {
     match spec.kind {
         JoinKind::Inner => "pairs",
-        JoinKind::Left => "pairs, and rows of the left side that meet none,",
-        JoinKind::Full => "pairs, and rows of both sides that meet none,",
+        JoinKind::Left => "pairs, and rows of the left side that meet none",
+        JoinKind::Full => "pairs, and rows of both sides that meet none",
         JoinKind::Semi => "rows of the left side that meet one",
         JoinKind::Anti if spec.nulls == JoinNulls::Unknown => "rows of the left side that surely meet none",
         JoinKind::Anti => "rows of the left side that meet none",
@@ -63,26 +73,45 @@ fn padded(spec: &JoinSpec) -> &'static str {
     }
 }
 
+/// Joins of every row with every row, where neither side has one row at most.
+pub(super) fn crossed(plan: &Plan, facts: &Facts) -> Vec<NodeId> {
+    let one = |input: &NodeId| facts.of(*input).keys.iter().any(Vec::is_empty);
+    let all = plan.nodes.iter().enumerate();
+    let crossed = all.filter(|(_, node)| match &node.spec {
+        Spec::Join(spec) => spec.left_keys.is_empty() && !node.inputs.iter().any(one),
+        _ => false,
+    });
+    crossed.map(|(id, _)| id).collect()
+}
+
 /// What is kept, and what bounds it.
 pub(super) fn kept(plan: &Plan, node: &Node) -> (Option<String>, Option<String>) {
     match &node.spec {
         Spec::Join(spec) => {
-            let expires = |side: usize| -> Option<String> {
+            let goes = |side: usize| -> Option<String> {
                 let Expiry { time, after_ms } = spec.expiry[side]?;
                 let time = quoted(plan.nodes[node.inputs[side]].schema.field(time).name());
-                let after = match after_ms {
-                    0 => String::new(),
-                    more if more > 0 => format!(" by {}", duration(more)),
-                    less => format!(" less {}", duration(-less)),
-                };
-                let side = ["left", "right"][side];
-                Some(format!("a row of the {side} side goes when the watermark passes its {time}{after}"))
+                Some(match after_ms {
+                    // Windows end one millisecond after the last time in them.
+                    -1 => format!("the watermark reaches its {time}"),
+                    0 => format!("the watermark passes its {time}"),
+                    more if more > 0 => format!("the watermark passes its {time} by {}", duration(more)),
+                    less => format!("the watermark passes its {time} less {}", duration(-less)),
+                })
             };
-            let bound = match (expires(0), expires(1)) {
-                (Some(left), Some(right)) => Some(format!("{left}; {right}")),
-                _ => None,
-            };
-            (Some("the rows of both sides".to_string()), bound)
+            match (goes(0), goes(1)) {
+                (Some(left), Some(right)) => {
+                    let bound = format!("a row of the left side goes when {left}, one of the right side when {right}");
+                    (Some("the rows of both sides".to_string()), Some(bound))
+                }
+                (Some(left), None) => {
+                    (Some(format!("all rows of the right side, and each of the left side until {left}")), None)
+                }
+                (None, Some(right)) => {
+                    (Some(format!("all rows of the left side, and each of the right side until {right}")), None)
+                }
+                (None, None) => (Some("the rows of both sides".to_string()), None),
+            }
         }
         Spec::TemporalJoin(TemporalJoinSpec { right_time, .. }) => {
             let time = quoted(plan.nodes[node.inputs[1]].schema.field(*right_time).name());

@@ -16,8 +16,9 @@ use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, TimeDomain, Window, WindowKey,
 };
 
+use super::bounds::Bounds;
 use super::facts::{Attribute, NodeFacts};
-use super::window::Pending;
+use super::window::{Pending, length};
 use super::{Builder, Lowered, Slot, instant_type, is_constant, type_of, window_type};
 use crate::aggregate;
 use crate::catalog::outside;
@@ -59,9 +60,11 @@ impl Builder<'_> {
         let calls: Vec<&Call> = calls.iter().map(call).collect::<Result<_>>()?;
         let random = groups.iter().chain(calls.iter().flat_map(arguments)).any(super::is_random);
         let ordered = random || calls.iter().any(|call| is_ordered(call));
-        let lowered = self.lower(input, ordered)?;
-        let lowered = self.windowed(lowered, groups, input.schema())?;
         let touched: Vec<Expr> = calls.iter().flat_map(arguments).cloned().collect();
+        let named: Vec<Expr> = groups.iter().chain(&touched).cloned().collect();
+        let lowered = self.lower_for(&named, input, ordered)?;
+        let lowered = self.windowed(lowered, groups, input.schema())?;
+        let lowered = self.in_time(lowered, groups, input.schema())?;
         let fuses = lowered.pending.is_some();
         for expr in &touched {
             if fuses && lowered.names_window(expr, input.schema())? {
@@ -91,6 +94,20 @@ impl Builder<'_> {
         if found.contains(&Slot::Start) && found.contains(&Slot::End) { Ok(lowered) } else { self.materialise(lowered) }
     }
 
+    /// Waits for rows that come after their windows when these are grouped by.
+    fn in_time(&mut self, lowered: Lowered, groups: &[Expr], schema: &DFSchema) -> Result<Lowered> {
+        for group in groups {
+            let Expr::Column(_) = unaliased(group) else { continue };
+            let Slot::At(column) = lowered.slot_of(group, schema)? else { continue };
+            let later = self.facts.of(lowered.node).later.as_ref();
+            let attribute = later.and_then(|later| later.attributes.get(column));
+            if let Some(Attribute::Start(..) | Attribute::End(..)) = attribute {
+                return Ok(self.timely(lowered));
+            }
+        }
+        Ok(lowered)
+    }
+
     /// Makes every grouping expression, argument and filter a column.
     fn columns(&mut self, groups: &[Expr], calls: &[&Call], lowered: &Lowered, schema: &DFSchema) -> Result<Grouped> {
         let window = self.window(groups, lowered, schema)?;
@@ -106,6 +123,7 @@ impl Builder<'_> {
         }
         let mut keys = Vec::new();
         let mut names = Vec::new();
+        let mut fixed = Vec::new();
         let mut time_type = window_type();
         for group in groups {
             let group = unaliased(group);
@@ -123,10 +141,14 @@ impl Builder<'_> {
                     Slot::Start => Key::Start,
                     Slot::End => Key::End,
                     Slot::Time => Key::Time,
+                    Slot::Gone => return internal_err!("{} is not there", print(group)),
                 },
                 computed => Key::Column(project.compute(computed, &print(computed))?),
             };
             names.push(name_of_group(group));
+            if let (Key::Column(column), true) = (key, is_constant(group)) {
+                fixed.push(column);
+            }
             keys.push(key);
         }
         let titles = calls.iter().map(|call| print(&Expr::AggregateFunction((*call).clone()))).collect();
@@ -147,7 +169,7 @@ impl Builder<'_> {
         };
         let untouched = bare && project.is_untouched(attributes.len());
         let input = if untouched { lowered.node } else { project.finish(vec![])?.node };
-        Ok(Grouped { input, keys, names, calls: lowered_calls, titles, window, time_type })
+        Ok(Grouped { input, keys, names, fixed, calls: lowered_calls, titles, window, time_type })
     }
 
     /// Whether grouping columns, arguments and filters are all columns of the node already.
@@ -222,7 +244,7 @@ impl Builder<'_> {
     }
 
     fn add_aggregate(&mut self, grouped: Grouped, lowered: &Lowered) -> Result<Lowered> {
-        let Grouped { input, keys, names, calls, titles, window, time_type } = grouped;
+        let Grouped { input, keys, names, fixed, calls, titles, window, time_type } = grouped;
         let before = Arc::clone(&self.plan.nodes[input].schema);
         let mut columns: Vec<usize> = Vec::new();
         let mut fields: Vec<Field> = Vec::new();
@@ -244,8 +266,10 @@ impl Builder<'_> {
         slots.extend(keys.iter().map(|key| Slot::At(place(key))));
         let mut attributes = vec![Attribute::Plain; width];
         let id = self.plan.nodes.len();
-        let mut identities: Vec<Vec<usize>> = vec![(0..width).collect()];
+        let varies = |key: &usize| !fixed.contains(&columns[*key]);
+        let mut identities: Vec<Vec<usize>> = vec![(0..width).filter(varies).collect()];
         let mut off_the_wall = false;
+        let mut bounds = Bounds::new();
         if let Some(window) = &window {
             let (WindowKey::Time { domain, .. } | WindowKey::Columns { domain, .. }) = window;
             let domain = *domain;
@@ -264,6 +288,9 @@ impl Builder<'_> {
                 Attribute::Time(domain, Some(id)),
             ]);
             identities = windowed_keys(width, window);
+            if domain == TimeDomain::Event {
+                bounds = self.bounds_of_windows(window, input, width);
+            }
         }
         for (index, call) in calls.iter().enumerate() {
             slots.push(Slot::At(fields.len()));
@@ -280,7 +307,8 @@ impl Builder<'_> {
             )
         );
         let schedule_dependent = self.facts.of(input).schedule_dependent || processing;
-        let facts = NodeFacts { attributes, keys: identities, from_source: false, schedule_dependent };
+        let facts =
+            NodeFacts { attributes, bounds, later: None, keys: identities, from_source: false, schedule_dependent };
         let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness };
         let statement = self.position;
         self.position = lowered.pending.as_ref().and_then(|pending| pending.position).or(statement);
@@ -290,6 +318,23 @@ impl Builder<'_> {
         }
         self.position = statement;
         Ok(Lowered { node, slots, origin: None, asked: None, pending: None })
+    }
+
+    /// How far below the watermark the windows still to come may be, which follow `width` keys.
+    fn bounds_of_windows(&self, window: &WindowKey, input: usize, width: usize) -> Bounds {
+        let late = self.allowed_lateness_ms;
+        // A session closes when the watermark is above its end, others when it is there.
+        let (end, length) = match window {
+            WindowKey::Time { window: Window::Session { .. }, .. } => (late, None),
+            WindowKey::Time { window, .. } => (late - 1, length(window)),
+            WindowKey::Columns { start, end, .. } => {
+                let below = &self.facts.of(input).bounds;
+                let Some(slack) = below.get(end) else { return Bounds::new() };
+                (late + slack.max(&-1), below.get(start).map(|start| start - slack))
+            }
+        };
+        let start = length.map(|length| (width, end + length));
+        start.into_iter().chain([(width + 1, end), (width + 2, end + 1)]).collect()
     }
 }
 
@@ -314,6 +359,8 @@ struct Grouped {
     input: usize,
     keys: Vec<Key>,
     names: Vec<String>,
+    /// The grouping columns that are the same in all rows.
+    fixed: Vec<usize>,
     calls: Vec<AggregateCall>,
     /// What each call is called: as it is written.
     titles: Vec<String>,

@@ -3,6 +3,7 @@
 use datafusion::logical_expr::Expr;
 use tidemill_circuit::plan::{NodeId, TimeDomain};
 
+use super::bounds::Bounds;
 use crate::expr::unaliased;
 
 /// The node that assigned a window.
@@ -26,12 +27,26 @@ pub(crate) enum Attribute {
 pub(crate) struct NodeFacts {
     /// What each column means to time.
     pub(crate) attributes: Vec<Attribute>,
+    /// The columns of time whose values in rows still to come are at least the watermark less so many milliseconds: see
+    /// [`super::bounds`]. An operator that gives rows later than they came, or takes back older ones, keeps none.
+    pub(crate) bounds: Bounds,
+    /// What columns mean to time once the watermark is held back; none when it need not be.
+    pub(crate) later: Option<Later>,
     /// Sets of columns each of which identifies a row.
     pub(crate) keys: Vec<Vec<usize>>,
     /// Whether rows come from one source in its order, possibly fewer of them.
     pub(crate) from_source: bool,
     /// Whether the rows depend on when steps ran.
     pub(crate) schedule_dependent: bool,
+}
+
+/// What columns mean to a watermark that is behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Later {
+    /// What each column means.
+    pub(crate) attributes: Vec<Attribute>,
+    /// By how many milliseconds the watermark has to be behind.
+    pub(crate) behind_ms: i64,
 }
 
 /// What is known of every node.
@@ -67,8 +82,14 @@ impl Facts {
             }
         };
         let columns = self.nodes[nodes[0]].attributes.len();
+        let slack = |column: usize| -> Option<(usize, i64)> {
+            let slacks = nodes.iter().map(|node| self.nodes[*node].bounds.get(&column).copied());
+            Some((column, slacks.collect::<Option<Vec<i64>>>()?.into_iter().max()?))
+        };
         NodeFacts {
             attributes: (0..columns).map(of).collect(),
+            bounds: (0..columns).filter_map(slack).collect(),
+            later: None,
             keys: Vec::new(),
             from_source: false,
             schedule_dependent: nodes.iter().any(|node| self.nodes[*node].schedule_dependent),
@@ -85,8 +106,16 @@ impl NodeFacts {
             None => Attribute::Plain,
         };
         let place = |column: &usize| columns.iter().position(|kept| *kept == Some(*column));
+        let later = self.later.as_ref().map(|Later { attributes, behind_ms }| {
+            let attribute = |column: &Option<usize>| column.and_then(|column| attributes.get(column).copied());
+            let attributes = columns.iter().map(|column| attribute(column).unwrap_or(Attribute::Plain)).collect();
+            Later { attributes, behind_ms: *behind_ms }
+        });
+        let slack = |(place, column): (usize, &Option<usize>)| Some((place, *self.bounds.get(&(*column)?)?));
         NodeFacts {
             attributes: columns.iter().map(attribute).collect(),
+            bounds: columns.iter().enumerate().filter_map(slack).collect(),
+            later,
             keys: self.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
             from_source: self.from_source,
             schedule_dependent: self.schedule_dependent || columns.contains(&Some(usize::MAX)),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{DFSchema, JoinType, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::logical_plan::TableScan;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -81,6 +81,26 @@ fn descend(plan: &LogicalPlan, demanded: &[Demand], found: &mut impl FnMut(&Tabl
                 }
             }
             descend(&projection.input, &below, found)
+        }
+        LogicalPlan::Join(join) => {
+            let whole = join.left.schema().join(join.right.schema())?;
+            let width = join.left.schema().fields().len();
+            let mut both = vec![Demand::default(); whole.fields().len()];
+            for (column, demand) in demanded.iter().enumerate() {
+                match join.join_type {
+                    JoinType::RightSemi | JoinType::RightAnti => both[width + column].and(demand),
+                    // The mark is no column of a side.
+                    JoinType::RightMark if column + width < both.len() => both[width + column].and(demand),
+                    JoinType::LeftMark if column >= width => {}
+                    JoinType::RightMark => {}
+                    _ => both[column].and(demand),
+                }
+            }
+            for expr in join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter) {
+                uses(expr, &whole, &mut both)?;
+            }
+            descend(&join.left, &both[..width], found)?;
+            descend(&join.right, &both[width..], found)
         }
         LogicalPlan::Extension(extension) if extension.node.as_any().is::<WindowAssign>() => {
             for input in extension.node.inputs() {

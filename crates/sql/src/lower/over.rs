@@ -65,6 +65,7 @@ impl Builder<'_> {
         let random = calls.iter().flat_map(|call| parts(call)).any(is_random);
         let lowered = self.lower(input, origin || random || self.gives_origin(input))?;
         let lowered = self.materialise(lowered)?;
+        let lowered = self.timely(lowered);
         let position = calls.iter().flat_map(|call| parts(call)).find_map(place_of).or(self.position);
         if !self.plan.append_only()[lowered.node] {
             return Err(outside(Error::Unsupported {
@@ -133,6 +134,9 @@ impl Builder<'_> {
             TimeDomain::Event if !self.asking => OverTurn::Watermark,
             TimeDomain::Event | TimeDomain::Processing => OverTurn::Arrival,
         };
+        if turn == OverTurn::Watermark {
+            facts.bounds.retain(|column, _| *column == order);
+        }
         if lowered.origin.is_none() && (turn == OverTurn::Arrival || by_order(&calls, frame)) {
             return Err(outside(Error::Unsupported {
                 what: "this OVER follows the order in which rows come, and its input has none".to_string(),
@@ -455,7 +459,7 @@ fn no_time(name: &str, position: Option<Position>) -> datafusion::common::DataFu
 /// `ORDER BY FLOOR(ts TO SECOND)` becomes the time and the unit beside it, so that no rule takes the call for something
 /// that could be computed below.
 pub(crate) fn ordered(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let ordered = plan.transform_up(|node| {
+    let ordered = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Window(Window { input, .. }) = &node else { return Ok(Transformed::no(node)) };
         let schema = Arc::clone(input.schema());
         let preserver = NamePreserver::new(&node);

@@ -78,6 +78,7 @@ impl Needs {
                     origin |= aggregate.aggr_expr.iter().any(is_ordered);
                 }
                 LogicalPlan::Window(_) => (origin, watermark) = (true, true),
+                LogicalPlan::Join(join) => watermark |= super::join::is_timed(join)?,
                 LogicalPlan::Extension(extension) => windows |= extension.node.as_any().is::<WindowAssign>(),
                 _ => {}
             }
@@ -263,7 +264,7 @@ impl Builder<'_> {
             columns.push(Field::new(ORIGIN, DataType::UInt64, false));
         }
         let mut watermark = self.watermark(source, &present)?;
-        let mut facts = source_facts(source, &present);
+        let mut facts = source_facts(source, &present, self.time_on_the_wall(source).is_some());
         if let (Some(watermark), Some((time, _))) = (&mut watermark, self.time_on_the_wall(source)) {
             let reading = cast_expr(self.functions, time.clone(), WALL_TYPE, false)?;
             let reading = compile(&reading, &source.decodable, &places)?;
@@ -387,7 +388,7 @@ impl Builder<'_> {
     }
 }
 
-fn source_facts(source: &Source, present: &[usize]) -> NodeFacts {
+fn source_facts(source: &Source, present: &[usize], on_the_wall: bool) -> NodeFacts {
     let event = source.watermark.as_ref().map(|(time, _)| *time);
     let attribute = |place: &usize| match event {
         Some(time) if time == *place => Attribute::Time(TimeDomain::Event, None),
@@ -400,5 +401,9 @@ fn source_facts(source: &Source, present: &[usize]) -> NodeFacts {
     attributes.extend(source.needs.origin.then_some(Attribute::Plain));
     let places = source.primary_key.iter().map(|column| present.iter().position(|place| place == column));
     let key = places.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
-    NodeFacts { attributes, keys: key.into_iter().collect(), from_source: true, schedule_dependent }
+    // The watermark of a source whose windows are cut by a wall clock is a reading of that clock.
+    let timed = event.filter(|_| source.needs.watermark && !on_the_wall);
+    let bounds = timed.and_then(|time| present.iter().position(|place| *place == time)).map(|place| (place, 0));
+    let (bounds, keys) = (bounds.into_iter().collect(), key.into_iter().collect());
+    NodeFacts { attributes, bounds, later: None, keys, from_source: true, schedule_dependent }
 }

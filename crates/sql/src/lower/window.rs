@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 use chrono_tz::Tz;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, Result, internal_err};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use tidemill_base::Position;
 use tidemill_circuit::expr::Column as CircuitColumn;
 use tidemill_circuit::plan::{AssignSpec, NodeId, Spec, TimeDomain, Window};
@@ -56,6 +57,7 @@ impl Builder<'_> {
         let WindowAssign { input, time, partition, window, wall, position: _, schema: _ } = assign;
         let lowered = self.lower(input, origin)?;
         let lowered = self.materialise(lowered)?;
+        let lowered = self.timely(lowered);
         let column = |lowered: &Lowered, expr: &Expr| match lowered.slot_of(expr, input.schema())? {
             Slot::At(column) => Ok(column),
             _ => internal_err!("a window over a window that is not assigned"),
@@ -63,7 +65,9 @@ impl Builder<'_> {
         let at = column(&lowered, time)?;
         let domain = match self.facts.of(lowered.node).attributes[at] {
             Attribute::Time(domain, _) => domain,
-            Attribute::Start(..) | Attribute::End(..) | Attribute::Plain => return Err(no_time(time, assign.place())),
+            Attribute::Start(..) | Attribute::End(..) | Attribute::Plain => {
+                return Err(no_time(time, assign.place(), joins(input)));
+            }
         };
         let on_the_wall = wall.is_some() && self.cuts_by_the_wall(domain);
         let (lowered, at) = if on_the_wall { self.with_wall(&lowered, time, input.schema())? } else { (lowered, at) };
@@ -107,7 +111,8 @@ impl Builder<'_> {
         };
         let mut exprs: Vec<_> = before.fields().iter().enumerate().map(keep).collect();
         exprs[at] = time;
-        let facts = self.facts.of(node).clone();
+        let mut facts = self.facts.of(node).clone();
+        facts.bounds.remove(&at);
         Ok(self.add(Spec::Project(exprs), vec![node], Arc::new(Schema::new(fields)), facts))
     }
 
@@ -144,6 +149,12 @@ impl Builder<'_> {
         for key in &mut facts.keys {
             key.extend([width, width + 1]);
         }
+        let time = if pending.on_the_wall { Some(0) } else { facts.bounds.get(&pending.time).copied() };
+        if let (Some(slack), TimeDomain::Event) = (time, domain) {
+            // A row lies before the end of its window, and the window ends `length` after its start.
+            facts.bounds.extend([(width + 1, slack - 1), (width + 2, slack)]);
+            facts.bounds.extend(length(&pending.window).map(|length| (width, slack - 1 + length)));
+        }
         facts.schedule_dependent |= domain == TimeDomain::Processing;
         let spec = Spec::AssignWindow(AssignSpec { time: pending.time, window: pending.window, domain });
         let statement = self.position;
@@ -174,14 +185,37 @@ impl Builder<'_> {
     }
 }
 
-fn no_time(time: &Expr, position: Option<Position>) -> datafusion::common::DataFusionError {
+/// How long the longest window is; none for sessions.
+pub(super) fn length(window: &Window) -> Option<i64> {
+    match *window {
+        Window::Tumble { size, .. } | Window::Hop { size, .. } => Some(size),
+        Window::Cumulate { max, .. } => Some(max),
+        Window::Session { .. } => None,
+    }
+}
+
+/// Whether a plan joins.
+fn joins(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_)))).unwrap_or(false)
+}
+
+fn no_time(time: &Expr, position: Option<Position>, joined: bool) -> datafusion::common::DataFusionError {
     let name = print(time);
+    let help = if joined {
+        format!(
+            "a join keeps rows for ever, so that old times come out of it: say in ON how far the times of both sides may be \
+             apart, as in a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts, and select {name} as it is, of a side that cannot \
+             be NULL; or put the windows below the join"
+        )
+    } else {
+        format!(
+            "declare WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND on its table, and select the column as it is; \
+             or take PROCTIME()"
+        )
+    };
     outside(Error::Window {
         problem: format!("{name} is no time attribute: nothing says how far it has moved on"),
         position: position.unwrap_or(Position { line: 1, column: 1 }),
-        help: Some(format!(
-            "declare WATERMARK FOR {name} AS {name} - INTERVAL '5' SECOND on its table, and select the column as it is; \
-             or take PROCTIME()"
-        )),
+        help: Some(help),
     })
 }

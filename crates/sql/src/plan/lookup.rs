@@ -235,7 +235,7 @@ impl UserDefinedLogicalNodeCore for Lookup {
 /// Makes a lookup of each join with a versioned table, and columns of the calls of TABLE_VERSION.
 pub(crate) fn attach(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut named: HashSet<String> = HashSet::new();
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 named.extend(table_version::named(part).map(str::to_string));
@@ -243,7 +243,7 @@ pub(crate) fn attach(plan: LogicalPlan) -> Result<LogicalPlan> {
             })
         })
     })?;
-    let attached = plan.transform_up(|node| {
+    let attached = plan.transform_up_with_subqueries(|node| {
         let node = match node {
             LogicalPlan::Join(join) => match found(&join.right)? {
                 None => return Ok(Transformed::no(LogicalPlan::Join(join))),

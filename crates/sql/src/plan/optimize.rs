@@ -8,16 +8,14 @@ use std::sync::Arc;
 use arrow_schema::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, InList};
+use datafusion::common::{DFSchema, DataFusionError, Result};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, InList, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::ContextProvider;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -27,18 +25,17 @@ use datafusion::optimizer::filter_null_join_keys::FilterNullJoinKeys;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 
-use super::{lookup, unnest};
+use super::{lookup, set_operation, subquery, unnest};
 use crate::catalog::{Catalog, outside};
 use crate::error::Error;
 use crate::expr::print;
 use crate::functions::{Registry, cast_expr, replace_casts};
-use crate::lower::{over, place_of};
+use crate::lower::{is_random, over, place_of};
 use crate::types::name_of;
+use tidemill_base::Position;
 
 /// Checks a plan, puts our casts in, and makes its types fit; nothing is optimised yet.
 pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
@@ -47,12 +44,27 @@ pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan>
     let plan = over::ordered(plan)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);
     let plan = analyzer.execute_and_check(plan, catalog.options(), |_, _| {})?;
-    lookup::attach(plan)
+    let plan = set_operation::attach(plan)?;
+    let plan = subquery::normalised(plan)?;
+    let plan = lookup::attach(plan)?;
+    plan.apply_with_subqueries(|node| match node {
+        // A rule would take it to one side, where it is asked once a row and not once a pair.
+        LogicalPlan::Join(_) if node.expressions().iter().any(is_random) => {
+            let position = node.expressions().iter().find_map(place_of);
+            Err(outside(Error::Plan {
+                problem: "RAND or UUID cannot stand in the condition of a join".to_string(),
+                position,
+                help: Some("compute it in a query below the join, and name its column in ON".to_string()),
+            }))
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
+    Ok(plan)
 }
 
 /// Replaces casts and types integer literals as Flink does, in every expression of the plan.
 fn with_our_casts(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan> {
-    let replaced = plan.transform_up(|node| {
+    let replaced = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         node.apply_expressions(|expr| {
             expr.apply(|part| comparable(part, &schema).map(|()| TreeNodeRecursion::Continue))
@@ -77,25 +89,43 @@ fn comparable(expr: &Expr, schema: &DFSchema) -> Result<()> {
     let (first, others): (&Expr, Vec<&Expr>) = match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => (left, vec![right.as_ref()]),
         Expr::InList(InList { expr, list, negated: _ }) => (expr, list.iter().collect()),
+        Expr::InSubquery(InSubquery { expr, subquery, negated: _ }) => {
+            let one = expr.get_type(schema).ok();
+            let two = subquery.subquery.schema().fields().first().map(|field| field.data_type().clone());
+            return match (one, two) {
+                (Some(one), Some(two)) if unlike(&one, &two) => Err(text_and_number(
+                    format!("{} is {} and the query gives {}", print(expr), name_of(&one), name_of(&two)),
+                    place_of(expr),
+                )),
+                _ => Ok(()),
+            };
+        }
         Expr::Between(Between { expr, negated: _, low, high }) => (expr, vec![low.as_ref(), high.as_ref()]),
         _ => return Ok(()),
     };
-    let text = |data_type: &DataType| *data_type == DataType::Utf8;
     let Ok(one) = first.get_type(schema) else { return Ok(()) };
     for other in others {
         let Ok(two) = other.get_type(schema) else { continue };
-        if (text(&one) && two.is_numeric()) || (one.is_numeric() && text(&two)) {
+        if unlike(&one, &two) {
             let problem = format!("{} is {} and {} is {}", print(first), name_of(&one), print(other), name_of(&two));
-            let position = place_of(first).or(place_of(other));
-            let help = Some("CAST one of them to the type of the other".to_string());
-            return Err(outside(Error::Plan {
-                problem: format!("a text and a number cannot be compared: {problem}"),
-                position,
-                help,
-            }));
+            return Err(text_and_number(problem, place_of(first).or(place_of(other))));
         }
     }
     Ok(())
+}
+
+/// Whether one is a text and the other a number.
+fn unlike(one: &DataType, two: &DataType) -> bool {
+    let text = |data_type: &DataType| *data_type == DataType::Utf8;
+    (text(one) && two.is_numeric()) || (one.is_numeric() && text(two))
+}
+
+fn text_and_number(problem: String, position: Option<Position>) -> DataFusionError {
+    outside(Error::Plan {
+        problem: format!("a text and a number cannot be compared: {problem}"),
+        position,
+        help: Some("CAST one of them to the type of the other".to_string()),
+    })
 }
 
 /// Compares a DOUBLE or FLOAT with a DECIMAL as DOUBLE, as Flink does.
@@ -131,8 +161,9 @@ fn compares(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// Optimises a checked plan; without `rules` it stays as it is.
+/// Optimises a checked plan; without `rules` it stays as it is, but for subqueries, which become joins.
 pub(crate) fn optimise(plan: LogicalPlan, config: &ConfigOptions, rules: bool) -> Result<LogicalPlan> {
+    let plan = subquery::decorrelated(plan, config)?;
     if !rules {
         return Ok(plan);
     }
@@ -144,12 +175,8 @@ pub(crate) fn optimise(plan: LogicalPlan, config: &ConfigOptions, rules: bool) -
 
 fn trusted() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
-        Arc::new(RewriteSetComparison::new()),
         Arc::new(SimplifyExpressions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),

@@ -23,7 +23,7 @@ pub(crate) fn expression(expr: Expr, registry: &Registry) -> Result<Expr> {
 
 /// The plan with the functions of a registry in place of others of the same names.
 pub(crate) fn plan(plan: LogicalPlan, registry: &Registry) -> Result<LogicalPlan> {
-    let bound = plan.transform_up(|node| {
+    let bound = plan.transform_up_with_subqueries(|node| {
         let preserver = NamePreserver::new(&node);
         let bound = node.map_expressions(|expr| {
             let name = preserver.save(&expr);

@@ -29,7 +29,7 @@ const ROWS: &str = "$rows";
 
 /// Makes conditions on the rows of sessions conditions of the calls over them.
 pub(super) fn filtered(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
-    let filtered = plan.transform_up(|node| match node {
+    let filtered = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match condition(&aggregate) {
             Some((condition, below)) => Ok(Transformed::yes(with_filters(&aggregate, condition, below, catalog)?)),
             None => Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))),

@@ -134,6 +134,12 @@ fn plan(message: &str, catalog: &Catalog, position: Option<Position>) -> Error {
     if message.contains("is nested inside") {
         return error("an aggregate function cannot be inside another", "compute the inner one in a subquery in FROM");
     }
+    if message.contains("Correlated scalar subquery must be aggregated") {
+        return error(
+            "this query stands for a value, and may give several rows",
+            "aggregate it, as in (SELECT MAX(b.x) FROM b WHERE b.id = a.id)",
+        );
+    }
     if let Some(name) = between(message, "but the expression \"", "\"") {
         let problem = format!("two columns are called {}", bare(name));
         return error(&problem, "give each its own name with AS");

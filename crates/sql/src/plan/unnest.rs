@@ -175,7 +175,7 @@ impl UserDefinedLogicalNodeCore for Unnest {
 
 /// Puts the left side of each `JOIN UNNEST(..)` into the unnesting.
 pub(crate) fn attach(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let attached = plan.transform_up(|node| {
+    let attached = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Join(join) = node else { return Ok(Transformed::no(node)) };
         match found(&join.right)? {
             Some(call) => Ok(Transformed::yes(joined(join, call)?)),

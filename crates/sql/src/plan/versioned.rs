@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{Field, Schema};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use tidemill_base::Position;
 use tidemill_circuit::lookup::LookupTable;
@@ -99,7 +99,7 @@ pub(super) fn no_sink(table: &Name) -> Error {
 pub(super) fn scanned(plan: &LogicalPlan) -> Option<String> {
     let mut found = None;
     // The closure gives no error.
-    let _ = plan.apply(|node| match node {
+    let _ = plan.apply_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) if scan.source.is::<VersionedSource>() => {
             found = Some(scan.table_name.table().to_string());
             Ok(TreeNodeRecursion::Stop)

@@ -32,7 +32,9 @@ pub(super) enum Place {
 
 /// Accepts a query or says what of it does not run.
 pub(super) fn query(query: &Query, cursor: &Cursor<'_>, place: Place, position: Position) -> Result<(), Error> {
-    Accept::new(cursor, position).query(query, place)
+    let accept = Accept::new(cursor, position);
+    accept.in_query.set(true);
+    accept.query(query, place)
 }
 
 /// Accepts an expression outside of a query: a computed column, a watermark.
@@ -46,13 +48,16 @@ struct Accept<'c, 'a> {
     start: Position,
     /// Whether a call with OVER can stand here.
     over_allowed: Cell<bool>,
+    /// Whether the expression is part of a query, which a subquery has to be.
+    in_query: Cell<bool>,
     /// The names of the windows of the SELECT whose items are being read.
     windows: RefCell<Vec<String>>,
 }
 
 impl<'c, 'a> Accept<'c, 'a> {
     fn new(cursor: &'c Cursor<'a>, start: Position) -> Self {
-        Accept { cursor, start, over_allowed: Cell::new(false), windows: RefCell::default() }
+        let (over_allowed, in_query) = (Cell::new(false), Cell::new(false));
+        Accept { cursor, start, over_allowed, in_query, windows: RefCell::default() }
     }
 }
 
@@ -154,9 +159,16 @@ impl Accept<'_, '_> {
                 let help = "name the columns of both queries in the same order";
                 Err(self.unsupported(position, "UNION BY NAME is not supported", help))
             }
-            (SetOperator::Except | SetOperator::Intersect | SetOperator::Minus, _) => {
-                let help = "UNION ALL both queries with a mark for each, GROUP BY the columns, and filter with HAVING";
-                Err(self.unsupported(position, &format!("{name} is not supported yet"), help))
+            (
+                SetOperator::Except | SetOperator::Intersect,
+                SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None,
+            ) => Ok(()),
+            (SetOperator::Except | SetOperator::Intersect, _) => {
+                let help = "name the columns of both queries in the same order";
+                Err(self.unsupported(position, &format!("{name} BY NAME is not supported"), help))
+            }
+            (SetOperator::Minus, _) => {
+                Err(self.unsupported(position, "MINUS is not part of Flink's SQL", "write EXCEPT"))
             }
         }
     }

@@ -57,6 +57,11 @@ pub(super) fn check(plan: &LogicalPlan, source: &str, reads: &str, position: Pos
                 let near = exprs.filter_map(place_of).min();
                 return Err(refused("GROUP BY", in_view("group"), near));
             }
+            LogicalPlan::Join(join) => {
+                let exprs = join.on.iter().flat_map(|(left, right)| [left, right]).chain(&join.filter);
+                let near = exprs.filter_map(place_of).min();
+                return Err(refused("JOIN", in_view("join"), near));
+            }
             LogicalPlan::Distinct(_) => return Err(refused("DISTINCT", in_view("make rows distinct"), None)),
             LogicalPlan::Union(_) => {
                 let help = format!("read FROM {reads} alone; bring other events together in a view");

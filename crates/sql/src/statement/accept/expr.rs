@@ -1,4 +1,4 @@
-//! Which expressions run: Flink's, without subqueries; OVER is accepted apart.
+//! Which expressions run: Flink's; OVER is accepted apart.
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, Expr, Function, FunctionArg, FunctionArgExpr,
@@ -7,12 +7,12 @@ use datafusion::sql::sqlparser::ast::{
 };
 use tidemill_base::Position;
 
-use super::{Accept, over};
+use super::{Accept, Place, over};
 use crate::error::Error;
 use crate::statement::{name_start, place, start_of};
 use crate::types;
 
-const SUBQUERY_HELP: &str = "put the values into the query itself, or bring both together by UNION ALL and GROUP BY";
+const SUBQUERY_HELP: &str = "compute it in a query that reads the table";
 
 /// Where an expression starts: its leftmost part, found without recursion, because operator chains are deep on the left.
 pub(super) fn start(expr: &Expr, fallback: Position) -> Position {
@@ -112,6 +112,12 @@ impl Accept<'_, '_> {
                     last_field: None,
                     fractional_seconds_precision: None,
                 }) => return Ok(()),
+                Expr::InSubquery { expr, subquery, negated: _ } => {
+                    self.subquery("IN", subquery)?;
+                    expr
+                }
+                Expr::Exists { subquery, negated: _ } => return self.subquery("EXISTS", subquery),
+                Expr::Subquery(query) => return self.subquery("SELECT", query),
                 other => return Err(self.refused(other)),
             }
         }
@@ -121,9 +127,6 @@ impl Accept<'_, '_> {
     fn refused(&self, expr: &Expr) -> Error {
         let at = self.at(expr);
         match expr {
-            Expr::InSubquery { expr: _, subquery, negated: _ } => self.subquery("IN", subquery),
-            Expr::Exists { subquery, negated: _ } => self.subquery("EXISTS", subquery),
-            Expr::Subquery(query) => self.subquery("SELECT", query),
             Expr::InUnnest { .. } => {
                 self.unsupported(at, "IN UNNEST is not supported", "write ARRAY_CONTAINS(array, value)")
             }
@@ -166,10 +169,19 @@ impl Accept<'_, '_> {
         self.unsupported(self.at(expr), "this expression is not part of Flink's SQL", "docs/sql.md lists what there is")
     }
 
-    fn subquery(&self, word: &str, query: &Query) -> Error {
-        let near = start_of(query, self.start);
-        let near = if near == self.start { self.far() } else { near };
-        self.refuse(word, near, "subqueries in expressions are not supported yet", SUBQUERY_HELP)
+    /// A query inside an expression: in a query it may stand, in a declaration it may not.
+    fn subquery(&self, word: &str, query: &Query) -> Result<(), Error> {
+        if !self.in_query.get() {
+            let near = start_of(query, self.start);
+            let near = if near == self.start { self.far() } else { near };
+            return Err(self.refuse(word, near, "a declaration cannot hold a query", SUBQUERY_HELP));
+        }
+        let allowed = self.over_allowed.replace(false);
+        let windows = self.windows.take();
+        let accepted = self.query(query, Place::Continuous);
+        self.windows.replace(windows);
+        self.over_allowed.set(allowed);
+        accepted
     }
 
     fn operator(&self, op: &BinaryOperator, expr: &Expr) -> Result<(), Error> {
@@ -242,7 +254,11 @@ impl Accept<'_, '_> {
         self.over_allowed.set(allowed && over.is_none());
         let result = filter.iter().try_for_each(|filter| self.expr(filter)).and_then(|()| match args {
             FunctionArguments::None => Ok(()),
-            FunctionArguments::Subquery(query) => Err(self.subquery("SELECT", query)),
+            FunctionArguments::Subquery(query) => {
+                let near = start_of(query.as_ref(), self.start);
+                let near = if near == self.start { self.far() } else { near };
+                Err(self.refuse("SELECT", near, "a call takes values, and no query", "write (SELECT ..) in brackets"))
+            }
             FunctionArguments::List(list) => self.arguments(list, at),
         });
         self.over_allowed.set(allowed);

@@ -1,5 +1,5 @@
-//! What can stand in FROM: one table, view, query or window function, `CROSS JOIN UNNEST(..)`, and lookups in versioned
-//! tables and views.
+//! What can stand in FROM: tables, views, queries and window functions, joined; `CROSS JOIN UNNEST(..)`; and lookups in
+//! versioned tables and views.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName,
@@ -11,19 +11,14 @@ use crate::dialect::{WindowInput, factor_position, window_call};
 use crate::error::Error;
 use crate::statement::name_start;
 
-const JOIN_HELP: &str = "bring both inputs together by UNION ALL, and GROUP BY the key";
+const JOIN_HELP: &str = "write [INNER | LEFT | RIGHT | FULL] JOIN t ON a.id = t.id, or CROSS JOIN t";
 const LOOKUP_HELP: &str =
     "write [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id, with t a versioned table or a view";
 const UNNEST_HELP: &str = "write CROSS JOIN UNNEST(array_column) AS t (item)";
 
 impl Accept<'_, '_> {
     pub(super) fn from(&self, from: &[TableWithJoins]) -> Result<(), Error> {
-        for (index, TableWithJoins { relation, joins }) in from.iter().enumerate() {
-            let lateral = matches!(relation, TableFactor::Function { .. } | TableFactor::Derived { lateral: true, .. });
-            if index > 0 && !is_unnest(relation) && !lateral {
-                let at = factor_position(relation, self.start);
-                return Err(self.unsupported(at, "joins are not supported yet", JOIN_HELP));
-            }
+        for TableWithJoins { relation, joins } in from {
             self.factor(relation)?;
             joins.iter().try_for_each(|join| self.join(join))?;
         }
@@ -64,11 +59,67 @@ impl Accept<'_, '_> {
             let what = "UNNEST is joined by CROSS JOIN, or by LEFT JOIN .. ON TRUE";
             return Err(self.unsupported(at, what, UNNEST_HELP));
         }
-        Err(self.no_join(at))
+        if *global {
+            return Err(self.unsupported(at, "GLOBAL JOIN is not part of Flink's SQL", JOIN_HELP));
+        }
+        self.factor(relation)?;
+        self.joined(join_operator, at)
     }
 
-    fn no_join(&self, at: tidemill_base::Position) -> Error {
-        self.unsupported(at, "joins are not supported yet", JOIN_HELP)
+    /// How two relations are joined.
+    fn joined(&self, operator: &JoinOperator, at: tidemill_base::Position) -> Result<(), Error> {
+        use JoinOperator::{
+            Anti, ArrayJoin, AsOf, CrossApply, CrossJoin, FullOuter, Inner, InnerArrayJoin, Join, Left, LeftAnti,
+            LeftArrayJoin, LeftOuter, LeftSemi, OuterApply, Right, RightAnti, RightOuter, RightSemi, Semi,
+            StraightJoin,
+        };
+        let constraint = match operator {
+            CrossJoin(JoinConstraint::None) => return Ok(()),
+            Join(constraint)
+            | Inner(constraint)
+            | Left(constraint)
+            | LeftOuter(constraint)
+            | Right(constraint)
+            | RightOuter(constraint)
+            | FullOuter(constraint) => constraint,
+            Semi(_) | LeftSemi(_) | RightSemi(_) => {
+                let help =
+                    "write WHERE EXISTS (SELECT 1 FROM t WHERE t.id = a.id), or WHERE a.id IN (SELECT id FROM t)";
+                return Err(self.unsupported(at, "SEMI JOIN is not part of Flink's SQL", help));
+            }
+            Anti(_) | LeftAnti(_) | RightAnti(_) => {
+                let help = "write WHERE NOT EXISTS (SELECT 1 FROM t WHERE t.id = a.id)";
+                return Err(self.unsupported(at, "ANTI JOIN is not part of Flink's SQL", help));
+            }
+            CrossJoin(_)
+            | CrossApply
+            | OuterApply
+            | AsOf { .. }
+            | StraightJoin(_)
+            | ArrayJoin
+            | LeftArrayJoin
+            | InnerArrayJoin => {
+                return Err(self.unsupported(at, "this kind of join is not supported", JOIN_HELP));
+            }
+        };
+        match constraint {
+            JoinConstraint::On(on) => self.expr(on),
+            JoinConstraint::Using(_) if matches!(operator, Right(_) | RightOuter(_) | FullOuter(_)) => {
+                let help = "write ON a.id = b.id, and COALESCE(a.id, b.id) where the column of either side is meant";
+                Err(self.unsupported(at, "USING with RIGHT and FULL JOIN is not supported", help))
+            }
+            JoinConstraint::Using(names) => names.iter().try_for_each(|name| match name.0.as_slice() {
+                [part] if part.as_ident().is_some() => {
+                    part.as_ident().map_or(Ok(()), |name| self.name(name, self.start))
+                }
+                _ => Err(self.unsupported(at, "USING takes names of columns", "write USING (id)")),
+            }),
+            JoinConstraint::Natural => {
+                let help = "write JOIN t USING (id): a column that is added later joins nothing then";
+                Err(self.unsupported(at, "NATURAL JOIN is not supported", help))
+            }
+            JoinConstraint::None => Err(self.unsupported(at, "JOIN needs a condition", JOIN_HELP)),
+        }
     }
 
     fn factor(&self, factor: &TableFactor) -> Result<(), Error> {
@@ -123,10 +174,7 @@ impl Accept<'_, '_> {
                     }
                 }
             }
-            TableFactor::Derived { lateral, subquery, alias, sample } => {
-                if *lateral {
-                    return Err(self.refuse("LATERAL", at, "LATERAL is not supported yet", UNNEST_HELP));
-                }
+            TableFactor::Derived { lateral: _, subquery, alias, sample } => {
                 if sample.is_some() {
                     return Err(self.unsupported(
                         at,
@@ -141,7 +189,12 @@ impl Accept<'_, '_> {
                 alias.iter().try_for_each(|alias| self.alias(alias))?;
                 self.table_call(factor, expr)
             }
-            TableFactor::NestedJoin { table_with_joins: _, alias: _ } => Err(self.no_join(at)),
+            TableFactor::NestedJoin { table_with_joins, alias: None } => {
+                self.from(std::slice::from_ref(table_with_joins.as_ref()))
+            }
+            TableFactor::NestedJoin { table_with_joins: _, alias: Some(_) } => {
+                Err(self.unsupported(at, "a name for joined tables is not supported", "name each of them"))
+            }
             TableFactor::Function { .. } => {
                 Err(self.refuse("LATERAL", at, "LATERAL table functions are not supported yet", UNNEST_HELP))
             }

@@ -1,3 +1,0 @@
-SELECT *
-FROM bid
-JOIN auction ON bid.auction = auction.id;

@@ -1,1 +1,0 @@
-SELECT * FROM a LEFT OUTER JOIN b ON a.id = b.id;

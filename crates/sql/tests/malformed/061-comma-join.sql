@@ -1,1 +1,0 @@
-SELECT * FROM a, b WHERE a.id = b.id;

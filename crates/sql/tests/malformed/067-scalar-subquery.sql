@@ -1,1 +1,0 @@
-SELECT a FROM t WHERE a > (SELECT AVG(a) FROM t);

@@ -1,0 +1,3 @@
+CREATE TABLE a (id BIGINT, seller BIGINT, category INT, price DECIMAL(10, 2), note STRING, ts TIMESTAMP(3), expires TIMESTAMP(3), PRIMARY KEY (id) NOT ENFORCED, WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE b (auction BIGINT, bidder INT, amount BIGINT, note STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+SELECT b.auction, b.amount, b.ts FROM b JOIN (SELECT MAX(amount) AS most, window_end FROM TABLE(TUMBLE(TABLE b, DESCRIPTOR(ts), INTERVAL '10' SECOND)) GROUP BY window_start, window_end) AS m ON b.amount = m.most WHERE b.ts BETWEEN m.window_end - INTERVAL '10' SECOND AND m.window_end;

@@ -1,0 +1,3 @@
+CREATE TABLE a (id BIGINT, seller BIGINT, category INT, price DECIMAL(10, 2), note STRING, ts TIMESTAMP(3), expires TIMESTAMP(3), PRIMARY KEY (id) NOT ENFORCED, WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+CREATE TABLE b (auction BIGINT, bidder INT, amount BIGINT, note STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE((SELECT a.ts AS ats, b.amount FROM a JOIN b ON a.id = b.auction AND b.ts BETWEEN a.ts - INTERVAL '3' SECOND AND a.ts + INTERVAL '7' SECOND), DESCRIPTOR(ats), INTERVAL '10' SECOND)) GROUP BY window_start, window_end;
