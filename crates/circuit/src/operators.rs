@@ -12,6 +12,7 @@ pub mod join;
 pub mod lookup;
 pub(crate) mod ordered;
 pub mod over;
+pub mod over_changes;
 pub mod project;
 pub mod rank;
 pub mod set_operation;
@@ -38,12 +39,9 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::Over(spec) => over::lower(graph, lowering, spec),
         Spec::Join(spec) => join::lower(graph, lowering, spec),
         Spec::SetOperation(spec) => set_operation::lower(graph, lowering, spec),
-        Spec::OverChanges(_) => Err(Error::Unsupported {
-            what: format!("{} is not built yet", lowering.name),
-            position: lowering.node.position,
-        }),
         Spec::Rank(spec) => rank::lower(graph, lowering, spec),
         Spec::TemporalJoin(spec) => temporal_join::lower(graph, lowering, spec),
+        Spec::OverChanges(spec) => over_changes::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),
         Spec::Aggregate(spec) => aggregate::lower(graph, lowering, spec),

@@ -34,12 +34,12 @@ use lags::{Lag, Lags};
 use state::{Chunk, Shape, State};
 use waiting::Waiting;
 
-mod bank;
+pub(in crate::operators) mod bank;
 mod calendar;
 mod distinct;
 mod kept;
 mod lags;
-mod line;
+pub(in crate::operators) mod line;
 mod state;
 mod waiting;
 

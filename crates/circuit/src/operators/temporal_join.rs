@@ -22,13 +22,11 @@ use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::Layout;
-use crate::operators::time::read_times;
+use crate::operators::time::{nanos, read_times};
 use crate::plan::{OrderBy, TemporalJoinSpec};
 use sides::Sides;
-use versions::nanos;
 
 mod sides;
-mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -118,7 +116,7 @@ impl TemporalJoin {
     fn answer(&self, slots: &[u32], context: &Context, out: &mut Output) -> Result<Delta, Error> {
         let (design, broken) = (&self.design, |error: ArrowError| self.design.guard.broken(error));
         let columns = self.sides.left.columns(slots.iter().copied()).map_err(broken)?;
-        let mut pairs = self.pairs(&columns, slots.len()).map_err(broken)?;
+        let mut pairs = self.pairs(&columns, slots.len());
         if design.spec.residual.is_some() {
             pairs = self.checked(&columns, pairs, slots.len(), context, out)?;
         }
@@ -138,10 +136,11 @@ impl TemporalJoin {
     }
 
     /// The partners of each left row of a chunk, or none for it.
-    fn pairs(&self, columns: &[ArrayRef], rows: usize) -> Result<Vec<Pair>, ArrowError> {
+    fn pairs(&self, columns: &[ArrayRef], rows: usize) -> Vec<Pair> {
         let spec = &self.design.spec;
         let keys: Vec<ArrayRef> = spec.left_keys.iter().map(|key| columns[*key].clone()).collect();
-        let (keys, times) = (self.sides.right.find(&keys, rows), nanos(&columns[spec.left_time])?);
+        let times = nanos(&columns[spec.left_time]).unwrap_or_default();
+        let keys = self.sides.right.find(&keys, rows);
         let (mut pairs, mut partners) = (Vec::with_capacity(rows), Vec::new());
         for (row, (key, time)) in keys.into_iter().zip(times).enumerate() {
             partners.clear();
@@ -153,7 +152,7 @@ impl TemporalJoin {
                 false => pairs.extend(partners.iter().map(|slot| (row as u32, Some(*slot)))),
             }
         }
-        Ok(pairs)
+        pairs
     }
 
     /// Pairs for which the rest of the condition is true; a left row that has none left stands alone, unless the condition

@@ -21,6 +21,9 @@ use crate::plan::Window;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Nanoseconds of a millisecond.
+pub(crate) const NANOS_PER_MILLI: i128 = 1_000_000;
+
 /// The milliseconds of a column of time, floored; what a null has is not said. None when it is no column of time.
 pub(crate) fn millis(column: &ArrayRef) -> Option<Vec<i64>> {
     Some(match column.data_type() {
@@ -49,6 +52,31 @@ pub(crate) fn millis(column: &ArrayRef) -> Option<Vec<i64>> {
 /// Whether a column of this type is one of time.
 pub(crate) fn is_time(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Int64)
+}
+
+/// The nanoseconds of a column of timestamps; what a null has is not said. None when it is no such column.
+pub(crate) fn nanos(column: &ArrayRef) -> Option<Vec<i128>> {
+    match column.data_type() {
+        DataType::Timestamp(..) => Some((0..column.len()).map(|row| nanos_at(column, row)).collect()),
+        _ => None,
+    }
+}
+
+/// The nanoseconds of one value of a column of timestamps.
+pub(crate) fn nanos_at(column: &ArrayRef, row: usize) -> i128 {
+    let (value, factor) = match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            (column.as_primitive::<TimestampSecondType>().value(row), 1_000_000_000)
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            (column.as_primitive::<TimestampMillisecondType>().value(row), NANOS_PER_MILLI)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            (column.as_primitive::<TimestampMicrosecondType>().value(row), 1_000)
+        }
+        _ => (column.as_primitive::<TimestampNanosecondType>().value(row), 1),
+    };
+    i128::from(value) * factor
 }
 
 /// A column of `data_type` from milliseconds; none when that is no type of time.

@@ -12,10 +12,10 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
 use tidemill_circuit::lookup::{LookupRows, LookupTable};
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, JoinKind, JoinNulls,
-    JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverSpec, OverTurn, Plan, RankFunction,
-    RankSpec, SetOperation, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec,
-    WatermarkSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, FrameBound,
+    FrameUnits, JoinKind, JoinNulls, JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall,
+    OverChangesSpec, OverFrame, OverFunction, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SetOperation, SetSpec,
+    SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::plans::{
@@ -289,6 +289,28 @@ impl Pipeline {
         };
         more(&mut spec);
         self.add(Spec::Join(spec), vec![left, right], Arc::new(Schema::new(fields)))
+    }
+
+    fn changing(
+        &mut self,
+        input: NodeId,
+        keys: &[usize],
+        order: &[OrderBy],
+        frame: OverFrame,
+        calls: Vec<OverFunction>,
+    ) -> NodeId {
+        let schema = self.schema(input);
+        let result = |call: &OverFunction| match call {
+            OverFunction::Aggregate(call) => call.result.clone(),
+            OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => DataType::Int64,
+            OverFunction::Lag { column, .. } | OverFunction::Lead { column, .. } => {
+                schema.field(*column).data_type().clone()
+            }
+        };
+        let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
+        let schema = with(&schema, fields.collect::<Vec<_>>());
+        let (keys, order) = (keys.to_vec(), order.to_vec());
+        self.add(Spec::OverChanges(OverChangesSpec { keys, order, frame, calls }), vec![input], schema)
     }
 
     fn output(&mut self, name: &str, input: NodeId) {
@@ -815,6 +837,32 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("semi", semi);
         p.output("anti", anti);
         p.output("same", same);
+        p.case()
+    }),
+    ("rows over all rows of their key", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        let source = p.table(source);
+        let place = decoded().fields().len();
+        let calls = || {
+            let calls = [numbers(), edges(place), distincts(), collections(place), sketches()].concat();
+            let shift = [(true, NUMBER, 1, None), (false, TEXT, 2, None), (false, NUMBER, 3, Some(KEY))];
+            let shifts = shift.map(|(ahead, column, offset, default)| match ahead {
+                true => OverFunction::Lead { column, offset, default },
+                false => OverFunction::Lag { column, offset, default },
+            });
+            let ranks = [OverFunction::RowNumber, OverFunction::Rank, OverFunction::DenseRank];
+            calls.into_iter().map(OverFunction::Aggregate).chain(shifts).chain(ranks).collect::<Vec<_>>()
+        };
+        let rows = OverFrame { units: FrameUnits::Rows, start: FrameBound::Preceding(3), end: FrameBound::CurrentRow };
+        let rows = p.changing(source, &[KEY], &[by(NUMBER, true), by(TEXT, false)], rows, calls());
+        let near = FrameBound::Preceding(25);
+        let range = OverFrame { units: FrameUnits::Range, start: near, end: FrameBound::Following(10) };
+        let range = p.changing(source, &[TEXT, FLAG], &[by(TIME, false)], range, calls());
+        let all = OverFrame { units: FrameUnits::Range, start: FrameBound::Unbounded, end: FrameBound::Unbounded };
+        let all = p.changing(source, &[], &[by(FLOAT, true)], all, calls());
+        p.output("rows", rows);
+        p.output("range", range);
+        p.output("all", all);
         p.case()
     }),
 ];

@@ -19,13 +19,13 @@ use crate::operators::aggregate::parts::{Parts, Setting};
 use crate::plan::AggregateCall;
 
 /// No slot.
-pub(super) const NONE: u32 = u32::MAX;
+pub(in crate::operators) const NONE: u32 = u32::MAX;
 
 /// The slot of no rows.
 pub(super) const EMPTY: u32 = 0;
 
 /// Accumulators over the same slots.
-pub(super) struct Bank {
+pub(in crate::operators) struct Bank {
     parts: Parts,
     accumulators: Vec<Box<dyn Accumulator>>,
     /// For each slot whether it is claimed.

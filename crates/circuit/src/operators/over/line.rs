@@ -20,7 +20,7 @@ const FAN: u64 = OverSpec::RUN;
 
 /// A row, or the rows of one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element {
+pub(in crate::operators) struct Element {
     /// Its time, or its number among the rows of its key.
     pub at: i64,
     /// Its state.
@@ -29,7 +29,7 @@ pub(super) struct Element {
 
 /// Where an element is, or belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::operators) enum Place {
     /// It is there.
     There(usize),
     /// It belongs there.
@@ -38,7 +38,7 @@ pub(super) enum Place {
 
 /// The elements of a key.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(in crate::operators) struct Line {
     elements: Elements,
     /// How many elements have gone from the front.
     gone: u64,

@@ -9,13 +9,13 @@ use std::ops::Range;
 use arrow_array::{Array, UInt32Array};
 use arrow_schema::ArrowError;
 
-use super::versions::{millis_up, nanos_at, of_millis};
 use crate::delta::Delta;
 use crate::keep::keeper::{Keeper, Progress, Route};
 use crate::keep::marks::Marks;
 use crate::keep::wire::Damage;
 use crate::operator::StateSize;
 use crate::operators::ordered::{Layout, NEVER, Ordered};
+use crate::operators::time::{NANOS_PER_MILLI, nanos_at};
 
 const LEFT: u16 = 0;
 const RIGHT: u16 = 1;
@@ -119,7 +119,7 @@ impl Sides {
         }
         for key in &keys {
             self.listed[*key as usize] = NEVER;
-            let newest: Vec<u32> = self.version(*key, of_millis(clock), true).collect();
+            let newest: Vec<u32> = self.version(*key, i128::from(clock) * NANOS_PER_MILLI, true).collect();
             let Some(first) = newest.last().copied() else { continue };
             let is_ended = newest.iter().all(|slot| self.right.store().get(*slot).weight < 0);
             let mut gone: Vec<u32> = self.right.track(*key).list.iter().take_while(|slot| *slot != first).collect();
@@ -147,6 +147,12 @@ impl Sides {
     fn side_mut(&mut self, table: u16) -> &mut Ordered {
         if table == LEFT { &mut self.left } else { &mut self.right }
     }
+}
+
+/// Nanoseconds as milliseconds, rounded up.
+fn millis_up(nanos: i128) -> i64 {
+    let millis = -(-nanos).div_euclid(NANOS_PER_MILLI);
+    millis.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 impl Keeper for Sides {
@@ -195,5 +201,15 @@ impl Keeper for Sides {
     fn saved(&mut self) {
         self.left.saved();
         self.right.saved();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_goes_no_earlier_than_its_last_digit_says() {
+        assert_eq!([1_500_000, -1, 0, 2_000_000].map(millis_up), [2, 0, 0, 2]);
     }
 }

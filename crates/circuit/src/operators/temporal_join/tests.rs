@@ -3,9 +3,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
-use arrow_array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, TimestampMillisecondArray,
-};
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill_base::rand::Rng;
 
@@ -277,15 +275,6 @@ fn the_rest_of_the_condition_holds_for_what_comes_out() {
         bench.step(&[row(1, 10, 5), row(1, 30, 6), row(2, 1, 6), row(1, 666, 6)], &right, true);
         check(&bench.integral, &lines(&expected));
     }
-}
-
-#[test]
-fn times_are_compared_to_their_last_digit() {
-    use super::versions::{millis_up, nanos};
-    let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_500, -1, 0]));
-    let times = nanos(&micros).expect("a time");
-    assert_eq!(times, vec![1_500_000, -1_000, 0]);
-    assert_eq!(times.into_iter().map(millis_up).collect::<Vec<_>>(), vec![2, 0, 0]);
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! `OVER` that follows changes: every row of a key is answered as the key's rows are after each step.
+//!
+//! The rows of a key are an ordered multiset ([`Ordered`]). When a step is flushed each key that has changed is computed
+//! twice, with the rows it had and with those it has ([`Sheet`]), and where the answers of a row differ the old one is taken
+//! back and the new one given. So no answer is kept, and what is kept is the rows alone.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_select::take::take;
+
+use crate::delta::{DELTA_ROWS_MAX, Delta};
+use crate::error::Error;
+use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::keep::keeper::Keeper;
+use crate::keep::value::Column;
+use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operators::guard::Guard;
+use crate::operators::ordered::{Layout, Ordered};
+use crate::plan::{FrameBound, FrameUnits, OverChangesSpec};
+use calls::Calls;
+use frames::counts;
+use sheet::Sheet;
+
+mod calls;
+mod frames;
+mod sheet;
+
+#[cfg(test)]
+mod tests;
+
+/// What all lanes' operators of one node have in common.
+struct Design {
+    spec: OverChangesSpec,
+    layout: Layout,
+    calls: Calls,
+    schema: SchemaRef,
+    guard: Guard,
+}
+
+impl Design {
+    /// The design of a node; or what is not supported.
+    fn new(lowering: &Lowering<'_>, spec: &OverChangesSpec) -> Result<Self, String> {
+        let input = &lowering.input_schemas[0];
+        check(spec, input)?;
+        let layout = Layout::new(input, &spec.keys, &spec.order)?;
+        let calls = Calls::new(&spec.calls, input)?;
+        let types: Vec<DataType> = input.fields().iter().map(|field| field.data_type().clone()).collect();
+        let given = types.into_iter().chain(calls.types()?);
+        if !given.eq(lowering.node.schema.fields().iter().map(|field| field.data_type().clone())) {
+            return Err("OVER with other columns than its input's and its calls'".to_string());
+        }
+        let (schema, guard) = (lowering.node.schema.clone(), Guard::of(lowering));
+        Ok(Design { spec: spec.clone(), layout, calls, schema, guard })
+    }
+}
+
+/// Whether the frame and the order go together.
+fn check(spec: &OverChangesSpec, input: &SchemaRef) -> Result<(), String> {
+    let (start, end) = (spec.frame.start, spec.frame.end);
+    if spec.frame.units == FrameUnits::Range && (counts(start) || counts(end)) {
+        let [by] = &spec.order[..] else {
+            return Err("OVER a RANGE that counts, without one column to order by".to_string());
+        };
+        let field = input.field(by.column);
+        if frames::values(&arrow_array::new_empty_array(field.data_type()), false).is_none() {
+            return Err(format!("OVER a RANGE that counts by '{}', which is no time or integer", field.name()));
+        }
+    }
+    // As far as that can be known from the bounds alone.
+    let is_empty = match (start, end) {
+        (FrameBound::Preceding(start), FrameBound::Preceding(end)) => start < end,
+        (FrameBound::Following(start), FrameBound::Following(end)) => start > end,
+        (FrameBound::Following(_), FrameBound::CurrentRow | FrameBound::Preceding(_)) => true,
+        (FrameBound::CurrentRow, FrameBound::Preceding(_)) => true,
+        _ => false,
+    };
+    if is_empty { Err("OVER a frame that ends before it starts".to_string()) } else { Ok(()) }
+}
+
+/// Answers rows over all rows of their key.
+struct OverChanges {
+    design: Arc<Design>,
+    rows: Ordered,
+    /// Keys that have changed in this step, and how many of them are answered; none while rows come.
+    answering: Option<(Vec<u32>, usize)>,
+}
+
+impl OverChanges {
+    /// What differs in the answers of some keys.
+    fn answer(&self, keys: &[u32]) -> Result<Delta, ArrowError> {
+        let sheet = Sheet::of(&self.design.spec, &self.rows, keys);
+        let columns = match sheet.is_empty() {
+            true => return Ok(Delta::empty(self.design.schema.clone())),
+            false => self.rows.columns(sheet.slots())?,
+        };
+        let answers = self.design.calls.evaluate(&sheet, &columns)?;
+        let (places, weights) = differences(&sheet, &answers)?;
+        let places = UInt32Array::from(places);
+        let taken = columns.iter().chain(&answers).map(|column| take(column, &places, None));
+        let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
+        let taken = taken.collect::<Result<Vec<_>, _>>()?;
+        let batch = RecordBatch::try_new_with_options(self.design.schema.clone(), taken, &options)?;
+        Ok(match weights.iter().all(|weight| *weight == 1) {
+            true => Delta::inserts(batch),
+            false => Delta::weighted(batch, weights),
+        })
+    }
+}
+
+/// The rows of a sheet that go and those that come, of each key those that go first.
+fn differences(sheet: &Sheet, answers: &[ArrayRef]) -> Result<(Vec<u32>, Vec<i64>), ArrowError> {
+    let writers = answers.iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+    let (mut places, mut weights) = (Vec::new(), Vec::new());
+    for (mut old, mut new) in sheet.keys() {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        while let Some(number) =
+            [&old, &new].into_iter().filter(|range| !range.is_empty()).map(|range| sheet.number(range.start)).min()
+        {
+            let (before, after) = (sheet.take_row(number, &mut old), sheet.take_row(number, &mut new));
+            differ(&writers, before, after, &mut gone, &mut come);
+        }
+        weights.resize(weights.len() + gone.len(), -1);
+        places.append(&mut gone);
+        weights.resize(weights.len() + come.len(), 1);
+        places.append(&mut come);
+    }
+    Ok((places, weights))
+}
+
+/// Tells the answers that a row had from those that it has; it has several when it is there several times.
+fn differ(writers: &[Column], old: Range<usize>, new: Range<usize>, gone: &mut Vec<u32>, come: &mut Vec<u32>) {
+    let answer = |place: usize| {
+        let mut bytes = Vec::new();
+        writers.iter().for_each(|writer| writer.write(place, &mut bytes));
+        (bytes, place as u32)
+    };
+    let sorted = |places: Range<usize>| {
+        let mut answers: Vec<(Vec<u8>, u32)> = places.map(answer).collect();
+        answers.sort();
+        answers.into_iter().peekable()
+    };
+    let (mut old, mut new) = (sorted(old), sorted(new));
+    loop {
+        let ordering = match (old.peek(), new.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let (before, after) = (old.next_if(|_| ordering.is_le()), new.next_if(|_| ordering.is_ge()));
+        if ordering.is_ne() {
+            gone.extend(before.map(|(_, place)| place));
+            come.extend(after.map(|(_, place)| place));
+        }
+    }
+}
+
+impl Operator for OverChanges {
+    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
+        self.rows.push(delta.batch(), delta.weights()).map_err(|error| self.design.guard.broken(error))
+    }
+
+    fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        let (keys, mut answered) = self.answering.take().unwrap_or_else(|| (self.rows.changed().to_vec(), 0));
+        let (start, mut rows) = (answered, 0);
+        while answered < keys.len() && rows < DELTA_ROWS_MAX {
+            rows += self.rows.track(keys[answered]).list.iter().count();
+            answered += 1;
+        }
+        if start < answered {
+            let delta = self.answer(&keys[start..answered]).map_err(|error| self.design.guard.broken(error))?;
+            // A key may have many rows.
+            let starts = (0..delta.rows()).step_by(DELTA_ROWS_MAX);
+            starts.for_each(|start| out.emit(delta.slice(start, DELTA_ROWS_MAX.min(delta.rows() - start))));
+        }
+        if answered < keys.len() {
+            self.answering = Some((keys, answered));
+            return Ok(Flush::More);
+        }
+        self.rows.settle().map_err(|error| self.design.guard.broken(error))?;
+        self.rows.progress.closed = context.watermark.millis();
+        self.rows.progress.started = true;
+        Ok(Flush::Done)
+    }
+
+    fn state_size(&self) -> StateSize {
+        self.rows.size()
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(&mut self.rows)
+    }
+}
+
+/// One task, on the lane of its key.
+///
+/// # Errors
+/// [`Error::Unsupported`] for functions over types that they do not take, values that have no order, and frames that end
+/// before they start.
+pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &OverChangesSpec) -> Result<TaskId, Error> {
+    let unsupported = |what: String| Error::Unsupported { what, position: lowering.node.position };
+    let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
+    let placement = match lowering.lanes {
+        1 => Placement::Stay,
+        _ if spec.keys.is_empty() => Placement::Gather,
+        _ => Placement::ByKey(spec.keys.clone()),
+    };
+    let make = move || {
+        let rows = Ordered::new(design.layout.clone());
+        Ok(Box::new(OverChanges { rows, answering: None, design: design.clone() }) as Box<dyn Operator>)
+    };
+    let input = Input { task: lowering.inputs[0], placement };
+    Ok(graph.add(lowering.task(vec![input], lowering.node.schema.clone(), Arc::new(make))))
+}
