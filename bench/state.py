@@ -12,6 +12,7 @@ usage: bench/state.py --data FOLDER [--tidemill BINARY] [--queries q11,q16] [--p
 
 import argparse
 import datetime
+import http.client
 import json
 import os
 import re
@@ -123,6 +124,53 @@ def recover(options, keys, label):
     return f"| {label} | {size / 1e6:,.0f} | {options.input_seconds} s at 100,000/s ({steps} steps) | **{seconds:.2f}** |"
 
 
+WRITTEN = """SET 'state.snapshot-size' = '{snapshot}';
+CREATE TABLE bid (auction BIGINT, bidder BIGINT, price BIGINT) WITH ('connector' = 'http', 'durability' = 'flushed');
+CREATE MATERIALIZED VIEW auctions AS SELECT auction, COUNT(*) AS n, MAX(price) AS highest FROM bid GROUP BY auction;
+"""
+
+
+def written(options):
+    """Bytes that the process has written for each byte of events that came over HTTP."""
+    events = next(file for file in sorted(Path(options.data, "bid").rglob("*")) if file.is_file())
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch, events.open("rb") as lines:
+        pipeline, state = Path(scratch) / "p.sql", str(Path(scratch) / "state")
+        pipeline.write_text(WRITTEN.format(snapshot=f"{options.written_megabytes // 4} MB"))
+        command = [options.tidemill, "run", pipeline, "--lanes", str(options.lanes), "--state", state, "--listen", "127.0.0.1:18400"]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client, sent = http.client.HTTPConnection("127.0.0.1", 18400), 0
+        for _ in range(100):
+            try:
+                client.connect()
+                break
+            except OSError:
+                time.sleep(0.05)
+        while sent < options.written_megabytes * 1_000_000:
+            body = b"".join(lines.readlines(250_000))
+            client.request("POST", "/v1/sources/bid", body, {"content-type": "application/x-ndjson"})
+            answer = client.getresponse()
+            answer.read()
+            if answer.status == 429:
+                lines.seek(-len(body), os.SEEK_CUR)
+                time.sleep(0.05)
+                continue
+            assert answer.status == 202, answer.status
+            sent += len(body)
+        running.send_signal(signal.SIGINT)
+        # What it has written is asked of it while it is there, and it writes its last snapshot before it goes.
+        count = 0
+        while running.poll() is None:
+            try:
+                count = int(re.search(r"^write_bytes: (\d+)", Path(f"/proc/{running.pid}/io").read_text(), re.M)[1])
+            except (OSError, TypeError):
+                pass
+            time.sleep(0.002)
+        size = folder_bytes(state)
+    return [f"{sent / 1e6:,.0f} MB of bids over HTTP in bodies of 250 kB, four snapshots: **{count / sent:.2f}** bytes were "
+            f"written for each byte that came, and {size / 1e6:,.0f} MB are kept at the end.", "",
+            f"{datetime.date.today()}, commit {commit()}, {machine()}."]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", required=True, help="folder with person, auction and bid (make nexmark-data)")
@@ -134,18 +182,22 @@ def main():
     parser.add_argument("--keys", default="2000000", help="keys of the state that is recovered")
     parser.add_argument("--fill-seconds", type=int, default=20)
     parser.add_argument("--input-seconds", type=int, default=30)
+    parser.add_argument("--written-megabytes", type=int, default=200, help="events that come over HTTP; 0 for none")
     parser.add_argument("--scratch", help="where state is kept while measuring")
     parser.add_argument("--write", action="store_true", help="write the tables into bench/RESULTS.md")
     options = parser.parse_args()
     lines = overhead(options) if options.queries else []
     print("\n".join(lines))
+    bytes_written = written(options) if options.written_megabytes else []
+    print("\n".join(bytes_written))
     recovery = ["| keys | state MB, compressed | input since the snapshot | restart, s |", "|---|---|---|---|"]
     recovery += [recover(options, int(keys), f"{int(keys):,}") for keys in options.keys.split(",") if keys]
     recovery += ["", f"{datetime.date.today()}, commit {commit()}, {machine()}, {options.lanes} lanes."]
     print("\n".join(recovery))
     if options.write:
-        write_table("state", lines)
-        write_table("recovery", recovery)
+        for name, found in (("state", lines), ("written", bytes_written), ("recovery", recovery if options.keys else [])):
+            if found:
+                write_table(name, found)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,11 @@ impl Storage for Disk {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         // The size is made durable here, so that later flushes have bytes to write and nothing else.
         let made = map::allocate(&file, bytes.next_multiple_of(PAGE_BYTES)).and_then(|()| file.sync_data());
-        let region = made.and_then(|()| Disk::region(file));
+        let mapped = made.and_then(|()| Ok(Mapped { map: Map::new(&file)?, file }));
+        let region = mapped.map(|mapped| {
+            mapped.map.keep_pages_apart();
+            Arc::new(mapped) as Arc<dyn Region>
+        });
         if region.is_err() {
             // The first failure is the one to tell.
             let _ = fs::remove_file(&path);

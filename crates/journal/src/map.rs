@@ -75,6 +75,15 @@ impl Map {
         }
     }
 
+    /// Has every page of the file kept by itself, for a file whose bytes become durable a few at a time.
+    ///
+    /// What the kernel reads ahead it keeps in pieces of many pages, and writes such a piece out whole for each byte in it
+    /// that has changed: a file that grows by less than that between two syncs would be written many times over.
+    pub fn keep_pages_apart(&self) {
+        // SAFETY: the mapping is whole; advice changes no content. A kernel that takes none does what it would have done.
+        unsafe { libc::madvise(self.words.as_ptr().cast(), self.bytes, libc::MADV_RANDOM) };
+    }
+
     /// Makes the pages of these bytes durable, and what the file system must know to find them.
     ///
     /// This is `fdatasync` for a part of the file: pages that were made ready beyond `to` are left alone.
