@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::BooleanBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, make_array};
+use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, downcast_primitive_array, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
@@ -62,6 +62,16 @@ impl Keys {
 
 fn hash_wide(key: u128) -> u64 {
     hash::words(key as u64, (key >> 64) as u64)
+}
+
+/// The hash of a key that is one value of 8 bytes: a byte of null bits, and the value.
+pub(crate) fn hash_word(word: Option<u64>) -> u64 {
+    hash_wide(word.map_or(1, |word| u128::from(word) << 8))
+}
+
+/// The same of a DOUBLE.
+pub(crate) fn hash_f64(value: f64) -> u64 {
+    hash_word(Some(canonical_f64(value.to_le_bytes())))
 }
 
 /// How one column is written.
@@ -293,9 +303,9 @@ fn fill_wide(keys: &mut [u128], column: &ArrayRef, part: Part, shift: usize) {
         }
         return;
     }
-    let data = column.to_data();
-    let (width, start) = (part_width(part), data.offset());
-    let bytes = &data.buffers()[0].as_slice()[start * width..(start + keys.len()) * width];
+    let width = part_width(part);
+    let buffer = bytes_of(column, width);
+    let bytes = &buffer.as_slice()[..keys.len() * width];
     match (column.data_type(), width) {
         (DataType::Float32, _) => fill(keys, bytes, shift, |value: [u8; 4]| canonical_f32(value).into()),
         (DataType::Float64, _) => fill(keys, bytes, shift, |value: [u8; 8]| canonical_f64(value).into()),
@@ -305,6 +315,18 @@ fn fill_wide(keys: &mut [u128], column: &ArrayRef, part: Part, shift: usize) {
         (_, 8) => fill(keys, bytes, shift, |value| u64::from_le_bytes(value).into()),
         _ => fill(keys, bytes, shift, u128::from_le_bytes),
     }
+}
+
+/// The bytes of a column of values of `width` bytes, from its first row on.
+fn bytes_of(column: &ArrayRef, width: usize) -> Buffer {
+    let column = column.as_ref();
+    downcast_primitive_array!(
+        column => column.values().inner().clone(),
+        _ => {
+            let data = column.to_data();
+            data.buffers()[0].slice(data.offset() * width)
+        }
+    )
 }
 
 fn fill<const N: usize>(keys: &mut [u128], bytes: &[u8], shift: usize, read: impl Fn([u8; N]) -> u128) {

@@ -251,6 +251,8 @@ pub(crate) struct Lane {
     parcels: Vec<Vec<Vec<Delta>>>,
     outputs: Vec<Vec<Delta>>,
     tally: Tally,
+    /// What a task says, while it runs.
+    out: Output,
     /// The digests of chunks that were restored.
     digests: Vec<(ChunkId, ChunkDigests)>,
     /// The task that runs, for the report of a panic.
@@ -279,6 +281,7 @@ impl Lane {
             parcels: vec![vec![Vec::new(); layout.lanes]; layout.exchanges.len()],
             outputs: vec![Vec::new(); layout.outputs.len()],
             tally: Tally::default(),
+            out: Output::default(),
             digests: Vec::new(),
             current: 0,
             layout,
@@ -327,7 +330,7 @@ impl Lane {
         let failed = |message: String| Error::Record { origin: spec.name.clone(), partition, message };
         let mut decoded = Decoded::default();
         match block.data {
-            BlockData::Rows(delta) => decoded.deltas.extend(cut(delta)),
+            BlockData::Rows(delta) => cut(delta, &mut decoded.deltas),
             BlockData::Bytes(bytes) => match &mut self.decoders[intake.source] {
                 Some(decoder) => decoder.decode(&bytes, block.first_record, &mut decoded).map_err(failed)?,
                 None => return Err(failed("it takes rows, not bytes".to_string())),
@@ -457,7 +460,8 @@ impl Lane {
     }
 
     fn run_task(&mut self, task: usize, place: &TaskLayout, context: &Context) -> Result<(), Error> {
-        let mut out = Output::default();
+        // Its memory serves the next task.
+        let mut out = std::mem::take(&mut self.out);
         for port in 0..self.inboxes[task].len() {
             while let Some(delta) = self.inboxes[task][port].pop_front() {
                 self.operators[task].push(port, delta, context, &mut out)?;
@@ -471,9 +475,10 @@ impl Lane {
                 break;
             }
         }
-        self.tally.late_rows += out.late_rows;
-        self.tally.dead_rows += out.dead_rows;
+        self.tally.late_rows += std::mem::take(&mut out.late_rows);
+        self.tally.dead_rows += std::mem::take(&mut out.dead_rows);
         self.tally.side.append(&mut out.side);
+        self.out = out;
         Ok(())
     }
 
@@ -579,12 +584,14 @@ fn deliver(
 }
 
 /// Cuts rows that came as columns into pieces of the size that operators expect.
-fn cut(delta: Delta) -> impl Iterator<Item = DecodedDelta> {
-    let starts = (0..delta.rows()).step_by(DELTA_ROWS_MAX);
-    starts.map(move |start| {
+fn cut(delta: Delta, pieces: &mut Vec<DecodedDelta>) {
+    if (1..=DELTA_ROWS_MAX).contains(&delta.rows()) {
+        return pieces.push(DecodedDelta { delta, records: None });
+    }
+    for start in (0..delta.rows()).step_by(DELTA_ROWS_MAX) {
         let length = DELTA_ROWS_MAX.min(delta.rows() - start);
-        DecodedDelta { delta: delta.slice(start, length), records: None }
-    })
+        pieces.push(DecodedDelta { delta: delta.slice(start, length), records: None });
+    }
 }
 
 /// The columns of a table and `$origin`.
@@ -605,15 +612,23 @@ fn with_origin(
 ) -> Delta {
     let high = u64::from(partition) << ORIGIN_ROW_BITS;
     let origin: UInt64Array = match records {
-        None => (first..first + delta.rows() as u64).map(|record| high | record).collect(),
-        Some(records) => records.iter().map(|record| high | (first_of_block + u64::from(*record))).collect(),
+        None => UInt64Array::from_iter_values((first..first + delta.rows() as u64).map(|record| high | record)),
+        Some(records) => {
+            UInt64Array::from_iter_values(records.iter().map(|record| high | (first_of_block + u64::from(*record))))
+        }
     };
-    let mut columns = delta.batch().columns().to_vec();
-    columns.push(Arc::new(origin));
-    let options = RecordBatchOptions::new().with_row_count(Some(delta.rows()));
+    let given = delta.batch().columns();
+    let mut columns = Vec::with_capacity(given.len() + 1);
+    columns.extend_from_slice(given);
+    columns.push(Arc::new(origin) as ArrayRef);
     // Rows that are not quite what the table says keep their own columns' types.
-    let batch = RecordBatch::try_new_with_options(schema.clone(), columns.clone(), &options);
-    match batch.or_else(|_| RecordBatch::try_new_with_options(with_origin_field(&delta.schema()), columns, &options)) {
+    let fits = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        field.data_type() == column.data_type() && (field.is_nullable() || column.null_count() == 0)
+    };
+    let fits = schema.fields().len() == columns.len() && schema.fields().iter().zip(&columns).all(fits);
+    let schema = if fits { schema.clone() } else { with_origin_field(&delta.schema()) };
+    let options = RecordBatchOptions::new().with_row_count(Some(delta.rows()));
+    match RecordBatch::try_new_with_options(schema, columns, &options) {
         Ok(batch) => delta.with_batch(batch),
         Err(_) => delta,
     }

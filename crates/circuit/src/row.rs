@@ -1,16 +1,18 @@
 //! Single rows: as JSON for people, as a digest for comparisons.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::UInt64Type;
+use arrow_array::types::{
+    Float64Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt64Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_buffer::ScalarBuffer;
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, TimeUnit};
 use tidemill_base::hash;
 
 use crate::decode::ORIGIN;
 use crate::delta::Delta;
-use crate::key::KeyEncoder;
+use crate::key::{KeyEncoder, hash_f64, hash_word};
 
 /// The most characters of a row that are shown to a person.
 const JSON_CHARS_MAX: usize = 2_000;
@@ -67,16 +69,14 @@ fn quote(text: &str) -> String {
 ///
 /// Columns that cannot be keys (lists, maps, rows) are digested by their printed form.
 pub fn digest(delta: &Delta) -> u128 {
-    let mut low = vec![0_u64; delta.rows()];
-    let mut high = vec![0_u64; delta.rows()];
+    let mut halves = vec![(0_u64, 0_u64); delta.rows()];
     for (index, column) in delta.batch().columns().iter().enumerate() {
-        let hashes = column_hashes(column);
-        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(hashes) {
+        fold_hashes(column, &mut halves, |(low, high), value| {
             *low = hash::words(*low ^ index as u64, value);
             *high = (high.rotate_left(29) ^ value).wrapping_mul(SPREAD);
-        }
+        });
     }
-    let digests = low.iter().zip(&high).map(|(low, high)| {
+    let digests = halves.iter().map(|(low, high)| {
         let high = hash::words(*high, *low);
         u128::from(*low) | (u128::from(high) << 64)
     });
@@ -92,46 +92,67 @@ pub fn digest(delta: &Delta) -> u128 {
 pub(crate) fn hashes(columns: &[ArrayRef], rows: usize) -> Vec<u64> {
     let mut hashes = vec![0; rows];
     for column in columns {
-        for (hash, value) in hashes.iter_mut().zip(column_hashes(column)) {
-            *hash = hash::words(*hash, value);
-        }
+        fold_hashes(column, &mut hashes, |hash, value| *hash = hash::words(*hash, value));
     }
     hashes
 }
 
-/// A hash of each value. The commonest types are hashed where they lie, the others by their key.
-fn column_hashes(column: &ArrayRef) -> Vec<u64> {
-    let mut hashes: Vec<u64> = if let Some(texts) = column.as_string_opt::<i32>() {
+/// Tells each row's state the hash of its value. The commonest types are hashed where they lie, the others by their key.
+fn fold_hashes<T>(column: &ArrayRef, states: &mut [T], mut each: impl FnMut(&mut T, u64)) {
+    if let Some(texts) = column.as_string_opt::<i32>() {
         let bytes = texts.value_data();
-        texts.value_offsets().windows(2).map(|ends| hash::bytes(&bytes[ends[0] as usize..ends[1] as usize])).collect()
+        let ends = texts.value_offsets().windows(2);
+        let hashes = ends.map(|ends| hash::bytes(&bytes[ends[0] as usize..ends[1] as usize]));
+        fold(column, NULL, hashes, states, each);
     } else if let Some(words) = words_of(column) {
-        words.iter().map(|word| hash::word(*word as u64)).collect()
+        fold(column, NULL, words.iter().map(|word| hash::word(*word as u64)), states, each);
+    } else if let Some(floats) = column.as_primitive_opt::<Float64Type>() {
+        fold(column, hash_word(None), floats.values().iter().map(|value| hash_f64(*value)), states, each);
+    } else if let Some(words) = column.as_primitive_opt::<UInt64Type>() {
+        fold(column, hash_word(None), words.values().iter().map(|word| hash_word(Some(*word))), states, each);
+    } else if let Some(encoder) = KeyEncoder::new(vec![column.data_type().clone()]) {
+        let hashes = encoder.encode(std::slice::from_ref(column), column.len()).hashes();
+        states.iter_mut().zip(hashes).for_each(|(state, hash)| each(state, hash));
     } else {
-        return match KeyEncoder::new(vec![column.data_type().clone()]) {
-            Some(encoder) => encoder.encode(std::slice::from_ref(column), column.len()).hashes(),
-            None => (0..column.len()).map(|row| hash::bytes(value_json(column, row).as_bytes())).collect(),
-        };
-    };
-    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
-        hashes.iter_mut().zip(nulls).filter(|(_, valid)| !valid).for_each(|(hash, _)| *hash = NULL);
+        let hashes = (0..column.len()).map(|row| hash::bytes(value_json(column, row).as_bytes()));
+        states.iter_mut().zip(hashes).for_each(|(state, hash)| each(state, hash));
     }
-    hashes
+}
+
+/// The same, where the hashes of values are known and that of null.
+fn fold<T>(
+    column: &ArrayRef,
+    null: u64,
+    hashes: impl Iterator<Item = u64>,
+    states: &mut [T],
+    mut each: impl FnMut(&mut T, u64),
+) {
+    let all = states.iter_mut().zip(hashes);
+    match column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => all.for_each(|(state, hash)| each(state, hash)),
+        Some(nulls) => {
+            all.zip(nulls).for_each(|((state, hash), valid)| each(state, if valid { hash } else { null }));
+        }
+    }
 }
 
 /// The values of a column of 64-bit integers or times.
-fn words_of(column: &ArrayRef) -> Option<ScalarBuffer<i64>> {
-    let data = match column.data_type() {
-        DataType::Int64 | DataType::Timestamp(..) => column.to_data(),
+fn words_of(column: &ArrayRef) -> Option<&[i64]> {
+    Some(match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().values(),
+        DataType::Timestamp(TimeUnit::Second, _) => column.as_primitive::<TimestampSecondType>().values(),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => column.as_primitive::<TimestampMillisecondType>().values(),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => column.as_primitive::<TimestampMicrosecondType>().values(),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => column.as_primitive::<TimestampNanosecondType>().values(),
         _ => return None,
-    };
-    Some(ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow_array::{Float64Array, Int64Array, StringArray, TimestampMillisecondArray, UInt64Array};
 
     use super::*;
 
@@ -158,6 +179,22 @@ mod tests {
         assert_eq!(parts, whole);
         let rows = batch(&[Some("x"), Some("a"), None, Some("")], &[Some(9), Some(1), Some(0), None]);
         assert_eq!(digest(&Delta::inserts(rows.slice(1, 3))), whole);
+    }
+
+    #[test]
+    fn doubles_and_origins_are_hashed_as_their_keys_are() {
+        let doubles = vec![Some(0.0), Some(-0.0), None, Some(1.5), Some(-1e300), Some(f64::NAN), Some(f64::INFINITY)];
+        let origins = vec![Some(0), Some(1), None, Some(1 << 40), Some(u64::MAX), None, Some(7)];
+        let columns: [ArrayRef; 2] = [Arc::new(Float64Array::from(doubles)), Arc::new(UInt64Array::from(origins))];
+        for column in columns {
+            let encoder = KeyEncoder::new(vec![column.data_type().clone()]).expect("it can be a key");
+            let keys = encoder.encode(std::slice::from_ref(&column), column.len()).hashes();
+            let mut hashes = vec![0; column.len()];
+            fold_hashes(&column, &mut hashes, |hash, value| *hash = value);
+            assert_eq!(hashes, keys);
+            fold_hashes(&column.slice(2, 3), &mut hashes, |hash, value| *hash = value);
+            assert_eq!(hashes[..3], keys[2..5]);
+        }
     }
 
     #[test]

@@ -356,6 +356,16 @@ fn a_declared_key_reads_the_newest_row() {
     });
     let spec = spec.expect("it looks rows up");
     assert_eq!((spec.view_keys.as_slice(), spec.outer, spec.residual.is_some()), (&[0][..], true, true));
+    // A row that fails in the view is no request that failed.
+    let plan = &pipeline.decisions[0].plan;
+    let output = plan.nodes.len() - 1;
+    let titles = |on_path: bool| -> Vec<&str> {
+        let path = plan.row_path(output);
+        let nodes = plan.nodes.iter().enumerate().filter(|(node, _)| path.contains(node) == on_path);
+        nodes.map(|(_, node)| node.title()).collect()
+    };
+    assert!(titles(true).contains(&"ViewLookup") && titles(true).contains(&"Output"), "{:?}", titles(true));
+    assert!(titles(false).contains(&"Aggregate") && !titles(false).contains(&"Output"), "{:?}", titles(false));
 }
 
 #[test]

@@ -41,7 +41,8 @@ impl Family for Count {
     const TAKES_BACK: bool = true;
 
     fn evaluate(&self, states: &[&i64]) -> Result<Vec<ArrayRef>, ArrowError> {
-        Ok(vec![finish(Arc::new(states.iter().map(|count| **count).collect::<Int64Array>()), &self.result)?])
+        let counts = Int64Array::from_iter_values(states.iter().map(|count| **count));
+        Ok(vec![finish(Arc::new(counts), &self.result)?])
     }
 
     fn partial_types(&self) -> Option<Vec<DataType>> {

@@ -368,7 +368,12 @@ impl Family for Floats {
                 let sum = state.sum.value();
                 (state.count > 0).then_some(if average { sum / state.count as f64 } else { sum })
             };
-            finish(Arc::new(states.iter().map(value).collect::<Float64Array>()), result)
+            let whole = states.iter().all(|state| state.count > 0);
+            let column: Float64Array = match whole {
+                true => Float64Array::from_iter_values(states.iter().filter_map(value)),
+                false => states.iter().map(value).collect(),
+            };
+            finish(Arc::new(column), result)
         };
         self.0.totals.iter().map(column).collect()
     }
