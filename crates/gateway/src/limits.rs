@@ -109,10 +109,13 @@ pub(crate) struct Limits {
     clock: Ticks,
     addresses: Option<(Rate, Arc<Addresses>)>,
     /// In the order of the tokens.
-    identities: Option<(Rate, Vec<(Digest, Arc<One>)>)>,
+    identities: Option<(Rate, Vec<OfToken>)>,
     sources: Option<(Rate, Named)>,
     endpoints: Option<(Rate, Named)>,
 }
+
+/// The bucket of a token.
+type OfToken = (Digest, Arc<One>);
 
 /// The buckets of sources or endpoints.
 type Named = Arc<BTreeMap<String, One>>;

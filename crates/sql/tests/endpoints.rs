@@ -356,16 +356,26 @@ fn a_declared_key_reads_the_newest_row() {
     });
     let spec = spec.expect("it looks rows up");
     assert_eq!((spec.view_keys.as_slice(), spec.outer, spec.residual.is_some()), (&[0][..], true, true));
-    // A row that fails in the view is no request that failed.
+}
+
+#[test]
+fn a_view_that_is_looked_up_is_not_on_the_way_from_a_request_to_its_answer() {
+    let text = format!(
+        "{}CREATE VIEW per_card AS SELECT card, COUNT(*) AS n FROM payments GROUP BY card;
+           CREATE ENDPOINT score WITH ('record' = 'payments') AS SELECT p.id, v.n FROM payments AS p
+           LEFT JOIN per_card FOR SYSTEM_TIME AS OF p.seen AS v ON v.card = p.card;",
+        declared("")
+    );
+    let pipeline = plan(&text, PlanOptions::default()).expect("it is planned");
     let plan = &pipeline.decisions[0].plan;
-    let output = plan.nodes.len() - 1;
+    let path = plan.row_path(plan.nodes.len() - 1);
     let titles = |on_path: bool| -> Vec<&str> {
-        let path = plan.row_path(output);
         let nodes = plan.nodes.iter().enumerate().filter(|(node, _)| path.contains(node) == on_path);
         nodes.map(|(_, node)| node.title()).collect()
     };
-    assert!(titles(true).contains(&"ViewLookup") && titles(true).contains(&"Output"), "{:?}", titles(true));
-    assert!(titles(false).contains(&"Aggregate") && !titles(false).contains(&"Output"), "{:?}", titles(false));
+    let (on, off) = (titles(true), titles(false));
+    assert!(on.contains(&"Source") && on.contains(&"ViewLookup") && on.contains(&"Output"), "{on:?}");
+    assert!(off.contains(&"Aggregate") && !on.contains(&"Aggregate"), "{off:?}");
 }
 
 #[test]

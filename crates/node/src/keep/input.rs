@@ -88,7 +88,7 @@ pub(crate) struct InputKeep {
 
 impl InputKeep {
     pub(crate) fn new(source: &str, journal: Arc<Journal>, outstanding: Vec<Arc<Outstanding>>) -> Self {
-        let (source, stream) = (source.to_string(), stream(&source));
+        let (source, stream) = (source.to_string(), stream(source));
         InputKeep { journal, outstanding, source, stream, held_until: None, retention: None }
     }
 
