@@ -19,6 +19,7 @@ mod change;
 mod follow;
 mod index;
 mod save;
+mod secondary;
 
 use change::{Keyed, Turn, Wrong, gather};
 use follow::Followers;
@@ -26,6 +27,7 @@ pub use follow::{Change, Followed, Follower};
 use index::{Identity, Index, NOWHERE, Place};
 pub use save::Save;
 use save::Saving;
+use secondary::Secondary;
 
 /// Chunks of fewer rows than this are merged when there are many.
 const SMALL_ROWS: usize = 4_096;
@@ -63,6 +65,14 @@ pub enum Error {
     NoKey {
         /// The view.
         view: String,
+    },
+    /// The view has no index to look rows up by.
+    #[error("view '{view}' has no index by ({columns})")]
+    NoIndex {
+        /// The view.
+        view: String,
+        /// The columns that were asked for.
+        columns: String,
     },
     /// Saved rows are damaged, or are not the view's.
     #[error("the saved rows of view '{view}' cannot be restored: {message}")]
@@ -141,6 +151,7 @@ struct State {
     version: u64,
     chunks: BTreeMap<u32, Arc<Chunk>>,
     index: Index,
+    secondaries: Vec<Secondary>,
     followers: Followers,
 }
 
@@ -149,21 +160,41 @@ struct State {
 /// # Errors
 /// [`Error::Arrow`] when a column cannot be compared.
 pub fn view(spec: ViewSpec) -> Result<(ViewWriter, View), Error> {
+    indexed(spec, &[])
+}
+
+/// Makes a view whose rows are found by the columns of each of `indexes` too, and its writer.
+///
+/// # Errors
+/// [`Error::Arrow`] when a column cannot be compared, [`Error::NoIndex`] when rows cannot be found by some columns.
+pub fn indexed(spec: ViewSpec, indexes: &[Vec<usize>]) -> Result<(ViewWriter, View), Error> {
     // A key of no columns names nothing: the one row of a global aggregate is found by itself.
     let spec = ViewSpec { key: spec.key.filter(|key| !key.is_empty()), ..spec };
-    let identity = match spec.append_only && spec.key.is_none() {
+    let secondary = |columns: &Vec<usize>| {
+        let missing = || Error::NoIndex { view: spec.name.clone(), columns: names(&spec, columns) };
+        Secondary::new(&spec.schema, columns).ok_or_else(missing)
+    };
+    let secondaries = indexes.iter().map(secondary).collect::<Result<Vec<_>, _>>()?;
+    // Indexes know rows by what tells them apart.
+    let identity = match spec.append_only && spec.key.is_none() && indexes.is_empty() {
         true => None,
         false => Some(Identity::new(&spec.schema, spec.key.as_deref())),
     };
     let identity = identity.transpose().map_err(|source| Error::Arrow { view: spec.name.clone(), source })?;
     let identity = identity.map(Arc::new);
     let (chunks, index, followers) = (BTreeMap::new(), Index::default(), Followers::default());
-    let state = Arc::new(RwLock::new(State { version: 0, chunks, index, followers }));
+    let state = Arc::new(RwLock::new(State { version: 0, chunks, index, secondaries, followers }));
     let (spec, owners, saving) = (Arc::new(spec), BTreeMap::new(), Saving::default());
     let (identity_too, state_too) = (identity.clone(), state.clone());
     let writer =
         ViewWriter { spec: spec.clone(), identity: identity_too, state: state_too, owners, next_chunk: 0, saving };
     Ok((writer, View { spec, identity, state }))
+}
+
+/// The names of some columns.
+fn names(spec: &ViewSpec, columns: &[usize]) -> String {
+    let names: Vec<_> = columns.iter().map(|column| spec.schema.field(*column).name().as_str()).collect();
+    names.join(", ")
 }
 
 impl View {
@@ -202,8 +233,7 @@ impl View {
         let Some(columns) = &self.spec.key else { return Err(Error::NoKey { view: self.spec.name.clone() }) };
         let types = columns.iter().map(|column| self.spec.schema.field(*column).data_type());
         if keys.len() != columns.len() || !types.eq(keys.iter().map(|key| key.data_type())) {
-            let names: Vec<_> = columns.iter().map(|column| self.spec.schema.field(*column).name().as_str()).collect();
-            return Err(Error::BadKey { view: self.spec.name.clone(), columns: names.join(", ") });
+            return Err(Error::BadKey { view: self.spec.name.clone(), columns: names(&self.spec, columns) });
         }
         let rows = keys.first().map_or(0, |key| key.len());
         let identities = self.identity.as_ref().map(|identity| identity.keys(keys, rows)).transpose();
@@ -214,6 +244,37 @@ impl View {
                 places.filter_map(|place| Some(state.chunks.get(&place.chunk)?.batch.slice(place.row as usize, 1)));
             Snapshot { version: state.version, batches: found.collect() }
         }))
+    }
+
+    /// The columns of each index besides the key.
+    pub fn indexes(&self) -> Vec<Vec<usize>> {
+        self.read(|state| state.secondaries.iter().map(|secondary| secondary.columns().to_vec()).collect())
+    }
+
+    /// Rows with these values in the columns of an index, in whichever order, about `most` of them; `values` has one value a
+    /// column, of its type.
+    ///
+    /// # Errors
+    /// [`Error::NoIndex`], [`Error::Arrow`] when rows cannot be gathered.
+    pub fn find(&self, columns: &[usize], values: &[ArrayRef], most: usize) -> Result<Snapshot, Error> {
+        let no_index = || Error::NoIndex { view: self.spec.name.clone(), columns: names(&self.spec, columns) };
+        let found = self.read(|state| {
+            let secondary = state.secondaries.iter().find(|secondary| same(secondary.columns(), columns))?;
+            let place = |column: &usize| columns.iter().position(|other| other == column);
+            let values: Vec<ArrayRef> =
+                secondary.columns().iter().filter_map(place).filter_map(|at| values.get(at).cloned()).collect();
+            let mut rows: BTreeMap<u32, (Arc<Chunk>, Vec<u32>)> = BTreeMap::new();
+            for place in secondary.find(&values, most).into_iter().map(|slot| state.index.place(slot)) {
+                if let Some(chunk) = state.chunks.get(&place.chunk) {
+                    rows.entry(place.chunk).or_insert_with(|| (chunk.clone(), Vec::new())).1.push(place.row);
+                }
+            }
+            Some((state.version, rows))
+        });
+        let (version, rows) = found.ok_or_else(no_index)?;
+        let batches = rows.into_values().map(|(chunk, rows)| chunk.rows(&rows)).collect::<Result<_, _>>();
+        let batches = batches.map_err(|source| Error::Arrow { view: self.spec.name.clone(), source })?;
+        Ok(Snapshot { version, batches })
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
@@ -264,7 +325,8 @@ impl ViewWriter {
             chunks.map(|chunk| (chunk.alive.load(Ordering::Relaxed), chunk.bytes + 8 * chunk.gone.len() as u64));
         let (entries, bytes) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
         let owners: usize = self.owners.values().map(|slots| slots.capacity() * 4).sum();
-        StateSize { entries, bytes: bytes + state.index.bytes() + owners as u64 }
+        let indexes: u64 = state.secondaries.iter().map(Secondary::bytes).sum();
+        StateSize { entries, bytes: bytes + state.index.bytes() + indexes + owners as u64 + state.followers.bytes() }
     }
 
     fn refused(&self, source: ArrowError) -> Error {
@@ -289,11 +351,15 @@ impl ViewWriter {
                     copies.push(count);
                     slots.push(turn.slot);
                 }
-                None if turn.gone.is_some() || state.index.place(turn.slot) == NOWHERE => state.index.forget(turn.slot),
+                None if turn.gone.is_some() || state.index.place(turn.slot) == NOWHERE => {
+                    state.index.forget(turn.slot);
+                    state.secondaries.iter_mut().for_each(|secondary| secondary.forget(turn.slot));
+                }
                 None => {}
             }
         }
         let batch = gather(&self.spec.schema, deltas, &rows).map_err(|source| self.refused(source))?;
+        state.secondaries.iter_mut().for_each(|secondary| secondary.put(&slots, &batch));
         self.append(state, batch, Some(copies), slots);
         Ok(())
     }
@@ -384,6 +450,11 @@ impl State {
     }
 }
 
+/// Whether these are the same columns in whichever order.
+fn same(one: &[usize], other: &[usize]) -> bool {
+    one.len() == other.len() && one.iter().all(|column| other.contains(column))
+}
+
 /// The bytes of a batch's rows, of which columns may be a part of larger ones.
 fn bytes_of(batch: &RecordBatch) -> u64 {
     let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default() as u64;
@@ -406,6 +477,11 @@ impl Chunk {
         if rows.len() == self.gone.len() && self.copies.is_none() {
             return Ok(self.batch.clone());
         }
+        self.rows(&rows)
+    }
+
+    /// Some rows, each as often as it is there.
+    fn rows(&self, rows: &[u32]) -> Result<RecordBatch, ArrowError> {
         let repeated = rows.iter().flat_map(|row| std::iter::repeat_n(*row, self.copies(*row as usize) as usize));
         arrow_select::take::take_record_batch(&self.batch, &repeated.collect::<UInt32Array>())
     }

@@ -300,6 +300,15 @@ pub trait View: Send + Sync {
         Err(LookupError::Failed("this view cannot be followed".to_string()))
     }
 
+    /// Follows every change after a version; none when not all of them are known any more, or it has not come yet.
+    ///
+    /// # Errors
+    /// [`LookupError::Failed`] when it cannot be followed.
+    fn follow_from(&self, version: u64) -> Result<Option<Box<dyn Follow>>, LookupError> {
+        let _ = version;
+        Ok(None)
+    }
+
     /// The columns of its rows, when they are known before any is read.
     fn columns(&self) -> Option<SchemaRef> {
         None
@@ -323,6 +332,8 @@ impl Follow for Follower {
 pub struct Lookup {
     /// The key's values; none asks for all rows.
     pub key: Vec<KeyPart>,
+    /// The values of columns that an index finds rows by, instead of a key.
+    pub by: Vec<KeyPart>,
     /// The most rows to answer.
     pub limit: usize,
 }

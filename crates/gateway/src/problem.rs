@@ -337,10 +337,10 @@ impl Problem {
             .help("follow the view again, which begins with its rows; and take changes in more quickly")
     }
 
-    pub(crate) fn not_acceptable(accept: &str) -> Self {
+    pub(crate) fn not_acceptable(accept: &str, kinds: &[&str]) -> Self {
         let detail = format!("rows cannot be answered as '{accept}'");
         Problem::new(StatusCode::NOT_ACCEPTABLE, "TM5114", "not acceptable", detail)
-            .help("accept application/json or application/x-ndjson")
+            .help(format!("accept {}", kinds.join(" or ")))
     }
 
     /// What it tells, for those who do not tell it as a document.

@@ -1,8 +1,8 @@
 //! `GET /v1/views/{name}/stream`: a view's rows and then its changes, as server-sent events.
 //!
-//! A stream begins with all rows of one version and misses no change from then on. Nothing is kept for a client that is
-//! away: one that comes back with the version that is still the newest goes on without the rows, any other is told to
-//! begin anew. A client that does not keep up is told that it has lost its place, and the stream ends.
+//! A stream begins with all rows of one version and misses no change from then on. One that asks for what came after a
+//! version, or comes back with the last one that it saw, goes on from there while the changes since are known; else it is
+//! told to begin anew. A client that does not keep up is told that it has lost its place, and the stream ends.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::changes;
 use crate::door::Door;
-use crate::hall::{Follow, Hall, Rows};
+use crate::hall::{Follow, Hall, LookupError, Rows, View};
 use crate::outgoing::{Answer, Outgoing};
 use crate::problem::Problem;
 use crate::query;
@@ -39,28 +39,63 @@ const BEAT: Duration = Duration::from_secs(15);
 /// Answers with a stream.
 pub(crate) async fn get(door: &Arc<Door>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
     let view = door.hall.view(name).map_err(|missing| Problem::not_found("view", name, missing.help))?;
-    query::none(request.uri().query())?;
-    let seen = request.headers().get(LAST_EVENT_ID).map(|seen| seen.to_str().unwrap_or_default().parse::<u64>());
-    if matches!(seen, Some(Err(_))) {
-        return Err(Problem::bad_header(
-            "Last-Event-ID",
-            "send the id of the last event that was seen, or leave it out",
-        ));
-    }
+    let seen = seen(&request)?;
     if door.hall.is_draining() {
         return Err(Problem::draining());
     }
     let (view, hall) = (view.clone(), door.hall.clone());
-    let followed = tokio::task::spawn_blocking(move || view.follow()).await;
-    let followed = followed.map_err(|error| Problem::internal(format!("reading the view failed: {error}")))?;
-    let (rows, follow) = followed.map_err(views::problem)?;
+    let begun = tokio::task::spawn_blocking(move || begin(view.as_ref(), seen)).await;
+    let begun = begun.map_err(|error| Problem::internal(format!("reading the view failed: {error}")))?;
+    let (beginning, follow) = begun.map_err(views::problem)?;
     let (events, sent) = mpsc::channel(EVENTS_WAITING_MAX);
-    let seen = seen.and_then(Result::ok);
-    tokio::spawn(async move { drop(send(&hall, rows, follow, seen, &events).await) });
+    tokio::spawn(async move { drop(send(&hall, beginning, follow, &events).await) });
     let mut answer = Response::new(Outgoing::Events(sent));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
+}
+
+/// The version that the client has seen: of the last event, or as `?from=` says.
+fn seen(request: &Request<Incoming>) -> Result<Option<u64>, Problem> {
+    let mut seen = None;
+    for pair in query::pairs(request.uri().query()) {
+        let (name, value) = pair?;
+        if name != "from" {
+            return Err(query::unknown(&name, &["from"]));
+        }
+        let wrong = || Problem::bad_query(format!("from={value} is no version"), "from is the version of an answer");
+        seen = Some(value.parse().map_err(|_| wrong())?);
+    }
+    // A client that comes back has seen more than what it first asked for.
+    let Some(last) = request.headers().get(LAST_EVENT_ID) else { return Ok(seen) };
+    match last.to_str().unwrap_or_default().parse() {
+        Ok(last) => Ok(Some(last)),
+        Err(_) => {
+            Err(Problem::bad_header("Last-Event-ID", "send the id of the last event that was seen, or leave it out"))
+        }
+    }
+}
+
+/// How a stream begins.
+enum Beginning {
+    /// With the changes after this version.
+    After(u64),
+    /// With all rows, for a client that has none, or `anew` for one whose version is too long ago.
+    With { rows: Rows, anew: bool },
+}
+
+fn begin(view: &dyn View, seen: Option<u64>) -> Result<(Beginning, Box<dyn Follow>), LookupError> {
+    if let Some(seen) = seen
+        && let Some(follow) = view.follow_from(seen)?
+    {
+        return Ok((Beginning::After(seen), follow));
+    }
+    let (rows, follow) = view.follow()?;
+    // Views that cannot tell what was before may still be where the client is.
+    Ok(match seen == Some(rows.version) {
+        true => (Beginning::After(rows.version), follow),
+        false => (Beginning::With { rows, anew: seen.is_some() }, follow),
+    })
 }
 
 /// The client has gone.
@@ -69,29 +104,28 @@ struct Gone;
 /// Sends events until the view or the pipeline ends, or the client is gone or too slow.
 async fn send(
     hall: &Hall,
-    rows: Rows,
+    beginning: Beginning,
     mut follow: Box<dyn Follow>,
-    seen: Option<u64>,
     events: &mpsc::Sender<Bytes>,
 ) -> Result<(), Gone> {
     let say = async |event: Vec<u8>| events.send(Bytes::from(event)).await.map_err(|_| Gone);
-    if seen != Some(rows.version) {
-        if seen.is_some() {
-            say(event("reset", None, &[("version", rows.version.to_string().into_bytes())])).await?;
-        }
-        for batch in rows.batches.iter().flat_map(pages) {
-            match array(&[batch]) {
-                Ok(text) => {
-                    let version = rows.version.to_string().into_bytes();
-                    say(event("rows", None, &[("version", version), ("rows", text)])).await?;
-                }
-                Err(problem) => return say(last("failed", &problem)).await,
+    let version = match beginning {
+        Beginning::After(version) => version,
+        Beginning::With { rows, anew } => {
+            let version = || ("version", rows.version.to_string().into_bytes());
+            if anew {
+                say(event("reset", None, &[version()])).await?;
             }
+            for batch in rows.batches.iter().flat_map(pages) {
+                match array(&[batch]) {
+                    Ok(text) => say(event("rows", None, &[version(), ("rows", text)])).await?,
+                    Err(problem) => return say(last("failed", &problem)).await,
+                }
+            }
+            rows.version
         }
-    }
-    let version = rows.version.to_string();
-    say(event("ready", Some(rows.version), &[("version", version.into_bytes())])).await?;
-    drop(rows);
+    };
+    say(event("ready", Some(version), &[("version", version.to_string().into_bytes())])).await?;
     loop {
         let followed = tokio::select! {
             biased;

@@ -109,11 +109,11 @@ pub(crate) async fn list(table: Arc<dyn Table>, request: Request<Incoming>) -> R
 
 /// Answers the rows at a version: `GET .../at/{version}`.
 pub(crate) async fn at(table: Arc<dyn Table>, version: String, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let layout = views::layout(request.headers())?;
-    let Lookup { key, limit } = views::lookup(request.uri().query())?;
+    let layout = views::layout(request.headers(), &[Layout::Json, Layout::Lines])?;
+    let Lookup { key, by: _, limit } = views::lookup(request.uri().query(), None)?;
     let TableRows { version, rows, more } = blocking(move || table.at(&version, &key, limit)).await?;
     let (kind, text) = match layout {
-        Layout::Json => ("application/json", serde_json::to_vec(&rows)),
+        Layout::Json | Layout::Arrow => ("application/json", serde_json::to_vec(&rows)),
         Layout::Lines => ("application/x-ndjson", lines(&rows)),
     };
     let body = text.map_err(|error| Problem::internal(error.to_string()))?;

@@ -21,15 +21,29 @@ pub(crate) struct ViewDoor(pub(crate) View);
 impl tidemill_gateway::View for ViewDoor {
     fn read(&self, lookup: &Lookup) -> Result<Rows, LookupError> {
         let ViewDoor(view) = self;
-        let snapshot = match lookup.key.as_slice() {
-            [] => view.scan(),
-            parts => view.lookup(&key(view, parts)?),
+        let snapshot = match (lookup.key.as_slice(), lookup.by.as_slice()) {
+            ([], []) => view.scan(),
+            (parts, []) => view.lookup(&key(view, parts)?),
+            ([], by) => found(view, by, lookup.limit.saturating_add(1))?,
+            _ => {
+                return Err(LookupError::Key {
+                    problem: "rows are found by the key or by other columns, not by both".to_string(),
+                    help: "ask by all columns of the key, or of an index".to_string(),
+                });
+            }
         };
         let snapshot = snapshot.map_err(|error| match error {
             view::Error::NoKey { .. } | view::Error::BadKey { .. } => LookupError::Key {
                 problem: error.to_string(),
                 help: "ask without a key for all rows, up to ?limit=..".to_string(),
             },
+            view::Error::NoIndex { ref columns, .. } => {
+                let name = tidemill_sql::types::quoted(&view.spec().name);
+                LookupError::Key {
+                    problem: error.to_string(),
+                    help: format!("{}: add CREATE INDEX .. ON {name} ({columns}) to the pipeline", answers_to(view)),
+                }
+            }
             _ => LookupError::Failed(error.to_string()),
         })?;
         let (mut left, mut more, mut batches) = (lookup.limit, false, Vec::new());
@@ -51,9 +65,55 @@ impl tidemill_gateway::View for ViewDoor {
         Ok((rows, Box::new(follower)))
     }
 
+    fn follow_from(&self, version: u64) -> Result<Option<Box<dyn Follow>>, LookupError> {
+        let ViewDoor(view) = self;
+        Ok(view.follow_from(version).map(|follower| Box::new(follower) as _))
+    }
+
     fn columns(&self) -> Option<SchemaRef> {
         let ViewDoor(view) = self;
         Some(view.spec().schema.clone())
+    }
+}
+
+/// Rows with these values, by the key or by an index.
+fn found(view: &View, by: &[KeyPart], most: usize) -> Result<Result<view::Snapshot, view::Error>, LookupError> {
+    let spec = view.spec();
+    let mut columns = Vec::with_capacity(by.len());
+    let mut values = Vec::with_capacity(by.len());
+    for KeyPart { column, value: text } in by {
+        let name = column.as_deref().unwrap_or_default();
+        let place = spec.schema.index_of(name).ok().filter(|place| !columns.contains(place));
+        let wrong = |problem: String| LookupError::Key { problem, help: answers_to(view) };
+        let place =
+            place.ok_or_else(|| wrong(format!("'{name}' is no column of view '{}', or is there twice", spec.name)))?;
+        let kind = spec.schema.field(place).data_type();
+        let typed = value(text, kind);
+        values.push(typed.ok_or_else(|| {
+            wrong(format!("'{text}' is no {}, as the column '{name}' is", tidemill_format::sql_name(kind)))
+        })?);
+        columns.push(place);
+    }
+    let place = |column: &usize| columns.iter().position(|other| other == column);
+    let key = spec.key.as_ref().filter(|key| key.len() == columns.len());
+    let key: Option<Vec<usize>> = key.and_then(|key| key.iter().map(place).collect());
+    Ok(match key {
+        Some(places) => view.lookup(&places.into_iter().map(|place| values[place].clone()).collect::<Vec<_>>()),
+        None => view.find(&columns, &values, most),
+    })
+}
+
+/// What rows of a view can be found by.
+fn answers_to(view: &View) -> String {
+    let spec = view.spec();
+    let names = |columns: &Vec<usize>| {
+        let names: Vec<&str> = columns.iter().map(|column| spec.schema.field(*column).name().as_str()).collect();
+        format!("({})", names.join(", "))
+    };
+    let by: Vec<String> = spec.key.iter().chain(&view.indexes()).map(names).collect();
+    match by.is_empty() {
+        true => "no rows are found by columns here".to_string(),
+        false => format!("rows are found by {}", by.join(", ")),
     }
 }
 
@@ -142,7 +202,7 @@ mod tests {
         let key = parts
             .iter()
             .map(|(column, value)| KeyPart { column: column.map(str::to_string), value: value.to_string() });
-        match door().read(&Lookup { key: key.collect(), limit }) {
+        match door().read(&Lookup { key: key.collect(), by: Vec::new(), limit }) {
             Ok(rows) => {
                 assert_eq!(rows.version, 7);
                 let columns = rows.batches.iter().map(|batch| batch.column(2).as_primitive::<Int64Type>());

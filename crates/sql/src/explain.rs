@@ -204,8 +204,13 @@ fn detail(circuit: Circuit<'_>, node: &Node) -> String {
 }
 
 fn output_detail(pipeline: &Pipeline, name: &str, key: &str) -> String {
-    let kind = pipeline.outputs.iter().find(|output| output.name == name).map(|output| &output.kind);
-    match kind {
+    let output = pipeline.outputs.iter().find(|output| output.name == name);
+    let indexes = output.into_iter().flat_map(|output| {
+        let named = |columns: &[usize]| names(columns.iter().map(|column| output.schema.field(*column).name()));
+        output.indexes.iter().map(move |index| format!(", found by ({}) too", named(&index.columns)))
+    });
+    let key = format!("{key}{}", indexes.collect::<String>());
+    match output.map(|output| &output.kind) {
         Some(OutputKind::Sink { table }) => format!("to table {}{key}", quoted(table)),
         Some(OutputKind::MaterializedView { name }) => format!("kept as view {}{key}", quoted(name)),
         Some(OutputKind::Select { index }) => {

@@ -215,12 +215,23 @@ pub struct OutputDef {
     pub schema: SchemaRef,
     /// The columns that identify a row, when any do.
     pub key: Option<Vec<usize>>,
+    /// What the rows of a materialised view are found by besides its key.
+    pub indexes: Vec<IndexDef>,
     /// All sets of columns that are known to identify a row, whatever a table declares.
     pub unique: Vec<Vec<usize>>,
     /// Whether no row is ever taken back; else the first operator that takes rows back is named.
     pub changelog: Changelog,
     /// Where the statement stands.
     pub position: Position,
+}
+
+/// An index of a materialised view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexDef {
+    /// Its name.
+    pub name: String,
+    /// The columns of the view.
+    pub columns: Vec<usize>,
 }
 
 /// What becomes of an output's rows.

@@ -37,6 +37,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::SqlToRel;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName, TableFactor, VisitMut, VisitorMut};
 use tidemill_base::Position;
+use tidemill_circuit::key::KeyEncoder;
 use tidemill_circuit::plan::{Emit, NodeId, Spec};
 
 pub(crate) use optimize::{check, optimise};
@@ -48,12 +49,12 @@ use crate::explain;
 use crate::functions::Session;
 use crate::lower::{Builder, Needs, Source};
 use crate::pipeline::{
-    Changelog, ExplainDef, LookupDef, OutputDef, OutputKind, Pipeline, SelectDef, SelectKind, Settings, TableDef,
-    Warning,
+    Changelog, ExplainDef, IndexDef, LookupDef, OutputDef, OutputKind, Pipeline, SelectDef, SelectKind, Settings,
+    TableDef, Warning,
 };
 use crate::statement::{
-    self, Body, CreateFunction, CreateMaterializedView, CreateTable, CreateView, Drop, DropKind, Insert, Name, Query,
-    Setting, Statement, table_options,
+    self, Body, CreateFunction, CreateIndex, CreateMaterializedView, CreateTable, CreateView, Drop, DropKind, Insert,
+    Name, Query, Setting, Statement, table_options,
 };
 use endpoint::Endpoint;
 use table::Table;
@@ -114,6 +115,8 @@ struct Planned {
     emit: Emit,
     position: Position,
     key: Option<Vec<usize>>,
+    /// The indexes of a materialised view.
+    indexes: Vec<IndexDef>,
     /// Its own `'state.ttl'`; none is the pipeline's, and some of none keeps everything.
     ttl: Option<Option<Duration>>,
 }
@@ -178,6 +181,7 @@ impl Planner {
             Body::CreateMaterializedView(create) => self.create_materialized_view(create),
             Body::CreateEndpoint(create) => self.create_endpoint(create, &statement.text),
             Body::CreateFunction(create) => self.create_function(create),
+            Body::CreateIndex(create) => self.create_index(create),
             Body::Drop(drop) => self.drop(drop),
             Body::Insert(insert) => {
                 let planned = self.insert(insert, statement.position)?;
@@ -243,6 +247,7 @@ impl Planner {
             emit: emit(&create.query),
             position: create.name.position,
             key: key.clone(),
+            indexes: Vec::new(),
             ttl,
         });
         self.catalog.add_kept(&create.name.text, plan, key, create.query.emit_changes);
@@ -267,6 +272,56 @@ impl Planner {
                 return Err(Error::Bug { problem: format!("there is no function {function}") });
             }
         }
+        Ok(())
+    }
+
+    fn create_index(&mut self, create: &CreateIndex) -> Result<(), Error> {
+        let named = |index: &IndexDef| index.name == create.name.text;
+        if self.queries.iter().flat_map(|query| &query.indexes).any(named) {
+            return match create.if_not_exists {
+                true => Ok(()),
+                false => Err(Error::Definition {
+                    problem: format!("the index {} exists already", create.name.text),
+                    position: create.name.position,
+                    help: Some("choose another name".to_string()),
+                }),
+            };
+        }
+        let kind = OutputKind::MaterializedView { name: create.view.text.clone() };
+        let Some(query) = self.queries.iter_mut().find(|query| query.kind == kind) else {
+            return Err(match self.kinds.contains_key(&create.view.text) {
+                false => self.no_table(&create.view),
+                true => Error::Definition {
+                    problem: format!(
+                        "{} is no materialised view: nothing is kept that could be found",
+                        create.view.text
+                    ),
+                    position: create.view.position,
+                    help: Some("index a view that is made by CREATE MATERIALIZED VIEW".to_string()),
+                },
+            });
+        };
+        let schema = schema_of(&query.plan);
+        let mut columns = Vec::with_capacity(create.columns.len());
+        for name in &create.columns {
+            let column = column_place(&schema, name)?;
+            if columns.contains(&column) {
+                return Err(Error::Definition {
+                    problem: format!("the column {} is in the index twice", name.text),
+                    position: name.position,
+                    help: Some("name each column once".to_string()),
+                });
+            }
+            if KeyEncoder::new(vec![schema.field(column).data_type().clone()]).is_none() {
+                return Err(Error::Unsupported {
+                    what: format!("the column {} is of a type that rows are not found by", name.text),
+                    position: name.position,
+                    help: Some("index columns of numbers, texts, times or bytes".to_string()),
+                });
+            }
+            columns.push(column);
+        }
+        query.indexes.push(IndexDef { name: create.name.text.clone(), columns });
         Ok(())
     }
 
@@ -360,6 +415,7 @@ impl Planner {
             emit: emit(&insert.query),
             position,
             key: key.filter(|key| !key.is_empty()),
+            indexes: Vec::new(),
             ttl: None,
         })
     }
@@ -391,7 +447,7 @@ impl Planner {
                 let (plan, tail) = Tail::split(plan).map_err(translated)?;
                 let kind = OutputKind::Select { index };
                 let (emit, position) = (emit(query), statement.position);
-                self.queries.push(Planned { kind, plan, emit, position, key: None, ttl: None });
+                self.queries.push(Planned { kind, plan, emit, position, key: None, indexes: Vec::new(), ttl: None });
                 (schema, SelectKind::Circuit { output: self.queries.len() - 1, tail })
             }
         };
@@ -607,6 +663,7 @@ fn add_outputs(builder: &mut Builder<'_>, queries: &[Planned], nodes: &[NodeId])
             kind: query.kind.clone(),
             schema: Arc::clone(&builder.plan.nodes[node].schema),
             key,
+            indexes: query.indexes.clone(),
             unique,
             changelog: Changelog::AppendOnly,
             position: query.position,

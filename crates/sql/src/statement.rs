@@ -7,6 +7,7 @@
 mod accept;
 mod create_endpoint;
 mod create_function;
+mod create_index;
 mod create_table;
 mod create_view;
 mod cursor;
@@ -26,6 +27,7 @@ use tidemill_base::Position;
 
 pub use create_endpoint::{CreateEndpoint, RequestColumn};
 pub use create_function::CreateFunction;
+pub use create_index::CreateIndex;
 pub use create_table::{Column, ColumnKind, CreateTable, Including, LikeClause, LikeFeature, PrimaryKey, Watermark};
 pub use create_view::{CreateMaterializedView, CreateView};
 pub(crate) use cursor::{name_start, shown as shown_token, start_of};
@@ -66,6 +68,8 @@ pub enum Body {
     CreateEndpoint(CreateEndpoint),
     /// `CREATE FUNCTION`.
     CreateFunction(CreateFunction),
+    /// `CREATE INDEX`.
+    CreateIndex(CreateIndex),
     /// `DROP TABLE`, `DROP VIEW`, `DROP FUNCTION`.
     Drop(Drop),
     /// `INSERT INTO`.
@@ -151,6 +155,7 @@ fn create(cursor: &mut Cursor<'_>) -> Result<Body, Error> {
         }
         Some("ENDPOINT") if temporary == 0 => create_endpoint::parse(cursor).map(Body::CreateEndpoint),
         Some("FUNCTION" | "SYSTEM") => create_function::parse(cursor).map(Body::CreateFunction),
+        Some("INDEX") if temporary == 0 => create_index::parse(cursor).map(Body::CreateIndex),
         _ => Err(refused::create(cursor, temporary)),
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! A follower begins with the rows of one version and misses no change from then on, because both happen under the view's
 //! lock. Changes wait in a queue of bounded rows; a follower that lets it run over has lost its place and is told so. The
-//! writer never waits.
+//! writer never waits. The last changes are kept, so that a follower that was away for a while goes on where it was.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
-use super::{Error, Snapshot, View, ViewWriter};
+use super::{Error, Snapshot, View, ViewWriter, bytes_of};
 use crate::delta::Delta;
 
 /// The rows that wait for a follower; one step's changes wait however many they are.
 const ROWS_MAX: usize = 65_536;
+
+/// The changes that are kept for those who were away: of so many rows, and so many bytes.
+const HISTORY_ROWS_MAX: usize = 65_536;
+const HISTORY_BYTES_MAX: u64 = 8 << 20;
 
 /// What a step changed in a view.
 #[derive(Debug, Clone)]
@@ -39,9 +43,16 @@ pub struct Follower {
     queue: Arc<Queue>,
 }
 
-/// The followers of a view, as its writer has them.
+/// The followers of a view, as its writer has them, and the last changes for those who were away.
 #[derive(Default)]
-pub(super) struct Followers(Vec<Weak<Queue>>);
+pub(super) struct Followers {
+    queues: Vec<Weak<Queue>>,
+    /// All changes after the version `since`.
+    history: VecDeque<Change>,
+    since: u64,
+    rows: usize,
+    bytes: u64,
+}
 
 #[derive(Default)]
 struct Queue(Mutex<Waiting>);
@@ -64,10 +75,24 @@ impl View {
         let queue = Arc::new(Queue::default());
         let (version, chunks) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.followers.0.push(Arc::downgrade(&queue));
+            state.followers.queues.push(Arc::downgrade(&queue));
             (state.version, state.chunks.values().cloned().collect::<Vec<_>>())
         };
         Ok((self.gather(version, &chunks)?, Follower { queue }))
+    }
+
+    /// Who follows every change after a version; none when not all of them are known any more, or it has not come yet.
+    pub fn follow_from(&self, version: u64) -> Option<Follower> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if version < state.followers.since || version > state.version {
+            return None;
+        }
+        let changes = state.followers.history.iter().filter(|change| change.version > version);
+        let changes: VecDeque<Change> = changes.cloned().collect();
+        let rows = changes.iter().map(Change::rows).sum();
+        let queue = Arc::new(Queue(Mutex::new(Waiting { changes, rows, ..Waiting::default() })));
+        state.followers.queues.push(Arc::downgrade(&queue));
+        Some(Follower { queue })
     }
 }
 
@@ -93,23 +118,47 @@ impl Follower {
 impl Followers {
     /// Tells everyone what a step did.
     pub(super) fn tell(&mut self, step: u64, deltas: &[Delta]) {
-        if self.0.is_empty() || deltas.iter().all(|delta| delta.rows() == 0) {
+        if deltas.iter().all(|delta| delta.rows() == 0) {
             return;
         }
+        let change = Change { version: step, deltas: deltas.to_vec() };
+        let rows = change.rows();
         self.each(|waiting| {
-            let change = Change { version: step, deltas: deltas.to_vec() };
-            let rows = change.rows();
             // What comes after something lost would not follow what came before it.
             waiting.lost |= waiting.rows > 0 && waiting.rows + rows > ROWS_MAX;
             if !waiting.lost {
                 waiting.rows += rows;
-                waiting.changes.push_back(change);
+                waiting.changes.push_back(change.clone());
             }
         });
+        self.remember(change);
+    }
+
+    /// Keeps a change for those who were away, as long as there is room.
+    fn remember(&mut self, change: Change) {
+        self.rows += change.rows();
+        self.bytes += change.bytes();
+        self.history.push_back(change);
+        while self.rows > HISTORY_ROWS_MAX || self.bytes > HISTORY_BYTES_MAX {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.rows -= oldest.rows();
+            self.bytes -= oldest.bytes();
+            self.since = oldest.version;
+        }
+    }
+
+    /// The rows were put back as they were after a step: what changed before it is not known.
+    pub(super) fn begin(&mut self, step: u64) {
+        *self = Followers { queues: std::mem::take(&mut self.queues), since: step, ..Followers::default() };
+    }
+
+    /// The bytes of changes that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn each(&mut self, tell: impl Fn(&mut Waiting)) {
-        self.0.retain(|follower| {
+        self.queues.retain(|follower| {
             let Some(queue) = follower.upgrade() else { return false };
             let mut waiting = queue.lock();
             tell(&mut waiting);
@@ -137,6 +186,10 @@ impl Queue {
 impl Change {
     fn rows(&self) -> usize {
         self.deltas.iter().map(Delta::rows).sum()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.deltas.iter().map(|delta| bytes_of(delta.batch()) + 8 * delta.rows() as u64).sum()
     }
 }
 
@@ -215,6 +268,26 @@ mod tests {
         let (_, quick) = view.follow().expect("integers");
         drop(quick);
         writer.apply(4, &[rows(0..1)]).expect("rows come");
-        assert!(view.state.read().expect("nobody panicked").followers.0.is_empty());
+        assert!(view.state.read().expect("nobody panicked").followers.queues.is_empty());
+    }
+
+    #[test]
+    fn a_follower_goes_on_where_it_was_while_the_changes_are_known() {
+        let (mut writer, view) = open();
+        let waker = Arc::new(Count::default());
+        assert!(view.follow_from(1).is_none(), "no such version has come");
+        writer.apply(1, &[rows(0..3)]).expect("rows come");
+        writer.pass(2);
+        writer.apply(3, &[rows(3..5)]).expect("rows come");
+        let mut follower = view.follow_from(1).expect("all is known");
+        assert_eq!(next(&mut follower, &waker), Ok((3, 2)));
+        assert_eq!(next(&mut follower, &waker), Err("waits"));
+        writer.apply(4, &[rows(5..6)]).expect("rows come");
+        assert_eq!(next(&mut follower, &waker), Ok((4, 1)));
+        assert_eq!(next(&mut view.follow_from(4).expect("the newest"), &waker), Err("waits"));
+        writer.apply(5, &[rows(0..60_000)]).expect("rows come");
+        writer.apply(6, &[rows(0..10_000)]).expect("rows come");
+        assert!(view.follow_from(4).is_none(), "what step 5 changed is forgotten");
+        assert_eq!(next(&mut view.follow_from(5).expect("step 6 is known"), &waker), Ok((6, 10_000)));
     }
 }

@@ -169,9 +169,11 @@ impl ViewWriter {
             if state.index.len() - before < keys.len() {
                 return Err(damaged("a row is there twice".to_string()));
             }
+            state.secondaries.iter_mut().for_each(|secondary| secondary.put(&slots, &batch));
         }
         self.put(&mut state, number, batch, Some(copies), slots);
         state.version = step;
+        state.followers.begin(step);
         Ok(())
     }
 

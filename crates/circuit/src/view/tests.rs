@@ -155,3 +155,58 @@ fn equals_a_plain_map_under_random_changes() {
         }
     }
 }
+
+/// Rows with a value in a column, as an index finds them.
+fn found(view: &View, column: usize, value: i64) -> (u64, Vec<(i64, i64)>) {
+    let value: ArrayRef = Arc::new(Int64Array::from(vec![value]));
+    let snapshot = view.find(&[column], &[value], usize::MAX).expect("there is such an index");
+    (snapshot.version, rows(&snapshot))
+}
+
+#[test]
+fn an_index_finds_the_rows_that_a_scan_does() {
+    for key in [None, Some(vec![0])] {
+        let spec = ViewSpec { name: "v".to_string(), schema: schema(), key: key.clone(), append_only: false };
+        let indexes = [vec![1], vec![1, 0]];
+        let (mut writer, view) = indexed(spec.clone(), &indexes).expect("integers");
+        let mut rng = Rng::seeded(7);
+        let mut there: Map<i64, i64> = Map::new();
+        for step in 1..120 {
+            let mut changes = Vec::new();
+            for key in (0..40).filter(|_| rng.chance(1, 4)).collect::<Vec<i64>>() {
+                changes.extend(there.remove(&key).map(|old| (key, old, -1)));
+                if rng.chance(2, 3) {
+                    let value = rng.below(5) as i64;
+                    changes.push((key, value, 1));
+                    there.insert(key, value);
+                }
+            }
+            writer.apply(step, &[delta(&changes)]).expect("the changes are consistent");
+            for value in 0..5 {
+                let expected = there.iter().filter(|row| *row.1 == value).map(|(key, value)| (*key, *value)).collect();
+                assert_eq!(found(&view, 1, value), (step, expected), "value {value} in step {step}");
+            }
+        }
+        let mut save = writer.begin_save(true, 7);
+        let (mut again, other) = indexed(spec, &indexes).expect("integers");
+        while let Some(chunk) = save.next_chunk().expect("integers can be written") {
+            again.restore_chunk(119, chunk.rows.as_deref().expect("rows")).expect("the rows are whole");
+        }
+        assert_eq!(found(&other, 1, 3), found(&view, 1, 3), "what was restored is found");
+        let (row, both) =
+            (there.iter().next().expect("a row"), |value: i64| Arc::new(Int64Array::from(vec![value])) as _);
+        let snapshot = view.find(&[0, 1], &[both(*row.0), both(*row.1)], 9).expect("columns in whichever order");
+        assert_eq!(rows(&snapshot), [(*row.0, *row.1)]);
+        assert!(matches!(view.find(&[0], &[both(1)], 9), Err(Error::NoIndex { .. })));
+    }
+}
+
+#[test]
+fn an_index_over_rows_that_only_come_finds_each_as_often_as_it_is_there() {
+    let spec = ViewSpec { name: "v".to_string(), schema: schema(), key: None, append_only: true };
+    let (mut writer, view) = indexed(spec, &[vec![1]]).expect("integers");
+    writer.apply(1, &[delta(&[(1, 7, 1), (2, 7, 1), (1, 7, 1)])]).expect("rows come");
+    writer.apply(2, &[delta(&[(1, 7, 1), (3, 8, 1)])]).expect("rows come");
+    assert_eq!(found(&view, 1, 7), (2, vec![(1, 7), (1, 7), (1, 7), (2, 7)]));
+    assert_eq!(found(&view, 1, 9), (2, vec![]));
+}

@@ -119,7 +119,7 @@ fn asked(request: Request<ReadRequest>, default: usize, most: usize) -> Result<(
         column: Some(part.column).filter(|column| !column.is_empty()),
         value: part.value,
     };
-    let lookup = Lookup { key: key.into_iter().map(part).collect(), limit };
+    let lookup = Lookup { key: key.into_iter().map(part).collect(), by: Vec::new(), limit };
     Ok((view, lookup, row_format(format).map_err(status)?))
 }
 

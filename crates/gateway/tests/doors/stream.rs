@@ -14,8 +14,8 @@ use tidemill_gateway::{Follow, Hall, Lookup, LookupError, Options, Rows, Server,
 
 use super::client::request;
 
-/// A view of numbers.
-struct Numbers(view::View);
+/// A view of numbers; the second says whether it knows what changed before.
+struct Numbers(view::View, bool);
 
 impl View for Numbers {
     fn read(&self, _lookup: &Lookup) -> Result<Rows, LookupError> {
@@ -27,6 +27,11 @@ impl View for Numbers {
         let view::Snapshot { version, batches } = snapshot;
         Ok((Rows { version, batches, more: false }, Box::new(follower)))
     }
+
+    fn follow_from(&self, version: u64) -> Result<Option<Box<dyn Follow>>, LookupError> {
+        let follower = self.0.follow_from(version).filter(|_| self.1);
+        Ok(follower.map(|follower| Box::new(follower) as Box<dyn Follow>))
+    }
 }
 
 fn rows(values: Vec<i64>) -> RecordBatch {
@@ -34,12 +39,16 @@ fn rows(values: Vec<i64>) -> RecordBatch {
 }
 
 fn open() -> (Server, ViewWriter) {
+    open_knowing(false)
+}
+
+fn open_knowing(before: bool) -> (Server, ViewWriter) {
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
     let spec = ViewSpec { name: "numbers".to_string(), schema, key: None, append_only: false };
     let (mut writer, view) = view::view(spec).expect("integers can be compared");
     writer.apply(4, &[Delta::inserts(rows(vec![1, 2]))]).expect("rows come");
     let mut hall = Hall::new();
-    hall.add_view("numbers", Arc::new(Numbers(view)));
+    hall.add_view("numbers", Arc::new(Numbers(view, before)));
     let listen = "127.0.0.1:0".parse().expect("an address");
     (Server::start(Options { listen, ..Options::default() }, hall).expect("the loopback has free ports"), writer)
 }
@@ -49,10 +58,14 @@ struct Events(BufReader<TcpStream>);
 
 impl Events {
     fn of(server: &Server, seen: Option<&str>) -> Self {
+        Events::at(server, "/v1/views/numbers/stream", seen)
+    }
+
+    fn at(server: &Server, target: &str, seen: Option<&str>) -> Self {
         let mut stream = TcpStream::connect(server.address()).expect("the door listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has time-outs");
         let headers: Vec<_> = seen.map(|seen| ("Last-Event-ID", seen)).into_iter().collect();
-        stream.write_all(&request("GET", "/v1/views/numbers/stream", &headers, b"")).expect("the door reads");
+        stream.write_all(&request("GET", target, &headers, b"")).expect("the door reads");
         Events(BufReader::new(stream))
     }
 
@@ -100,6 +113,27 @@ fn goes_on_where_nothing_was_missed_and_begins_anew_else() {
     let names: Vec<String> =
         std::iter::from_fn(|| events.next()).take_while(|(name, ..)| name != "ready").map(|(name, ..)| name).collect();
     assert_eq!(names, ["reset", "rows", "rows"]);
+    server.stop(Duration::from_secs(5));
+}
+
+#[test]
+fn goes_on_with_what_came_after_a_version() {
+    let (server, mut writer) = open_knowing(true);
+    writer.apply(6, &[Delta::inserts(rows(vec![9]))]).expect("rows come");
+    writer.apply(7, &[Delta::inserts(rows(vec![8]))]).expect("rows come");
+    let check = |target: &str, seen: Option<&str>, expected: &[(&str, Option<u64>)]| {
+        let mut events = Events::at(&server, target, seen);
+        let said: Vec<_> = expected.iter().filter_map(|_| events.next().map(|(name, id, _)| (name, id))).collect();
+        let expected: Vec<_> = expected.iter().map(|(name, id)| (name.to_string(), *id)).collect();
+        assert_eq!(said, expected, "{target} {seen:?}");
+    };
+    let stream = "/v1/views/numbers/stream";
+    let from = "/v1/views/numbers/stream?from=4";
+    check(from, None, &[("ready", Some(4)), ("change", Some(6)), ("change", Some(7))]);
+    check(stream, Some("6"), &[("ready", Some(6)), ("change", Some(7))]);
+    // Who comes back goes on from there, and not from where it once began.
+    check(from, Some("6"), &[("ready", Some(6)), ("change", Some(7))]);
+    check("/v1/views/numbers/stream?from=8", None, &[("reset", None), ("rows", None)]);
     server.stop(Duration::from_secs(5));
 }
 

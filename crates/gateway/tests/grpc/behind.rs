@@ -260,7 +260,7 @@ impl View for Ten {
     }
 
     fn follow(&self) -> Result<(Rows, Box<dyn Follow>), LookupError> {
-        let rows = self.read(&Lookup { key: Vec::new(), limit: usize::MAX })?;
+        let rows = self.read(&Lookup { limit: usize::MAX, ..Default::default() })?;
         let update = vec![Delta::weighted(ten(3..5), vec![-1, 2]), Delta::inserts(ten(20..21))];
         let steps = vec![Followed::Lost, Followed::Changed(Change { version: 43, deltas: update })];
         Ok((rows, Box::new(Steps(steps))))

@@ -70,7 +70,7 @@ fn rows_come_as_messages_too() {
 }
 
 fn all() -> RecordBatch {
-    let lookup = tidemill_gateway::Lookup { key: Vec::new(), limit: usize::MAX };
+    let lookup = tidemill_gateway::Lookup { limit: usize::MAX, ..Default::default() };
     Ten.read(&lookup).map(|rows| rows.batches[0].clone()).expect("it has rows")
 }
 

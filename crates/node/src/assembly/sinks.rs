@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use tidemill_circuit::operator::SideKind;
 use tidemill_circuit::plan::Spec;
-use tidemill_circuit::view::{View, ViewSpec, view};
+use tidemill_circuit::view::{View, ViewSpec, indexed};
 use tidemill_connect::{Connector, Delivery, Rows, Sink};
 use tidemill_sql::Pipeline;
 use tidemill_sql::pipeline::{Changelog, OutputDef, OutputKind, TableDef};
@@ -89,13 +89,15 @@ impl<'a> Leaving<'a> {
             let route = match &output.kind {
                 OutputKind::Sink { table } => Route::Sink(self.sink(table)?),
                 OutputKind::MaterializedView { .. } | OutputKind::Select { .. } => {
-                    let (writer, reader) = view(ViewSpec {
+                    let spec = ViewSpec {
                         name: shown_name(output),
                         schema: output.schema.clone(),
                         // The one row of a global aggregate has a key of no columns, by which nothing is found.
                         key: output.key.clone().filter(|key| !key.is_empty()),
                         append_only: output.changelog == Changelog::AppendOnly,
-                    })?;
+                    };
+                    let indexes: Vec<Vec<usize>> = output.indexes.iter().map(|index| index.columns.clone()).collect();
+                    let (writer, reader) = indexed(spec, &indexes)?;
                     views.insert(output.name.clone(), reader);
                     outputs.views.push(writer);
                     outputs.view_nodes.push(output.node);

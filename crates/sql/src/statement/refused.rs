@@ -75,11 +75,11 @@ pub(super) fn create(cursor: &mut Cursor<'_>, temporary: usize) -> Error {
             ("CREATE MATERIALIZED TABLE is not supported", "write CREATE MATERIALIZED VIEW name AS query")
         }
         Some("MODEL" | "CONNECTION" | "AGENT") => ("models are not supported", "remove the statement"),
-        Some("INDEX") => ("indexes are made by PRIMARY KEY of a MATERIALIZED VIEW", "declare it there"),
+        Some("INDEX") => ("an index is there as long as its pipeline", "write CREATE INDEX name ON view (columns)"),
         Some("STREAM" | "SOURCE" | "SINK") => {
             ("streams, sources and sinks are tables", "write CREATE TABLE name (...) WITH ('connector' = '...')")
         }
-        _ => return cursor.unexpected("TABLE, VIEW, MATERIALIZED VIEW, ENDPOINT or FUNCTION"),
+        _ => return cursor.unexpected("TABLE, VIEW, MATERIALIZED VIEW, INDEX, ENDPOINT or FUNCTION"),
     };
     Error::Unsupported { what: what.to_string(), position, help: Some(help.to_string()) }
 }

@@ -125,6 +125,7 @@ fn definition(body: &Body) -> Option<(&'static str, String)> {
         Body::CreateTable(create) => ("table", create.name.text.clone()),
         Body::CreateView(create) => ("view", create.name.text.clone()),
         Body::CreateMaterializedView(create) => ("materialized view", create.name.text.clone()),
+        Body::CreateIndex(create) => ("index", create.name.text.clone()),
         Body::CreateFunction(create) => ("function", create.name.text.clone()),
         Body::Drop(drop) => ("", drop.name.text.clone()),
         Body::Set(setting) => ("setting", setting.key.clone()),

@@ -22,3 +22,4 @@ mod run;
 mod shell;
 mod state;
 mod tables;
+mod views;
