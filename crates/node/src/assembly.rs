@@ -102,7 +102,7 @@ impl Runner {
         let state = state.as_ref();
         let seed = state.and_then(State::seed).or(options.seed).or(pipeline.settings.seed);
         let seed = seed.unwrap_or_else(|| clock.now().millis() as u64);
-        let sources: Vec<Sources> = tables.iter().map(Sources::of).collect();
+        let sources: Vec<Sources> = tables.iter().map(|tables| Sources::of(pipeline, tables)).collect();
         let connectors = tables.first_mut().map(|tables| std::mem::take(&mut tables.connectors)).unwrap_or_default();
         let mut intake = Intake::of(pipeline, parts, tables);
         let recorder = recorder(pipeline, parts, options, seed, path, intake.fleeting())?;
@@ -125,7 +125,7 @@ impl Runner {
             budget,
         };
         let (mut drivers, mut views) = (Vec::new(), BTreeMap::new());
-        for (index, (part, Sources { decoders, idle_timeouts, bounded })) in parts.iter().zip(sources).enumerate() {
+        for (index, (part, Sources { decoders, idle_timeouts, first, bounded })) in parts.iter().zip(sources).enumerate() {
             let start = state.map(|state| &state.starts[index]);
             let left = match part.decides() {
                 true => Left::answers(part, &|endpoint, inboxes| desks.open(endpoint, inboxes), &inboxes)?,
@@ -133,7 +133,7 @@ impl Runner {
             };
             let Left { outputs, views: kept, senders, delivered } = left;
             let doorways = intake.doorways(index, &inboxes);
-            let pieces = Pieces { part, start, decoders, doorways, outputs, delivered, idle_timeouts, bounded };
+            let pieces = Pieces { part, start, decoders, doorways, outputs, delivered, idle_timeouts, first, bounded };
             drivers.push((common.driver(pieces)?, senders));
             views.extend(kept);
         }
@@ -224,14 +224,18 @@ impl Runner {
 struct Sources {
     decoders: Decoders,
     idle_timeouts: Vec<Option<Duration>>,
+    first: Vec<bool>,
     bounded: bool,
 }
 
 impl Sources {
-    fn of(tables: &Tables) -> Sources {
+    fn of(pipeline: &Pipeline, tables: &Tables) -> Sources {
+        let looked_up = |name: &str| pipeline.table(name).is_some_and(|table| table.is_looked_up);
+        let first = tables.sources.iter().map(|table| table.source.is_bounded() && looked_up(&table.name));
         Sources {
             decoders: tables.decoders(),
             idle_timeouts: tables.sources.iter().map(|table| table.idle_timeout).collect(),
+            first: first.collect(),
             bounded: tables.sources.iter().all(|table| table.source.is_bounded()),
         }
     }

@@ -6,6 +6,9 @@
 //! when nothing is waiting it sleeps until something comes, a timer of the circuit is due, or a partition has been
 //! silent for too long.
 //!
+//! A bounded source in which rows of others are looked up is read to its end before any of these is taken: none is answered
+//! from half a table.
+//!
 //! Where requests wait for what a step gives, they are taken first and then every event that is there, so that each sees
 //! whatever was acknowledged before it came.
 
@@ -133,7 +136,7 @@ impl Driver {
             if cancel.is_draining() {
                 ends.sources.iter_mut().for_each(Tap::close);
             }
-            match self.decides && !ends.sources.iter().any(Tap::is_behind) {
+            match self.decides && !self.reads_first() && !ends.sources.iter().any(Tap::is_behind) {
                 true => self.gather_requests(&mut ends.sources)?,
                 false => self.gather_waiting(&mut ends.sources)?,
             }
@@ -231,10 +234,16 @@ impl Driver {
     /// The next source in rotation that may have more.
     fn next_open(&self) -> Option<usize> {
         let count = self.feeds.len();
+        let first = self.reads_first();
         (0..count).map(|offset| (self.turn + offset) % count).find(|index| {
             let feed = &self.feeds[*index];
-            feed.open || feed.held.is_some()
+            (feed.open || feed.held.is_some()) && (feed.first || !first)
         })
+    }
+
+    /// Whether a source is still being read before the others.
+    fn reads_first(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.first && (feed.open || feed.held.is_some()))
     }
 
     fn has_news(&self) -> bool {
@@ -252,7 +261,8 @@ impl Driver {
     fn sleep(&self, sources: &[Tap], busy: bool, cancel: &Cancel) -> bool {
         let mut waits = Waits::new();
         let mut open = false;
-        for (_, tap) in self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open) {
+        let first = self.reads_first();
+        for (_, tap) in self.feeds.iter().zip(sources).filter(|(feed, _)| feed.open && (feed.first || !first)) {
             open = true;
             tap.wait_on(&mut waits);
         }

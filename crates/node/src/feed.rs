@@ -20,6 +20,8 @@ pub(crate) struct Feed {
     pub(crate) open: bool,
     /// Whether requests come in through it.
     pub(crate) requests: bool,
+    /// Whether it is read to its end before the others: rows of others are looked up in it.
+    pub(crate) first: bool,
     news: SourceInput,
     idle_timeout: Option<Duration>,
     heard: BTreeMap<u32, Heard>,
@@ -40,6 +42,7 @@ impl Feed {
             held: None,
             open: true,
             requests: false,
+            first: false,
             news: news_of(name),
             idle_timeout,
             heard: BTreeMap::new(),

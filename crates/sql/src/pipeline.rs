@@ -144,6 +144,8 @@ pub struct TableDef {
     pub is_source: bool,
     /// Whether the pipeline writes it.
     pub is_sink: bool,
+    /// Whether rows of other tables are looked up in it as it stands when they come; then it has to be there before them.
+    pub is_looked_up: bool,
     /// Where its name stands.
     pub position: Position,
 }

@@ -64,6 +64,8 @@ pub(super) struct Pieces<'a> {
     pub(super) delivered: Delivered,
     /// For each of its sources after which silence a partition stops holding the watermark.
     pub(super) idle_timeouts: Vec<Option<Duration>>,
+    /// For each of its sources whether it is read to its end before the others.
+    pub(super) first: Vec<bool>,
     /// Whether every one of its sources comes to an end by itself.
     pub(super) bounded: bool,
 }
@@ -78,8 +80,9 @@ impl Common<'_> {
         let finished = keep.as_ref().is_some_and(|keep| keep.finished);
         let requested = part.requested();
         let mut feeds = Vec::new();
-        for (name, idle_timeout) in part.sources().zip(&pieces.idle_timeouts) {
+        for ((name, idle_timeout), first) in part.sources().zip(&pieces.idle_timeouts).zip(&pieces.first) {
             let mut feed = Feed::new(name, *idle_timeout);
+            feed.first = *first;
             if let Some(start) = pieces.start {
                 feed.resume(start.survey.positions.of(name));
             }

@@ -175,11 +175,17 @@ fn driver(circuit: Circuit, bounded: bool, progress: Arc<Progress>) -> (Driver, 
 
 /// Runs the union over two scripts.
 fn run(bounded: bool, left: Vec<Act>, right: Vec<Act>) -> Ran {
+    run_with(bounded, left, right, |_| {})
+}
+
+/// Runs the union over two scripts with a driver that is changed before.
+fn run_with(bounded: bool, left: Vec<Act>, right: Vec<Act>, change: impl FnOnce(&mut Driver)) -> Ran {
     let headers = Headers::default();
     let options = circuit::Options { log: Some(Box::new(headers.clone())), ..circuit::Options::default() };
     let circuit = Circuit::new(&union(), &Default::default(), options).expect("unions run");
     let progress = Arc::new(Progress::default());
     let (mut driver, view) = driver(circuit, bounded, progress.clone());
+    change(&mut driver);
     let cancel = Cancel::new();
     let mut graph = Graph::new(&cancel, 2);
     let sources = [("left", left), ("right", right)]
@@ -229,6 +235,22 @@ fn a_flood_is_taken_in_large_steps() {
     ran.result.as_ref().expect("nothing fails");
     assert_eq!(ran.rows(), 200_000);
     assert!(ran.headers.len() < 200, "{} steps", ran.headers.len());
+}
+
+#[test]
+fn a_source_that_is_looked_up_in_is_read_before_the_others() {
+    use Act::{Complete, Pause, Rows};
+    for bounded in [true, false] {
+        let left = vec![Rows(10), Rows(20), Complete];
+        let right = vec![Pause(30), Rows(7), Pause(30), Rows(8), Complete];
+        let ran = run_with(bounded, left, right, |driver| driver.feeds[1].first = true);
+        ran.result.as_ref().expect("nothing fails");
+        assert_eq!(ran.rows(), 45);
+        let steps = ran.steps();
+        let first = steps.iter().position(|[left, _]| !left.is_empty()).expect("the left side has rows");
+        let before: u32 = steps[..=first].iter().flat_map(|[_, right]| right).sum();
+        assert_eq!(before, 15, "bounded: {bounded}, {steps:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{length, optimize};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::expr::print;
-use crate::lower::{Needs, Source};
+use crate::lower::{Needs, Source, is_proctime};
 use crate::pipeline::{ColumnDef, ColumnOrigin, OptionDef, TableDef};
 use crate::rewrite;
 use crate::statement::{ColumnKind, CreateTable, Including, LikeFeature, Setting};
@@ -75,6 +75,7 @@ impl Table {
             watermark: None,
             is_source: false,
             is_sink: false,
+            is_looked_up: false,
             position: create.name.position,
         };
         let watermark = watermark(create, &def, catalog)?;
@@ -94,7 +95,7 @@ impl Table {
     pub(crate) fn variant(&self, name: String, options: &[Setting]) -> Table {
         let mut def = self.def.clone();
         def.name = name;
-        (def.is_source, def.is_sink) = (false, false);
+        (def.is_source, def.is_sink, def.is_looked_up) = (false, false, false);
         for setting in options {
             def.options.retain(|option| option.key != setting.key);
             def.options.push(option(setting));
@@ -106,6 +107,11 @@ impl Table {
             watermark: self.watermark.clone(),
             lengths: self.lengths.clone(),
         }
+    }
+
+    /// The columns that are the time at which a row is read, as places in the declaration.
+    pub(crate) fn clocks(&self) -> Vec<usize> {
+        (0..self.exprs.len()).filter(|place| is_proctime(&self.exprs[*place])).collect()
     }
 
     /// The type of the column at a place in the declaration, when it has a length.
