@@ -125,7 +125,9 @@ impl Runner {
             budget,
         };
         let (mut drivers, mut views) = (Vec::new(), BTreeMap::new());
-        for (index, (part, Sources { decoders, idle_timeouts, first, bounded })) in parts.iter().zip(sources).enumerate() {
+        for (index, (part, Sources { decoders, idle_timeouts, first, bounded })) in
+            parts.iter().zip(sources).enumerate()
+        {
             let start = state.map(|state| &state.starts[index]);
             let left = match part.decides() {
                 true => Left::answers(part, &|endpoint, inboxes| desks.open(endpoint, inboxes), &inboxes)?,

@@ -4,6 +4,7 @@
 //! *naive twin* of each: it keeps every row and computes the answer at the end, from the definition.
 
 mod fold;
+pub(crate) mod grouping;
 mod naive;
 
 use std::any::Any;
@@ -237,6 +238,8 @@ impl Aggregates {
                 by_name.insert(*name, Arc::clone(&function));
             }
         }
+        let grouping = grouping::function();
+        by_name.extend(grouping::NAMES.map(|name| (name, Arc::clone(&grouping))));
         Aggregates { by_name }
     }
 

@@ -3,6 +3,7 @@
 //! A plan is the same as for the circuit; window table functions become plain relational nodes and aggregates their naive
 //! twins. It runs on a thread of its own with a small runtime, so it can be called from anywhere.
 
+mod changes;
 mod lookup;
 mod over;
 mod sessions;
@@ -30,6 +31,7 @@ use datafusion::prelude::SessionConfig;
 use tidemill_base::Position;
 use tidemill_circuit::plan::Window;
 
+use crate::aggregate::grouping;
 use crate::catalog::{Catalog, Declared, config, schema_of};
 use crate::error::Error;
 use crate::expr::sentence;
@@ -200,6 +202,11 @@ fn relational(
             tables.insert(name, rows);
             return Ok(Transformed::yes(plan));
         }
+        if let LogicalPlan::Aggregate(aggregate) = &node
+            && let Some(plan) = grouping::resolved(aggregate)?
+        {
+            return Ok(Transformed::yes(plan));
+        }
         let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
         if let Some(unnest) = extension.as_any().downcast_ref::<Unnest>() {
             let input = evaluated(unnest.input.as_ref().clone(), tables, options)?;
@@ -260,7 +267,7 @@ fn numbered(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
 
 /// A plan that reads `rows` from the table `name` as the columns of `schema`.
 fn named(rows: &RecordBatch, name: &str, schema: &DFSchema) -> Result<LogicalPlan> {
-    let scan = LogicalPlanBuilder::scan(name, Arc::new(Declared { schema: rows.schema() }), None)?;
+    let scan = LogicalPlanBuilder::scan(name, Arc::new(Declared::new(rows.schema())), None)?;
     let column = |(index, (qualifier, field)): (usize, (Option<&TableReference>, &FieldRef))| {
         let column = Expr::Column(Column::new(Some(name.to_string()), format!("c{index}")));
         column.alias_qualified(qualifier.cloned(), field.name())

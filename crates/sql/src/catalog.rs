@@ -12,7 +12,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, TableType, WindowUDF,
+    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType, WindowUDF,
 };
 use datafusion::sql::sqlparser::ast;
 use tidemill_base::suggest;
@@ -42,6 +42,22 @@ pub(crate) struct Catalog {
 pub(crate) struct Declared {
     /// All columns that a query may name, in the order of the declaration.
     pub(crate) schema: SchemaRef,
+    /// The columns that its declaration says make a row unique.
+    key: Vec<usize>,
+    /// The columns that are the time at which a row is read.
+    clocks: Vec<usize>,
+}
+
+impl Declared {
+    /// A table with these columns.
+    pub(crate) fn new(schema: SchemaRef) -> Self {
+        Declared { schema, key: vec![], clocks: vec![] }
+    }
+
+    /// Whether a column is the time at which a row is read.
+    pub(crate) fn is_clock(&self, column: usize) -> bool {
+        self.clocks.contains(&column)
+    }
 }
 
 impl TableSource for Declared {
@@ -72,10 +88,10 @@ pub(crate) struct Viewed {
 
 impl Viewed {
     /// The view as something that rows are looked up in.
-    pub(crate) fn target(&self, name: &str) -> ViewTarget {
+    fn target(&self, name: &str) -> ViewTarget {
         let Viewed { plan, key, emit_changes } = self;
         let (plan, key, emit_changes) = (Arc::clone(plan), key.clone(), *emit_changes);
-        ViewTarget { name: name.to_string(), plan, key, emit_changes }
+        ViewTarget { name: name.to_string(), plan, key, emit_changes, is_table: false }
     }
 }
 
@@ -112,7 +128,24 @@ impl Catalog {
 
     /// Adds a table whose columns a query may name.
     pub(crate) fn add_table(&mut self, name: &str, schema: SchemaRef) {
-        self.sources.insert(name.to_string(), Arc::new(Declared { schema }));
+        self.sources.insert(name.to_string(), Arc::new(Declared::new(schema)));
+    }
+
+    /// Adds a declared table: the columns that make a row of it unique, and those that are the time at which it is read.
+    pub(crate) fn add_declared(&mut self, name: &str, schema: SchemaRef, key: &[String], clocks: Vec<usize>) {
+        let key = key.iter().filter_map(|column| schema.index_of(column).ok()).collect();
+        self.sources.insert(name.to_string(), Arc::new(Declared { schema, key, clocks }));
+    }
+
+    /// What rows are looked up in under a name, when it is a view or a table whose rows come in from outside.
+    pub(crate) fn target(source: &Arc<dyn TableSource>, name: &str) -> Result<Option<ViewTarget>> {
+        if let Some(view) = source.downcast_ref::<Viewed>() {
+            return Ok(Some(view.target(name)));
+        }
+        let Some(Declared { key, .. }) = source.downcast_ref::<Declared>() else { return Ok(None) };
+        let plan = Arc::new(LogicalPlanBuilder::scan(name, Arc::clone(source), None)?.build()?);
+        let key = (!key.is_empty()).then(|| key.clone());
+        Ok(Some(ViewTarget { name: name.to_string(), plan, key, emit_changes: false, is_table: true }))
     }
 
     /// Adds a versioned table, in which rows are looked up.

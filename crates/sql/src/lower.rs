@@ -7,15 +7,19 @@
 
 mod aggregate;
 mod bounds;
+mod changes;
 mod facts;
 mod fields;
+mod grouping;
 mod join;
 mod lookup;
 pub(crate) mod over;
+mod rank;
 mod scan;
+mod temporal;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -32,7 +36,7 @@ use tidemill_circuit::expr::{Column as CircuitColumn, OnError};
 use tidemill_circuit::plan::{Emit, Node, NodeId, OutputSpec, Spec, UnnestSpec};
 
 use bounds::Bounds;
-pub(crate) use facts::{Attribute, Facts, NodeFacts};
+pub(crate) use facts::{Attribute, Facts, NodeFacts, is_proctime};
 pub(crate) use scan::{Needs, Source};
 
 use crate::catalog::outside;
@@ -46,6 +50,7 @@ use crate::plan::lookup::{Lookup, ViewLookup};
 use crate::plan::random;
 use crate::plan::set_operation::SetOperation;
 use crate::plan::unnest::Unnest;
+use rank::Wanted;
 use window::Pending;
 
 /// The hidden column that says where in its source a row stood.
@@ -107,6 +112,12 @@ pub(crate) struct Builder<'a> {
     asking: bool,
     /// Whether what is lowered becomes answers to requests.
     answering: bool,
+    /// The ranks that are wanted of a call of the next OVER below.
+    wanted: Option<Wanted>,
+    /// Whether the next rank below is of the last row of each key, and all that have been are wanted; true once it is so.
+    versions: Option<bool>,
+    /// The tables in which rows are looked up as they stand.
+    pub(crate) looked_up: BTreeSet<String>,
     /// How many sources of rows in the file other circuits have.
     values_before: usize,
 }
@@ -133,6 +144,9 @@ impl<'a> Builder<'a> {
             position: None,
             asking: false,
             answering: false,
+            wanted: None,
+            versions: None,
+            looked_up: BTreeSet::new(),
             values_before: 0,
         }
     }
@@ -283,11 +297,16 @@ impl<'a> Builder<'a> {
     }
 
     fn filter(&mut self, predicate: &Expr, input: &LogicalPlan, origin: bool) -> Result<Lowered> {
+        if let Some(ranked) = self.ranked(predicate, input, origin, true)? {
+            return Ok(ranked);
+        }
         let lowered = self.lower(input, origin || is_random(predicate))?;
         self.filtered(predicate, input, lowered)
     }
 
+    /// The rows of `input`, lowered, for which the predicate is true.
     fn filtered(&mut self, predicate: &Expr, input: &LogicalPlan, lowered: Lowered) -> Result<Lowered> {
+        self.versions = None;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
         self.check_condition(predicate, input.schema(), &lowered)?;
         let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
@@ -323,7 +342,11 @@ impl<'a> Builder<'a> {
     }
 
     fn projection(&mut self, exprs: &[Expr], input: &LogicalPlan, schema: &DFSchema, origin: bool) -> Result<Lowered> {
-        let lowered = self.lower_for(exprs, input, origin || exprs.iter().any(is_random))?;
+        let origin = origin || exprs.iter().any(is_random);
+        let lowered = match self.ranked_for(exprs, input, origin)? {
+            Some(ranked) => ranked,
+            None => self.lower_for(exprs, input, origin)?,
+        };
         let computed: Vec<Expr> =
             exprs.iter().filter(|expr| !matches!(unaliased(expr), Expr::Column(_))).cloned().collect();
         let lowered = self.assigned_for(lowered, &computed, input.schema())?;
@@ -337,7 +360,7 @@ impl<'a> Builder<'a> {
             slots.push(match unaliased(expr) {
                 Expr::Column(_) => match lowered.slot_of(expr, input.schema())? {
                     Slot::At(column) => Slot::At(project.keep(column)),
-                    of_window => of_window,
+                    other => other,
                 },
                 computed => Slot::At(project.compute(computed, schema.field(index).name())?),
             });
@@ -356,6 +379,7 @@ impl<'a> Builder<'a> {
             attributes: Vec::new(),
             bounds: Bounds::new(),
             reads_clock: false,
+            place: None,
         }
     }
 
@@ -470,6 +494,8 @@ pub(crate) struct Project<'b, 'a> {
     attributes: Vec<Option<usize>>,
     bounds: Bounds,
     reads_clock: bool,
+    /// What stands for a row's place in an order, where that is no column.
+    place: Option<usize>,
 }
 
 impl Project<'_, '_> {
@@ -491,6 +517,7 @@ impl Project<'_, '_> {
     pub(crate) fn keep_all(&mut self, input: &Lowered) -> Result<Vec<Slot>> {
         let kept = input.slots.iter().map(|slot| match *slot {
             Slot::At(column) => Ok(Slot::At(self.keep(column))),
+            Slot::Gone => Ok(Slot::Gone),
             _ => internal_err!("a window is not assigned"),
         });
         kept.collect()
@@ -551,7 +578,7 @@ impl Project<'_, '_> {
             partition: pending.partition.iter().map(|column| self.keep(*column)).collect(),
             ..pending
         });
-        let Project { builder, input, exprs, fields, attributes, bounds, reads_clock, schema: _ } = self;
+        let Project { builder, input, exprs, fields, attributes, bounds, reads_clock, schema: _, place: _ } = self;
         let mut facts = builder.facts.of(input.node).projected(&attributes);
         facts.bounds.extend(bounds);
         facts.schedule_dependent |= reads_clock;
@@ -573,6 +600,7 @@ fn compile_random(expr: &Expr, schema: &DFSchema, lowered: &Lowered, names: &Sch
         return compile_named(expr, schema, &places, Some(names));
     }
     let Some(origin) = lowered.origin else { return internal_err!("a row without a place in its source") };
+    places.truncate(schema.fields().len());
     places.push(Some(origin));
     let mut fields: Vec<_> = schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
     fields.push((None, Arc::new(Field::new(ORIGIN, DataType::UInt64, false))));

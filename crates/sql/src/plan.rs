@@ -207,7 +207,10 @@ impl Planner {
         let table = Table::new(&create, &self.catalog)?;
         match table.def.is_versioned() {
             true => self.catalog.add_versioned(&create.name.text, versioned::table(&create, &table.def)?),
-            false => self.catalog.add_table(&create.name.text, table.def.readable()),
+            false => {
+                let (name, def) = (&create.name.text, &table.def);
+                self.catalog.add_declared(name, def.readable(), &def.primary_key, table.clocks());
+            }
         }
         self.kinds.insert(create.name.text.clone(), Kind::Table);
         self.tables.push(table);
@@ -430,7 +433,7 @@ impl Planner {
         let variant = format!("{name}${count}");
         if let Some(table) = self.tables.iter().find(|table| table.def.name == name) {
             let table = table.variant(variant.clone(), options);
-            self.catalog.add_table(&variant, table.def.readable());
+            self.catalog.add_declared(&variant, table.def.readable(), &table.def.primary_key, table.clocks());
             self.tables.push(table);
         }
         variant
@@ -600,7 +603,8 @@ impl Planner {
             nodes.push(node.map_err(|error| translated(error, query.position))?);
         }
         let outputs = add_outputs(&mut builder, queries, &nodes);
-        let Builder { plan, facts, values, .. } = builder;
+        let Builder { plan, facts, values, looked_up, .. } = builder;
+        tables.iter_mut().for_each(|table| table.is_looked_up = looked_up.contains(&table.name));
         let outputs = outputs.into_iter().map(|output| with_changelog(output, &plan)).collect();
         let mut lookups = Vec::new();
         add_lookups(&mut lookups, &plan);

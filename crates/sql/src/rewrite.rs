@@ -4,11 +4,13 @@
 //!   window_end`; `TUMBLE_START(..)` and its like become `window_start`, `window_end`, `window_time` ([`group_window`]).
 //! - `UNNEST(..)`, joined by CROSS JOIN or by a comma, becomes `TableFactor::UNNEST` under CROSS JOIN ([`unnest`]).
 //! - `INTERSECT` and `EXCEPT` become a query with a marked name over UNION ALL ([`set_operation`]).
+//! - `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)` becomes a left join with `t FOR SYSTEM_TIME AS OF` both times ([`asof`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
 //! Other forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
 
+mod asof;
 mod field;
 mod group_window;
 pub(crate) mod set_operation;
@@ -24,6 +26,8 @@ use datafusion::sql::sqlparser::ast::{self, VisitMut, VisitorMut};
 use tidemill_base::Position;
 
 use crate::error::Error;
+
+pub(crate) use asof::{ASOF, times as asof_times};
 
 /// Rewrites a query and every query in it; `position` is where it starts.
 ///
@@ -71,6 +75,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<Error> {
         unnest::select(select);
+        asof::select(select);
         match group_window::select(select, self.position) {
             Ok(()) => table_version::select(select, self.position),
             Err(error) => ControlFlow::Break(error),

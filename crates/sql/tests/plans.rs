@@ -217,17 +217,18 @@ fn lookups_that_cannot_be_say_why() {
         "a row of side is looked up by its whole key, and nothing of the left side is said to equal s.k, s.name",
         "write ON s.k = ..",
     );
-    let processing = "what rows are looked up in is read as it is when a row comes";
+    let processing = "a versioned table is read as it is when a row comes";
     check_lookup_error(&join("side FOR SYSTEM_TIME AS OF b.ts", whole), 64, processing, "p AS PROCTIME()");
-    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP", whole), 62, processing, "p AS PROCTIME()");
+    let time = "rows are looked up as of a time that moves on with the rows";
+    check_lookup_error(&join("side FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP", whole), 62, time, "p AS PROCTIME()");
     check_lookup_error(
         &join("side FOR SYSTEM_TIME AS OF b.never", whole),
         64,
         "there is no column b.never",
         "PROCTIME()",
     );
-    let other = "FOR SYSTEM_TIME AS OF reads versioned tables and views, and out is neither";
-    check_lookup_error(&join("out FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.a"), 35, other, "name a view");
+    let unique = "nothing makes a row of the table out unique, so none can be looked up";
+    check_lookup_error(&join("out FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.a"), 35, unique, "PRIMARY KEY (k)");
     check_lookup_error(
         &join("sidee FOR SYSTEM_TIME AS OF PROCTIME()", whole),
         35,

@@ -18,7 +18,7 @@ use tidemill_circuit::plan::Frame;
 use super::named;
 use crate::aggregate;
 use crate::expr::{compile_in_order, unaliased};
-use crate::lower::over::{frame, order_of};
+use crate::lower::over::{frame, is_timely, order_of};
 use crate::window_function::ROW_NUMBER;
 
 /// The rows with what the calls give for them, and a plan that reads them from the table `name`.
@@ -39,6 +39,9 @@ fn column(call: &WindowFunction, rows: &RecordBatch, schema: &DFSchema) -> Resul
     let WindowFunctionParams { args, partition_by, order_by, window_frame, filter, distinct, null_treatment: _ } =
         &call.params;
     let value = |expr: &Expr| compile_in_order(expr, schema)?.evaluate(rows).map_err(DataFusionError::Execution);
+    if !is_timely(call, schema) {
+        return super::changes::column(call, rows, schema);
+    }
     let (order, unit) = order_of(order_by)?;
     let times = arrow_cast::cast(&value(order)?, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
     let times = times.as_primitive::<TimestampMillisecondType>();
@@ -110,11 +113,11 @@ fn column(call: &WindowFunction, rows: &RecordBatch, schema: &DFSchema) -> Resul
     }
 }
 
-fn result_type(call: &WindowFunction, args: &[ArrayRef]) -> Result<DataType> {
+pub(super) fn result_type(call: &WindowFunction, args: &[ArrayRef]) -> Result<DataType> {
     let types: Vec<DataType> = args.iter().map(|arg| arg.data_type().clone()).collect();
     match &call.fun {
         WindowFunctionDefinition::AggregateUDF(function) => function.return_type(&types),
-        WindowFunctionDefinition::WindowUDF(function) if function.name() == ROW_NUMBER => Ok(DataType::Int64),
+        WindowFunctionDefinition::WindowUDF(_) if args.is_empty() => Ok(DataType::Int64),
         WindowFunctionDefinition::WindowUDF(_) => Ok(types.first().cloned().unwrap_or(DataType::Null)),
     }
 }
@@ -135,7 +138,7 @@ fn lag(args: &[ArrayRef], before: &[u32], row: usize) -> Result<ScalarValue> {
 }
 
 /// Whether two rows have the same keys; null is the same as null.
-fn same(keys: &[ArrayRef], row: usize, other: usize) -> Result<bool> {
+pub(super) fn same(keys: &[ArrayRef], row: usize, other: usize) -> Result<bool> {
     for key in keys {
         if ScalarValue::try_from_array(key, row)? != ScalarValue::try_from_array(key, other)? {
             return Ok(false);

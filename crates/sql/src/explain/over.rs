@@ -54,7 +54,9 @@ pub(super) fn changes(spec: &OverChangesSpec, width: usize, input: &dyn Fn(usize
     let order = spec.order.iter().map(|by| format!("{}{}", input(by.column), if by.descending { " DESC" } else { "" }));
     let framed = spec.calls.iter().any(|call| matches!(call, OverFunction::Aggregate(_)));
     let frame = if framed { format!(", {}", frame_of(&spec.frame)) } else { String::new() };
-    parts.push(format!("ordered by {}{frame}", order.collect::<Vec<_>>().join(", ")));
+    let order = order.collect::<Vec<_>>().join(", ");
+    let order = if order.is_empty() { "in no order".to_string() } else { format!("ordered by {order}") };
+    parts.push(format!("{order}{frame}"));
     // The place of a row in its key, where a function takes rows in their order, goes without saying.
     let call = |call: &OverFunction| match call {
         OverFunction::Aggregate(call) => {

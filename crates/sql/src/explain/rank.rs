@@ -11,7 +11,9 @@ pub(super) fn detail(spec: &RankSpec, input: &dyn Fn(usize) -> String) -> String
         parts.push(format!("by {}", spec.keys.iter().map(|key| input(*key)).collect::<Vec<_>>().join(", ")));
     }
     let order = spec.order.iter().map(|by| format!("{}{}", input(by.column), if by.descending { " DESC" } else { "" }));
-    parts.push(format!("ordered by {}", order.collect::<Vec<_>>().join(", ")));
+    if !spec.order.is_empty() {
+        parts.push(format!("ordered by {}", order.collect::<Vec<_>>().join(", ")));
+    }
     let function = match spec.function {
         RankFunction::RowNumber => "ROW_NUMBER()",
         RankFunction::Rank => "RANK()",
@@ -36,16 +38,25 @@ pub(super) fn kept(
     input: &dyn Fn(usize) -> String,
 ) -> (Option<String>, Option<String>) {
     let kept = match spec.to {
-        Some(to) if append_only => format!("the first {to} rows of each key"),
-        _ => "all rows of each key".to_string(),
+        Some(1) if append_only => "the first row".to_string(),
+        Some(to) if append_only => format!("the first {to} rows"),
+        _ => "all rows".to_string(),
     };
+    let kept = if spec.keys.is_empty() { kept } else { format!("{kept} of each key") };
     let bound = match (spec.close, spec.expiry) {
         (Some(end), _) => Some(format!("a window goes when the watermark reaches its {}", input(end))),
         (None, Some(expiry)) => {
-            let after = if expiry.after_ms == 0 { String::new() } else { format!(" by {}", duration(expiry.after_ms)) };
-            Some(format!("a key goes when the watermark passes its {}{after}", input(expiry.time)))
+            let time = input(expiry.time);
+            Some(match expiry.after_ms {
+                -1 => format!("a key goes when the watermark reaches its {time}"),
+                0 => format!("a key goes when the watermark passes its {time}"),
+                more if more > 0 => format!("a key goes when the watermark passes its {time} by {}", duration(more)),
+                less => format!("a key goes when the watermark passes its {time} less {}", duration(-less)),
+            })
         }
-        (None, None) => None,
+        (None, None) => {
+            (spec.keys.is_empty() && spec.to.is_some() && append_only).then(|| "it does not grow".to_string())
+        }
     };
     (Some(kept), bound)
 }

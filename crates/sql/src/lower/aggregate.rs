@@ -46,6 +46,9 @@ impl Builder<'_> {
     }
 
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate, origin: bool) -> Result<Lowered> {
+        if let Some(united) = self.grouping_sets(aggregate, origin)? {
+            return Ok(united);
+        }
         let Aggregate { input, group_expr, aggr_expr, schema: _, .. } = aggregate;
         self.group(group_expr, aggr_expr, input, origin)
     }
@@ -53,9 +56,6 @@ impl Builder<'_> {
     fn group(&mut self, groups: &[Expr], calls: &[Expr], input: &LogicalPlan, origin: bool) -> Result<Lowered> {
         if origin {
             return Err(self.unordered("an aggregate"));
-        }
-        if let Some(Expr::GroupingSet(_)) = groups.first() {
-            return Err(self.refused("GROUPING SETS, ROLLUP and CUBE", "write one query for each and UNION ALL them"));
         }
         let calls: Vec<&Call> = calls.iter().map(call).collect::<Result<_>>()?;
         let random = groups.iter().chain(calls.iter().flat_map(arguments)).any(super::is_random);
@@ -416,9 +416,10 @@ impl super::Project<'_, '_> {
             columns.push(self.column(arg, input, schema, &print(unaliased(arg)))?);
         }
         if lowered.ordered {
-            match input.origin {
-                Some(origin) => columns.push(self.keep(origin)),
-                None => return internal_err!("{name} without an order"),
+            match (self.place, input.origin) {
+                (Some(place), _) => columns.push(place),
+                (None, Some(origin)) => columns.push(self.keep(origin)),
+                (None, None) => return internal_err!("{name} without an order"),
             }
         }
         let filter = match filter {

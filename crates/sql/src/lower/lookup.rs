@@ -67,21 +67,38 @@ impl Builder<'_> {
         let statement = self.position;
         let random = lookup.equals.iter().any(|equal| is_random(&equal.expr));
         let lowered = self.lower(&lookup.input, origin || random)?;
-        let lowered = self.materialise(lowered)?;
-        let view = self.view_of(lookup)?;
-        self.position = lookup.position.or(statement);
-        let added = self.look_up_view(lookup, &lowered, view);
+        let mut lowered = self.materialise(lowered)?;
+        if lookup.at.is_some() {
+            lowered = self.timely(lowered);
+        }
+        let added = match self.left_time(lookup, &lowered)? {
+            Some(time) => self.temporal_join(lookup, &lowered, time),
+            None => {
+                let view = self.view_of(lookup)?;
+                self.position = lookup.position.or(statement);
+                self.look_up_view(lookup, &lowered, view)
+            }
+        };
         self.position = statement;
         added
     }
 
     /// The rows of the view, with its columns in order.
     fn view_of(&mut self, lookup: &ViewLookup) -> Result<NodeId> {
+        let view = self.apart(lookup, false)?;
+        if lookup.is_table {
+            self.looked_up.extend(crate::plan::scanned(&lookup.view));
+        }
+        self.in_order(&view, &fields_of(lookup.view.schema()))
+    }
+
+    /// The view, lowered as a query of its own.
+    pub(super) fn apart(&mut self, lookup: &ViewLookup, origin: bool) -> Result<Lowered> {
         let before = (self.emit, self.asking, self.answering);
         (self.emit, self.asking, self.answering) = (lookup.emit(), false, false);
-        let view = self.lower(&lookup.view, false).and_then(|view| self.materialise(view));
+        let view = self.lower(&lookup.view, origin).and_then(|view| self.materialise(view));
         (self.emit, self.asking, self.answering) = before;
-        self.in_order(&view?, &fields_of(lookup.view.schema()))
+        view
     }
 
     fn look_up_view(&mut self, lookup: &ViewLookup, lowered: &Lowered, view: NodeId) -> Result<Lowered> {
@@ -133,21 +150,24 @@ impl Builder<'_> {
         }
         let position = lookup.position.or(self.position);
         let Some(nearest) = keys.iter().min_by_key(|key| key.len()) else {
-            return Err(outside(Error::Plan {
-                problem: format!("nothing makes a row of the view {} unique, so none can be looked up", lookup.name),
-                position,
-                help: Some(
-                    "GROUP BY what it is looked up by, or declare CREATE MATERIALIZED VIEW v (PRIMARY KEY (k) NOT ENFORCED)"
-                        .to_string(),
-                ),
-            }));
+            let (kind, help) = match lookup.is_table {
+                true => ("table", "declare what it is looked up by: PRIMARY KEY (k) NOT ENFORCED in CREATE TABLE"),
+                false => {
+                    let help = "GROUP BY what it is looked up by, or declare CREATE MATERIALIZED VIEW v (PRIMARY KEY (k) NOT ENFORCED)";
+                    ("view", help)
+                }
+            };
+            let name = &lookup.name;
+            let problem = format!("nothing makes a row of the {kind} {name} unique, so none can be looked up");
+            return Err(outside(Error::Plan { problem, position, help: Some(help.to_string()) }));
         };
         let name = |column: &usize| format!("{}.{}", quoted(&lookup.alias()), quoted(&lookup.called(*column)));
         let missing: Vec<_> = nearest.iter().filter(|column| !given(column)).map(name).collect();
         let all: Vec<_> = nearest.iter().map(|column| format!("{} = ..", name(column))).collect();
         Err(outside(Error::Plan {
             problem: format!(
-                "a row of the view {} is looked up by what makes it unique, and nothing of the left side is said to equal {}",
+                "a row of the {} {} is looked up by what makes it unique, and nothing of the left side is said to equal {}",
+                if lookup.is_table { "table" } else { "view" },
                 lookup.name,
                 missing.join(", ")
             ),
@@ -174,6 +194,11 @@ impl Builder<'_> {
                 return Err(outside(no_processing_time(place_of(at).or(position))));
             }
         }
+        self.check_only_come(name, position, lowered)
+    }
+
+    /// Rows that look something up are never taken back.
+    pub(super) fn check_only_come(&self, name: &str, position: Option<Position>, lowered: &Lowered) -> Result<()> {
         if self.plan.append_only()[lowered.node] {
             return Ok(());
         }
@@ -189,7 +214,12 @@ impl Builder<'_> {
     }
 
     /// The rows with a column for each of these, and their places.
-    fn with_keys(&mut self, exprs: &[Expr], schema: &DFSchema, lowered: &Lowered) -> Result<(Lowered, Vec<usize>)> {
+    pub(super) fn with_keys(
+        &mut self,
+        exprs: &[Expr],
+        schema: &DFSchema,
+        lowered: &Lowered,
+    ) -> Result<(Lowered, Vec<usize>)> {
         let is_column = |expr: &Expr| matches!(unaliased(expr), Expr::Column(_));
         if exprs.iter().all(is_column) {
             let places = exprs.iter().map(|key| match lowered.slot_of(key, schema)? {

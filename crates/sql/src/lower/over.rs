@@ -1,9 +1,12 @@
-//! OVER: calls over the rows of a key up to the row itself.
+//! OVER: calls over the rows of a key.
+//!
+//! There are three ways to keep a call up. Where rows only come, in the order of a time, and a frame ends with its row, each
+//! row is answered once ([`OverSpec`], in this file): when it comes, in an endpoint and by processing time, or when the
+//! watermark passes it. A rank of which only the first are wanted is a [`super::rank`]. All else follows the changes of its
+//! rows ([`super::changes`]).
 //!
 //! Keys, times and arguments become columns first; then each window (keys, time, frame) is one [`OverSpec`], one after the
-//! other, each adding its calls' columns to the rows. ROW_NUMBER and LAG have no frame and go with any window of their
-//! keys. What is answered when a row comes, and what when the watermark passes it, follows from the time: in an endpoint,
-//! and by processing time, it is at once.
+//! other, each adding its calls' columns to the rows. ROW_NUMBER and LAG have no frame and go with any window of their keys.
 
 use std::sync::Arc;
 
@@ -19,18 +22,21 @@ use datafusion::logical_expr::{
 use tidemill_base::Position;
 use tidemill_circuit::plan::{Frame, OverCall, OverSpec, OverTurn, Spec, TimeDomain};
 
-use super::facts::Attribute;
+use super::facts::{Attribute, NodeFacts, is_proctime};
 use super::{Builder, Lowered, ORIGIN, Project, Slot, is_random, place_of, type_of};
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::explain::shouted;
-use crate::expr::{duration, print, unaliased};
+use crate::expr::{columns_of, duration, print, unaliased};
 use crate::plan::asked::Asked;
 use crate::plan::endpoint::path;
-use crate::types::name_of;
 use crate::window_function::{LAG, ROW_NUMBER};
 
 const MINUTE: i64 = 60_000;
+
+/// What a time is truncated to, in milliseconds.
+const UNITS: [(&str, i64); 4] =
+    [("SECOND", 1_000), ("MINUTE", MINUTE), ("HOUR", 60 * MINUTE), ("DAY", 24 * 60 * MINUTE)];
 
 /// Why event time that is a TIMESTAMP_LTZ does not go with readings of a wall clock in one circuit.
 const BY_THE_WALL: (&str, &str) = (
@@ -60,30 +66,110 @@ struct Windowed {
 
 impl Builder<'_> {
     pub(super) fn over(&mut self, window: &Window, origin: bool) -> Result<Lowered> {
-        let Window { input, window_expr, schema } = window;
-        let calls: Vec<&WindowFunction> = window_expr.iter().map(call).collect::<Result<_>>()?;
+        let (input, calls) = match self.asking || self.answering {
+            true => (window.input.as_ref(), window.window_expr.iter().map(call).collect::<Result<_>>()?),
+            false => stacked(window)?,
+        };
+        let schema = &window.schema;
+        let (wanted, versions) = (self.wanted.take(), self.versions.take());
         let random = calls.iter().flat_map(|call| parts(call)).any(is_random);
-        let lowered = self.lower(input, origin || random || self.gives_origin(input))?;
-        let lowered = self.materialise(lowered)?;
-        let lowered = self.timely(lowered);
-        let position = calls.iter().flat_map(|call| parts(call)).find_map(place_of).or(self.position);
-        if !self.plan.append_only()[lowered.node] {
-            return Err(outside(Error::Unsupported {
-                what: "OVER over rows that may be taken back is not supported".to_string(),
-                position: position.unwrap_or(Position { line: 1, column: 1 }),
-                help: Some(
-                    "write OVER below the GROUP BY, or group in windows that are emitted when they close".to_string(),
-                ),
-            }));
+        let arrival = calls.iter().any(|call| wants_arrival(call, input.schema())) && self.gives_origin(input);
+        let lowered = self.lower(input, origin || random || arrival)?;
+        let mut lowered = self.materialise(lowered)?;
+        self.versions = versions;
+        let width = input.schema().fields().len();
+        let (mut timed, mut changing, mut ranked) = (Vec::new(), Vec::new(), None);
+        for (index, call) in calls.iter().enumerate() {
+            let first = wanted.filter(|wanted| wanted.call == index);
+            match (self.is_timed(call, first.is_some(), &lowered, input.schema())?, first) {
+                (true, _) => timed.push(index),
+                (false, Some(wanted)) => ranked = Some(wanted),
+                (false, None) => changing.push(index),
+            }
         }
-        let (lowered, windowed) = self.windowed_calls(&calls, &lowered, input.schema())?;
-        let mut lowered = lowered;
-        let mut places = vec![0; calls.len()];
-        for group in grouped(windowed) {
-            lowered = self.add_over(group, lowered, schema, input.schema().fields().len(), &mut places)?;
+        if origin && timed.len() < calls.len() {
+            return Err(self.unordered("OVER whose answers change"));
         }
-        lowered.slots.extend(places.into_iter().map(Slot::At));
+        if !timed.is_empty() {
+            lowered = self.timely(lowered);
+            let chosen: Vec<_> = timed.iter().map(|index| calls[*index]).collect();
+            let (with_columns, windowed) = self.windowed_calls(&chosen, &lowered, input.schema())?;
+            lowered = with_columns;
+            let mut places = vec![0; calls.len()];
+            for group in grouped(timed.iter().copied().zip(windowed)) {
+                lowered = self.add_over(group, lowered, schema, width, &mut places)?;
+            }
+            lowered.slots.extend(timed.iter().map(|index| Slot::At(places[*index])));
+        }
+        if !changing.is_empty() {
+            let chosen: Vec<_> = changing.iter().map(|index| calls[*index]).collect();
+            lowered = self.changes(&chosen, &lowered, input.schema())?;
+        }
+        match ranked {
+            Some(wanted) => lowered = self.add_rank(calls[wanted.call], wanted, &lowered, input.schema())?,
+            None => self.wanted = wanted,
+        }
+        // What was computed stands behind the fields in the order in which it was.
+        let order = timed.into_iter().chain(changing).chain(ranked.map(|wanted| wanted.call));
+        let mut computed: Vec<_> = order.zip(lowered.slots.split_off(width)).collect();
+        computed.sort_by_key(|(call, _)| *call);
+        lowered.slots.extend(computed.into_iter().map(|(_, slot)| slot));
         Ok(lowered)
+    }
+
+    /// Whether a call is answered once for each row, in the order of a time; `first` says whether it is a rank of which
+    /// only the first are wanted.
+    fn is_timed(&self, call: &WindowFunction, first: bool, lowered: &Lowered, schema: &DFSchema) -> Result<bool> {
+        if self.asking || self.answering {
+            return self.check_asked(call, schema).map(|()| true);
+        }
+        if !is_timely(call, schema) || !self.plan.append_only()[lowered.node] {
+            return Ok(false);
+        }
+        let (time, unit) = order_of(&call.params.order_by)?;
+        let attribute = match unaliased(time) {
+            column @ Expr::Column(_) => match lowered.slot_of(column, schema)? {
+                Slot::At(column) => {
+                    let NodeFacts { attributes, later, .. } = self.facts.of(lowered.node);
+                    let attributes = later.as_ref().map_or(attributes, |later| &later.attributes);
+                    attributes.get(column).copied().unwrap_or(Attribute::Plain)
+                }
+                _ => return Ok(false),
+            },
+            computed if is_proctime(computed) => Attribute::Time(TimeDomain::Processing, None),
+            _ => return Ok(false),
+        };
+        let in_place = is_edge(call);
+        let by_order = matches!(call.params.window_frame.units, WindowFrameUnits::Rows) || !is_framed(call) || in_place;
+        Ok(match attribute {
+            Attribute::Time(TimeDomain::Processing, _) => lowered.origin.is_some(),
+            Attribute::Time(TimeDomain::Event, _) => {
+                let zoned = matches!(type_of(time, schema)?, DataType::Timestamp(_, Some(_)));
+                let apart = zoned && self.cuts_by_the_wall(TimeDomain::Event) && !self.watermark_is_instant();
+                let ordered = lowered.origin.is_some() || !by_order;
+                unit.is_none() && !first && !in_place && !apart && ordered
+            }
+            Attribute::Plain | Attribute::Start(..) | Attribute::End(..) => false,
+        })
+    }
+
+    /// In an endpoint a row is answered when it comes, by those before it.
+    fn check_asked(&self, call: &WindowFunction, schema: &DFSchema) -> Result<()> {
+        let position = || parts(&call).into_iter().find_map(place_of).or(self.position);
+        let name = call.fun.name().to_uppercase();
+        let (problem, help) = if !is_framed(call) && !ends_with_row(call) {
+            let help = "take LAG or ROW_NUMBER by time; or rank the rows in a view, and look it up";
+            (format!("{name} changes with rows that are still to come, and an endpoint answers once"), help)
+        } else if !ends_with_row(call) {
+            let help = "write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW";
+            ("a frame in an endpoint ends with its row: what follows has not come yet".to_string(), help)
+        } else if !orders_time(&call.params.order_by, schema) {
+            let help = "order by a column that WATERMARK is declared FOR, or by PROCTIME()";
+            ("OVER in an endpoint is ordered by one time, upwards".to_string(), help)
+        } else {
+            return Ok(());
+        };
+        Err(outside(Error::Plan { problem, position: position(), help: Some(help.to_string()) }))
     }
 
     /// The rows with a column for everything that the calls name.
@@ -188,11 +274,44 @@ impl Builder<'_> {
                 self.sources.get(scan.table_name.table()).is_some_and(|source| source.append_only)
             }
             LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => true,
+            LogicalPlan::Filter(filter) if super::rank::ranks(&filter.predicate, &filter.input) => false,
+            LogicalPlan::Window(window) => {
+                let timely = |expr: &Expr| {
+                    let Ok(call) = call(expr) else { return false };
+                    let time = call.params.order_by.first().is_some_and(|key| self.is_time(&window.input, &key.expr));
+                    time && call.params.order_by.len() == 1 && is_timely(call, window.input.schema()) && !is_edge(call)
+                };
+                window.window_expr.iter().all(timely) && self.gives_origin(&window.input)
+            }
             LogicalPlan::Extension(Extension { node }) if node.as_any().is::<Asked>() => {
                 node.inputs().into_iter().all(|input| self.gives_origin(input))
             }
             LogicalPlan::Extension(Extension { node }) if node.as_any().is::<crate::plan::unnest::Unnest>() => false,
             other => path::next(other).is_some_and(|input| self.gives_origin(input)),
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// Whether an expression is a time that moves on with the rows of a plan.
+    fn is_time(&self, plan: &LogicalPlan, expr: &Expr) -> bool {
+        let expr = unaliased(expr);
+        let Expr::Column(column) = expr else { return is_proctime(expr) };
+        let Some(place) = plan.schema().maybe_index_of_column(column) else { return false };
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let Some(source) = self.sources.get(scan.table_name.table()) else { return false };
+                let place = scan.projection.as_ref().map_or(place, |places| places[place]);
+                let event = source.watermark.as_ref().is_some_and(|(time, _)| *time == place);
+                event || is_proctime(&source.columns[place].1)
+            }
+            LogicalPlan::Projection(projection) => self.is_time(&projection.input, &projection.expr[place]),
+            other => match path::next(other) {
+                Some(input) if place < input.schema().fields().len() => {
+                    self.is_time(input, &Expr::Column(input.schema().columns()[place].clone()))
+                }
+                _ => false,
+            },
         }
     }
 }
@@ -251,17 +370,16 @@ impl Project<'_, '_> {
                 let default = more.get(1).map(|value| self.column(value, input, schema, &print(unaliased(value))));
                 OverCall::Lag { column, offset, default: default.transpose()? }
             }
-            WindowFunctionDefinition::WindowUDF(func) => return internal_err!("{} with OVER", func.name()),
+            WindowFunctionDefinition::WindowUDF(func) => return internal_err!("{} in the order of time", func.name()),
         };
         Ok(Windowed { keys, order, frame, call, position })
     }
 }
 
-/// The calls of each window; those without a frame go where the keys and the time are the same.
-fn grouped(windowed: Vec<Windowed>) -> Vec<Group> {
+/// The calls of each window, each with its place; those without a frame go where the keys and the time are the same.
+fn grouped(windowed: impl Iterator<Item = (usize, Windowed)>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    let (framed, others): (Vec<_>, Vec<_>) =
-        windowed.into_iter().enumerate().partition(|(_, windowed)| windowed.frame.is_some());
+    let (framed, others): (Vec<_>, Vec<_>) = windowed.partition(|(_, windowed)| windowed.frame.is_some());
     for (index, Windowed { keys, order, frame, call, position }) in framed.into_iter().chain(others) {
         let found = groups
             .iter_mut()
@@ -354,11 +472,90 @@ fn call(expr: &Expr) -> Result<&WindowFunction> {
 }
 
 /// Everything of a call that is computed for each row.
-fn parts<'c>(call: &&'c WindowFunction) -> Vec<&'c Expr> {
+pub(super) fn parts<'c>(call: &&'c WindowFunction) -> Vec<&'c Expr> {
     let WindowFunctionParams { args, partition_by, order_by, filter, .. } = &call.params;
-    let constants = args.iter().filter(|arg| !matches!(unaliased(arg), Expr::Literal(..)));
-    let time = order_by.first().map(|key| &key.expr);
-    constants.chain(partition_by).chain(time).chain(filter.as_deref()).collect()
+    let order = order_by.iter().map(|key| &key.expr);
+    let all = args.iter().chain(partition_by).chain(order).chain(filter.as_deref());
+    all.filter(|part| !matches!(unaliased(part), Expr::Literal(..))).collect()
+}
+
+/// Whether rows are ordered by one time upwards, as they come.
+fn orders_time(order_by: &[Sort], schema: &DFSchema) -> bool {
+    let [key, unit @ ..] = order_by else { return false };
+    let is_unit = |unit: &Sort| number(&unit.expr).is_some();
+    let timestamp = || matches!(type_of(&key.expr, schema), Ok(DataType::Timestamp(..)));
+    unit.len() <= 1 && unit.iter().all(is_unit) && key.asc && key.nulls_first && timestamp()
+}
+
+fn is_framed(call: &WindowFunction) -> bool {
+    matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_))
+}
+
+/// Whether a call looks at no row after its own.
+fn ends_with_row(call: &WindowFunction) -> bool {
+    let WindowFrame { start_bound, end_bound, .. } = &call.params.window_frame;
+    match is_framed(call) {
+        true => {
+            matches!(end_bound, WindowFrameBound::CurrentRow) && !matches!(start_bound, WindowFrameBound::Following(_))
+        }
+        false => [ROW_NUMBER, LAG].contains(&call.fun.name()),
+    }
+}
+
+/// Whether a call can be answered in the order of a time, row by row.
+pub(crate) fn is_timely(call: &WindowFunction, schema: &DFSchema) -> bool {
+    orders_time(&call.params.order_by, schema) && ends_with_row(call)
+}
+
+/// Whether a call may follow the order in which rows come.
+fn wants_arrival(call: &WindowFunction, schema: &DFSchema) -> bool {
+    let zoned = |key: &Sort| matches!(type_of(&key.expr, schema), Ok(DataType::Timestamp(_, Some(_))));
+    is_timely(call, schema) || call.params.order_by.iter().any(zoned)
+}
+
+/// Whether a call of a window may follow the order in which rows come.
+pub(super) fn follows_arrival(window: &Window) -> bool {
+    window.window_expr.iter().any(|expr| call(expr).is_ok_and(|call| wants_arrival(call, window.input.schema())))
+}
+
+/// Whether a call takes the first or the last row of its frame.
+fn is_edge(call: &WindowFunction) -> bool {
+    matches!(call.fun.name(), "first_value" | "last_value")
+}
+
+/// The calls of windows that stand on one another and do not name each other's results, the lowest first, and the rows
+/// that all of them are over.
+pub(super) fn stacked(window: &Window) -> Result<(&LogicalPlan, Vec<&WindowFunction>)> {
+    let mut calls: Vec<&WindowFunction> = window.window_expr.iter().map(call).collect::<Result<_>>()?;
+    let mut input = window.input.as_ref();
+    while let LogicalPlan::Window(below) = input {
+        let width = below.input.schema().fields().len();
+        for part in calls.iter().flat_map(parts) {
+            if columns_of(part, input.schema())?.iter().any(|column| *column >= width) {
+                return Ok((input, calls));
+            }
+        }
+        let more: Vec<&WindowFunction> = below.window_expr.iter().map(call).collect::<Result<_>>()?;
+        calls.splice(0..0, more);
+        input = &below.input;
+    }
+    Ok((input, calls))
+}
+
+/// Whether a call of a window may ask how far event time has moved on.
+pub(super) fn follows_time(window: &Window) -> bool {
+    let schema = window.input.schema();
+    let timed = |expr: &Expr| matches!(type_of(expr, schema), Ok(DataType::Timestamp(..)));
+    let by = |call: &WindowFunction| {
+        orders_time(&call.params.order_by, schema) || call.params.partition_by.iter().any(timed)
+    };
+    window.window_expr.iter().any(|expr| call(expr).is_ok_and(by))
+}
+
+/// What the column of a rank is called: nobody can name it, but it is shown.
+pub(super) fn rank_title(call: &WindowFunction, input: &Schema, keys: &[usize]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| input.field(*key).name().as_str()).collect();
+    format!("{}() OVER ({})", call.fun.name().to_uppercase(), keys.join(", "))
 }
 
 /// What a call is ordered by, and the unit in milliseconds to which that is truncated.
@@ -378,14 +575,8 @@ fn truncated(expr: &Expr) -> Option<(&Expr, Option<i64>)> {
     let Expr::ScalarFunction(call) = unaliased(expr) else { return None };
     match (call.func.name(), call.args.as_slice()) {
         ("floor", [time, Expr::Literal(ScalarValue::Utf8(Some(unit)), _)]) => {
-            let millis = match unit.as_str() {
-                "SECOND" => Some(1_000),
-                "MINUTE" => Some(MINUTE),
-                "HOUR" => Some(60 * MINUTE),
-                "DAY" => Some(24 * 60 * MINUTE),
-                _ => None,
-            };
-            Some((unaliased(time), millis))
+            let known = UNITS.iter().find(|(name, _)| name == unit);
+            Some((unaliased(time), known.map(|(_, millis)| *millis)))
         }
         _ => None,
     }
@@ -411,14 +602,14 @@ pub(crate) fn frame(frame: &WindowFrame, unit_ms: Option<i64>) -> Result<Frame> 
     }
 }
 
-fn rows_of(value: &ScalarValue) -> Result<u64> {
+pub(crate) fn rows_of(value: &ScalarValue) -> Result<u64> {
     match value.cast_to(&DataType::UInt64)? {
         ScalarValue::UInt64(Some(rows)) => Ok(rows),
         other => internal_err!("{other} rows"),
     }
 }
 
-fn millis_of(value: &ScalarValue) -> Result<i64> {
+pub(crate) fn millis_of(value: &ScalarValue) -> Result<i64> {
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months == 0 => {
             Ok(i64::from(interval.days) * 86_400_000 + interval.nanoseconds / 1_000_000)
@@ -432,7 +623,7 @@ fn millis_of(value: &ScalarValue) -> Result<i64> {
 }
 
 /// A whole number that is written out.
-fn number(expr: &Expr) -> Option<u64> {
+pub(super) fn number(expr: &Expr) -> Option<u64> {
     match unaliased(expr) {
         Expr::Literal(value, _) => match value.cast_to(&DataType::Int64).ok()? {
             ScalarValue::Int64(Some(number)) => u64::try_from(number).ok(),
@@ -454,7 +645,7 @@ fn no_time(name: &str, position: Option<Position>) -> datafusion::common::DataFu
     })
 }
 
-/// The plan with calls that are ordered by a time, before types are made to fit; others are refused.
+/// The plan with times that calls are ordered by made plain, before types are made to fit.
 ///
 /// `ORDER BY FLOOR(ts TO SECOND)` becomes the time and the unit beside it, so that no rule takes the call for something
 /// that could be computed below.
@@ -479,26 +670,25 @@ pub(crate) fn ordered(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn order(order_by: Vec<Sort>, schema: &DFSchema) -> Result<Vec<Sort>> {
-    let key = match order_by.as_slice() {
-        [key] => key,
-        // The query of a view, which has been here before.
-        [_, unit] if number(&unit.expr).is_some() => return Ok(order_by),
-        _ => return internal_err!("OVER without the time it is ordered by"),
-    };
-    let wrong = |problem: String, help: &str| {
-        outside(Error::Plan { problem, position: place_of(&key.expr), help: Some(help.to_string()) })
-    };
-    let data_type = type_of(&key.expr, schema)?;
-    if !matches!(data_type, DataType::Timestamp(..)) {
-        let problem = format!("OVER is ordered by a time, and {} is {}", print(&key.expr), name_of(&data_type));
-        return Err(wrong(problem, "order by a column that WATERMARK is declared FOR, or by PROCTIME()"));
+    let [key] = order_by.as_slice() else { return Ok(order_by) };
+    if !orders_time(&order_by, schema) {
+        return Ok(order_by);
     }
     match truncated(&key.expr) {
-        None => Ok(order_by),
         Some((time, Some(unit))) => Ok([time.clone(), lit(unit)].map(|expr| Sort { expr, ..key.clone() }).to_vec()),
-        Some((_, None)) => Err(wrong(
-            "OVER is ordered by a time, or by one truncated to a second, minute, hour or day".to_string(),
-            "write FLOOR(ts TO SECOND), MINUTE, HOUR or DAY, or ORDER BY ts itself",
-        )),
+        None | Some((_, None)) => Ok(order_by),
+    }
+}
+
+impl Builder<'_> {
+    /// ORDER BY with truncated times as they were written.
+    pub(super) fn untruncated(&self, order_by: &[Sort]) -> Result<Vec<Sort>> {
+        let [key, unit] = order_by else { return Ok(order_by.to_vec()) };
+        let Some(unit) = number(&unit.expr) else { return Ok(order_by.to_vec()) };
+        let unit = UNITS.iter().find(|(_, millis)| u64::try_from(*millis) == Ok(unit));
+        let (Some((unit, _)), Some(floor)) = (unit, self.functions.get("floor")) else {
+            return internal_err!("a time truncated to {unit:?}");
+        };
+        Ok(vec![Sort { expr: floor.call(vec![key.expr.clone(), lit(*unit)]), ..key.clone() }])
     }
 }

@@ -16,14 +16,16 @@ use tidemill_circuit::plan::{NodeId, SourceSpec, Spec, TimeDomain, WatermarkSpec
 use super::facts::{Attribute, NodeFacts, is_proctime};
 use super::fields::{self, Demand};
 use super::window::{WALL, WALL_TYPE};
-use super::{Builder, Lowered, ORIGIN, Slot};
+use super::{Builder, Lowered, ORIGIN, Slot, over};
 use crate::aggregate;
+use crate::catalog::Declared;
 use crate::error::Error;
 use crate::expr::{compile, compile_in_order, unaliased};
 use crate::functions::{cast_expr, wall_floor};
 use crate::pipeline::{ASKED, ValuesDef};
 use crate::plan::assign::WindowAssign;
-use crate::plan::rebind;
+use crate::plan::lookup::ViewLookup;
+use crate::plan::{rebind, scanned};
 
 /// A declared table, ready to be scanned.
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Needs {
     pub(crate) fn gather(plan: &LogicalPlan, needs: &mut BTreeMap<String, Needs>) -> Result<()> {
         let (mut origin, mut watermark, mut windows) = (false, false, false);
         let mut scans = Vec::new();
+        let mut versioned: Vec<String> = Vec::new();
         plan.apply(|node| {
             origin |= node.expressions().iter().any(super::is_random);
             match node {
@@ -77,16 +80,27 @@ impl Needs {
                 LogicalPlan::Aggregate(aggregate) => {
                     origin |= aggregate.aggr_expr.iter().any(is_ordered);
                 }
-                LogicalPlan::Window(_) => (origin, watermark) = (true, true),
+                LogicalPlan::Window(window) => {
+                    origin |= over::follows_arrival(window);
+                    watermark |= over::follows_time(window);
+                }
                 LogicalPlan::Join(join) => watermark |= super::join::is_timed(join)?,
-                LogicalPlan::Extension(extension) => windows |= extension.node.as_any().is::<WindowAssign>(),
+                LogicalPlan::Extension(extension) => {
+                    windows |= extension.node.as_any().is::<WindowAssign>();
+                    if let Some(lookup) = extension.node.as_any().downcast_ref::<ViewLookup>()
+                        && lookup.at.as_ref().is_some_and(|at| !is_clock(&lookup.input, at))
+                    {
+                        watermark = true;
+                        versioned.extend(lookup.orders_versions().then(|| scanned(&lookup.view)).into_iter().flatten());
+                    }
+                }
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
         for scan in scans {
             let needs = needs.entry(scan.table_name.table().to_string()).or_default();
-            needs.origin |= origin;
+            needs.origin |= origin || versioned.iter().any(|name| name == scan.table_name.table());
             needs.watermark |= watermark || windows;
             needs.windows |= windows;
         }
@@ -97,6 +111,27 @@ impl Needs {
                 needs.columns.entry(place).or_default().and(demand);
             }
         })
+    }
+}
+
+/// Whether an expression is the time at which a row is read, as far as that can be told.
+fn is_clock(plan: &LogicalPlan, expr: &Expr) -> bool {
+    let expr = unaliased(expr);
+    let Expr::Column(column) = expr else { return is_proctime(expr) };
+    let Some(place) = plan.schema().maybe_index_of_column(column) else { return false };
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let place = scan.projection.as_ref().map_or(place, |places| places[place]);
+            scan.source.downcast_ref::<Declared>().is_some_and(|table| table.is_clock(place))
+        }
+        LogicalPlan::Projection(projection) => is_clock(&projection.input, &projection.expr[place]),
+        other => match other.inputs().first() {
+            Some(input) if place < input.schema().fields().len() => {
+                let (qualifier, field) = input.schema().qualified_field(place);
+                is_clock(input, &Expr::Column((qualifier, field).into()))
+            }
+            _ => false,
+        },
     }
 }
 
@@ -132,6 +167,11 @@ impl Source {
             *bound = rebind::expression(bound.clone(), functions)?;
         }
         Ok(())
+    }
+
+    /// Whether each row has its place in the source: one that is taken back would have another.
+    fn gives_origin(&self) -> bool {
+        self.needs.origin && self.append_only
     }
 
     /// The columns of the source's node, as places in the declaration.
@@ -219,7 +259,7 @@ impl Builder<'_> {
         };
         let slots = wanted.iter().map(slot).collect::<Result<_>>()?;
         let asked = (self.asking && source.needs.asked).then_some(present.len());
-        let origin = (origin && source.needs.origin).then_some(present.len() + usize::from(source.needs.asked));
+        let origin = (origin && source.gives_origin()).then_some(present.len() + usize::from(source.needs.asked));
         Ok(Lowered { node, slots, origin, asked, pending: None })
     }
 
@@ -259,7 +299,7 @@ impl Builder<'_> {
             exprs.push(CircuitColumn::new(decoded.len(), ASKED, DataType::Boolean));
             columns.push(Field::new(ASKED, DataType::Boolean, true));
         }
-        if source.needs.origin {
+        if source.gives_origin() {
             exprs.push(CircuitColumn::new(schema.fields().len(), ORIGIN, DataType::UInt64));
             columns.push(Field::new(ORIGIN, DataType::UInt64, false));
         }
@@ -277,7 +317,7 @@ impl Builder<'_> {
         let spec = SourceSpec {
             name: source.name.clone(),
             decoded: schema,
-            origin: source.needs.origin,
+            origin: source.gives_origin(),
             computed: (!same).then_some(exprs),
             watermark,
             append_only: source.append_only,
@@ -398,7 +438,7 @@ fn source_facts(source: &Source, present: &[usize], on_the_wall: bool) -> NodeFa
     let mut attributes: Vec<Attribute> = present.iter().map(attribute).collect();
     let schedule_dependent = attributes.contains(&Attribute::Time(TimeDomain::Processing, None));
     attributes.extend(source.needs.asked.then_some(Attribute::Plain));
-    attributes.extend(source.needs.origin.then_some(Attribute::Plain));
+    attributes.extend(source.gives_origin().then_some(Attribute::Plain));
     let places = source.primary_key.iter().map(|column| present.iter().position(|place| place == column));
     let key = places.collect::<Option<Vec<_>>>().filter(|key| !key.is_empty());
     // The watermark of a source whose windows are cut by a wall clock is a reading of that clock.

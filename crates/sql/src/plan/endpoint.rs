@@ -299,7 +299,8 @@ impl Planner {
             builder.output(&endpoint.def.output, &[node], None, endpoint.position);
             endpoints.push(endpoint.def.clone());
         }
-        let Builder { plan, facts, values: own, .. } = builder;
+        let Builder { plan, facts, values: own, looked_up, .. } = builder;
+        tables.iter_mut().for_each(|table| table.is_looked_up |= looked_up.contains(&table.name));
         values.extend(own);
         let name = group[0].def.source.clone();
         let mut decisions = Decisions { name, plan, endpoints, session, facts };

@@ -1,5 +1,6 @@
 //! `JOIN t FOR SYSTEM_TIME AS OF PROCTIME() AS b ON a.id = b.id` in DataFusion's plan: [`Lookup`] with `t` a versioned
-//! table, [`ViewLookup`] with `t` a view.
+//! table, [`ViewLookup`] with `t` a view or a table whose rows come in. As of event time, and with ASOF, that is a join
+//! with the versions of `t`.
 //!
 //! SQL's planner plans the right side before it joins: the relation alone is [`LookupCall`], a leaf. The join stays one
 //! until types are made to fit, so that both sides of its condition are known. Then [`attach`] takes the condition apart:
@@ -21,6 +22,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use tidemill_base::Position;
 use tidemill_circuit::lookup::LookupTable;
 
+use super::relation::no_processing_time;
 use super::table_version;
 use crate::catalog::outside;
 use crate::error::Error;
@@ -79,23 +81,39 @@ impl Target {
     }
 }
 
+/// What ASOF compares the left side's time with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AsOf {
+    /// The column of the right side.
+    pub(crate) column: Column,
+    /// Whether a row of the same time is too late.
+    pub(crate) strict: bool,
+}
+
 /// `t FOR SYSTEM_TIME AS OF at` before it is joined to what looks it up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LookupCall {
     target: Target,
     /// The column that says when; none for `PROCTIME()`.
     at: Option<Column>,
+    /// What ASOF compares that with.
+    asof: Option<AsOf>,
     /// Where the table's name stands.
     position: Option<Position>,
     schema: DFSchemaRef,
 }
 
 impl LookupCall {
-    pub(crate) fn plan(target: Target, at: Option<Column>, position: Option<Position>) -> Result<LogicalPlan> {
+    pub(crate) fn plan(
+        target: Target,
+        at: Option<Column>,
+        asof: Option<AsOf>,
+        position: Option<Position>,
+    ) -> Result<LogicalPlan> {
         let fields = target.fields().into_iter();
         let fields = fields.map(|field| (None, Arc::new(field.as_ref().clone().with_nullable(true))));
         let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
-        let node = LookupCall { target, at, position, schema };
+        let node = LookupCall { target, at, asof, position, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 }
@@ -300,11 +318,14 @@ fn joined(
     };
     let named = alias.as_ref().is_some_and(|alias| named.contains(alias.table()));
     let (table, version) = match call.target {
+        Target::Table(_) if call.asof.is_some() => return Err(outside(no_processing_time(call.position))),
         Target::Table(table) => (table, named),
         Target::View(view) if named => return Err(outside(view::no_version(&view.name, call.position))),
         Target::View(view) => {
+            let asof = call.asof.map(|asof| view::asof(asof, &names, alias.as_ref(), call.position)).transpose()?;
             let names = names.into_iter().enumerate().collect();
-            return view::joined(ViewLookup::new(input, view, at, outer, names, alias, call.position)?, on);
+            let lookup = ViewLookup::new(input, view, at, outer, names, alias, call.position)?;
+            return view::joined(ViewLookup { asof, ..lookup }, on);
         }
     };
     let lookup = Lookup {

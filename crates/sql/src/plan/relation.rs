@@ -1,4 +1,4 @@
-//! What stands in FROM and is no plain table: window table functions, UNNEST and lookups.
+//! What stands in FROM and is no plain table: window table functions, UNNEST, lookups and temporal joins.
 
 use arrow_schema::DataType;
 use chrono_tz::Tz;
@@ -6,19 +6,21 @@ use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArguments, Ident, ObjectName, Spanned, TableAlias, TableFactor, TableVersion,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Spanned, TableAlias,
+    TableFactor, TableVersion, Value,
 };
 use std::sync::Arc;
 use tidemill_base::{Position, suggest};
 use tidemill_circuit::plan::Window;
 
 use super::assign::{WINDOW_COLUMNS, WindowAssign};
-use super::lookup::{LookupCall, Target, Versioned};
+use super::lookup::{AsOf, LookupCall, Target, Versioned};
 use super::unnest::UnnestCall;
 use super::{translate, versioned};
-use crate::catalog::{VersionedSource, Viewed, outside};
+use crate::catalog::{Catalog, VersionedSource, outside};
 use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
 use crate::error::Error;
+use crate::rewrite::ASOF;
 use crate::types::name_of;
 
 /// Plans window table functions, UNNEST and lookups.
@@ -75,7 +77,7 @@ fn target(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<Opt
     if let Some(source) = source.downcast_ref::<VersionedSource>() {
         return Ok(Some(Target::Table(Versioned(Arc::clone(&source.table)))));
     }
-    Ok(source.downcast_ref::<Viewed>().map(|view| Target::View(view.target(&called))))
+    Ok(Catalog::target(&source, &called)?.map(Target::View))
 }
 
 /// A table's name, and where it stands.
@@ -98,29 +100,44 @@ fn lookup(
         context.context_provider().get_table_source(reference).map_err(|error| placed(error, position))?;
         return Err(outside(versioned::no_versions(&called, position.unwrap_or(Position { line: 1, column: 1 }))));
     };
-    let when = match version {
-        TableVersion::ForSystemTimeAsOf(SqlExpr::Function(function))
-            if function.name.to_string().eq_ignore_ascii_case("PROCTIME")
-                && matches!(&function.args, FunctionArguments::List(list) if list.args.is_empty()) =>
-        {
-            None
-        }
-        TableVersion::ForSystemTimeAsOf(SqlExpr::Identifier(name)) => Some(time_column(None, name)),
-        TableVersion::ForSystemTimeAsOf(SqlExpr::CompoundIdentifier(path)) if path.len() == 2 => {
-            Some(time_column(Some(&path[0]), &path[1]))
-        }
-        other => {
-            let place = match other {
-                TableVersion::ForSystemTimeAsOf(expr) => at(expr),
-                _ => None,
-            };
-            return Err(outside(no_processing_time(place.or(position))));
-        }
-    };
+    let (when, asof) = when(version, position)?;
     let alias =
         alias.unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new(&called), columns: vec![], at: None });
-    let plan = LookupCall::plan(target, when, position)?;
+    let plan = LookupCall::plan(target, when, asof, position)?;
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, Some(alias)))))
+}
+
+/// The column of the left side that says when, none for `PROCTIME()`; and what ASOF compares it with.
+fn when(version: &TableVersion, position: Option<Position>) -> Result<(Option<Column>, Option<AsOf>)> {
+    let TableVersion::ForSystemTimeAsOf(expr) = version else { return Err(outside(no_time_of_lookup(position))) };
+    let column = |expr: &SqlExpr| match expr {
+        SqlExpr::Identifier(name) => Some(time_column(None, name)),
+        SqlExpr::CompoundIdentifier(path) if path.len() == 2 => Some(time_column(Some(&path[0]), &path[1])),
+        _ => None,
+    };
+    if let SqlExpr::Function(function) = expr
+        && let FunctionArguments::List(list) = &function.args
+    {
+        let name = function.name.to_string();
+        let args = list.args.iter().filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        });
+        match args.collect::<Vec<_>>().as_slice() {
+            [] if name.eq_ignore_ascii_case("PROCTIME") => return Ok((None, None)),
+            [left, right, SqlExpr::Value(strict)] if name == ASOF => {
+                if let (Some(left), Some(right)) = (column(left), column(right)) {
+                    let strict = strict.value == Value::Boolean(true);
+                    return Ok((Some(left), Some(AsOf { column: right, strict })));
+                }
+            }
+            _ => {}
+        }
+    }
+    match column(expr) {
+        Some(column) => Ok((Some(column), None)),
+        None => Err(outside(no_time_of_lookup(at(expr).or(position)))),
+    }
 }
 
 /// The error that a name is unknown, with its place.
@@ -141,10 +158,23 @@ fn time_column(table: Option<&Ident>, name: &Ident) -> Column {
     column
 }
 
-/// `AS OF` anything but processing time.
+/// `AS OF` what is no time.
+pub(crate) fn no_time_of_lookup(position: Option<Position>) -> Error {
+    Error::Plan {
+        problem: "rows are looked up as of a time that moves on with the rows".to_string(),
+        position,
+        help: Some(
+            "write FOR SYSTEM_TIME AS OF PROCTIME(), or a column of the left side that WATERMARK is declared FOR, or that \
+             CREATE TABLE declares as p AS PROCTIME()"
+                .to_string(),
+        ),
+    }
+}
+
+/// `AS OF` event time, in what has no versions by event time.
 pub(crate) fn no_processing_time(position: Option<Position>) -> Error {
     Error::Plan {
-        problem: "what rows are looked up in is read as it is when a row comes".to_string(),
+        problem: "a versioned table is read as it is when a row comes".to_string(),
         position,
         help: Some(
             "write FOR SYSTEM_TIME AS OF PROCTIME(), or a column that CREATE TABLE declares as p AS PROCTIME()"

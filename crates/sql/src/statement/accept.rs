@@ -3,6 +3,7 @@
 //! Every struct of sqlparser's is taken apart **without `..`**: a field is used or has to be empty, so nothing that was
 //! written is dropped in silence, and a new version of sqlparser that reads more does not compile until it is judged.
 
+mod asof;
 mod expr;
 mod over;
 mod relation;
@@ -346,16 +347,12 @@ impl Accept<'_, '_> {
             let what = "CLUSTER BY, DISTRIBUTE BY and SORT BY are not supported";
             return Err(self.unsupported(self.at(sorted), what, "remove it: lanes share the keys by themselves"));
         }
-        if let Some(qualify) = qualify {
-            let position = self.cursor.back_to(self.at(qualify), "QUALIFY");
-            let help = "compute the number in a query in FROM, and filter with WHERE around it";
-            return Err(self.unsupported(position, "QUALIFY is not supported", help));
-        }
         self.named_windows(named_window, position)?;
         self.over_allowed.set(true);
         let items = projection.iter().try_for_each(|item| self.item(item));
+        let kept = items.and_then(|()| qualify.iter().try_for_each(|filter| self.expr(filter)));
         self.over_allowed.set(false);
-        items?;
+        kept?;
         self.from(from)?;
         selection.iter().try_for_each(|filter| self.expr(filter))?;
         self.group_by(group_by)?;
@@ -416,23 +413,28 @@ impl Accept<'_, '_> {
         };
         if !modifiers.is_empty() {
             let position = self.cursor.back_to(far, "GROUP");
-            return Err(self.unsupported(position, "GROUP BY ... WITH is not supported", GROUPING_HELP));
+            let help = "write GROUP BY GROUPING SETS ((a), (b)), ROLLUP (a, b) or CUBE (a, b)";
+            return Err(self.unsupported(position, "GROUP BY ... WITH is not supported", help));
         }
-        for key in keys {
-            let word = match key {
-                Expr::GroupingSets(_) => "GROUPING",
-                Expr::Rollup(_) => "ROLLUP",
-                Expr::Cube(_) => "CUBE",
-                _ => {
-                    self.expr(key)?;
-                    continue;
-                }
-            };
-            let position = self.cursor.back_to(self.at(key), word);
-            let what = "GROUPING SETS, ROLLUP and CUBE are not supported yet";
-            return Err(self.unsupported(position, what, GROUPING_HELP));
+        keys.iter().try_for_each(|key| self.group_key(key))
+    }
+
+    /// A column of GROUP BY, or several sets of columns.
+    fn group_key(&self, key: &Expr) -> Result<(), Error> {
+        let (word, sets) = match key {
+            Expr::GroupingSets(sets) => ("GROUPING", sets),
+            Expr::Rollup(sets) => ("ROLLUP", sets),
+            Expr::Cube(sets) => ("CUBE", sets),
+            key => return self.expr(key),
+        };
+        if !matches!(key, Expr::GroupingSets(_))
+            && let Some(several) = sets.iter().find(|set| set.len() != 1)
+        {
+            let position = several.first().map_or(self.start, |first| self.at(first));
+            let help = "write out the sets: GROUPING SETS ((a, b, c), (a, b), ())";
+            return Err(self.unsupported(position, &format!("columns in brackets in {word} are not supported"), help));
         }
-        Ok(())
+        sets.iter().flatten().try_for_each(|key| self.expr(key))
     }
 
     fn alias(&self, alias: &TableAlias) -> Result<(), Error> {
@@ -493,5 +495,3 @@ impl Accept<'_, '_> {
         Error::Unsupported { what: what.to_string(), position, help }
     }
 }
-
-const GROUPING_HELP: &str = "write one query for each grouping, and UNION ALL them";

@@ -1,1 +1,1 @@
-SELECT a, b, COUNT(*) FROM t GROUP BY ROLLUP (a, b);
+SELECT a, b, COUNT(*) FROM t GROUP BY ROLLUP ((a, b), c);

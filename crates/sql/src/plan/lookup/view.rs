@@ -1,4 +1,4 @@
-//! [`ViewLookup`]: a lookup in a view, which the circuit that looks up keeps for itself.
+//! [`ViewLookup`]: a lookup in a view, or in a table as a view of its rows, which the circuit that looks up keeps for itself.
 //!
 //! The view is the node's second input. What makes a row of it unique is known when the view is lowered, so all that the
 //! condition says a column of the view equals is kept until then.
@@ -15,7 +15,8 @@ use tidemill_base::Position;
 use tidemill_circuit::plan::Emit;
 
 use super::condition::{Equals, Sides, equation};
-use super::filtered;
+use super::{AsOf, filtered};
+use crate::catalog::outside;
 use crate::error::Error;
 use crate::expr::print;
 
@@ -28,6 +29,8 @@ pub(crate) struct ViewTarget {
     pub(crate) key: Option<Vec<usize>>,
     /// Whether its rows are wanted before windows close.
     pub(crate) emit_changes: bool,
+    /// Whether it is a table, as a view of its rows.
+    pub(crate) is_table: bool,
 }
 
 /// A column of the view, and what of the left side it equals.
@@ -49,9 +52,12 @@ pub(crate) struct ViewLookup {
     /// The columns that the view's declaration says make a row unique.
     pub(crate) key: Option<Vec<usize>>,
     pub(crate) emit_changes: bool,
+    pub(crate) is_table: bool,
     pub(crate) equals: Vec<Equal>,
     /// The input's column that says when; none for `PROCTIME()`.
     pub(crate) at: Option<Expr>,
+    /// The column of the view that ASOF compares that with, and whether an equal time is too late.
+    pub(crate) asof: Option<(usize, bool)>,
     /// What has to be true besides, over the columns of this node.
     ///
     /// It is none of [`UserDefinedLogicalNodeCore::expressions`]: these are taken to be over the inputs.
@@ -74,7 +80,7 @@ impl ViewLookup {
         alias: Option<TableReference>,
         position: Option<Position>,
     ) -> Result<Self> {
-        let ViewTarget { name, plan, key, emit_changes } = view;
+        let ViewTarget { name, plan, key, emit_changes, is_table } = view;
         // Under a name of its own no column of the view is taken for one of the left side.
         let plan = LogicalPlanBuilder::from(plan.as_ref().clone())
             .alias(TableReference::bare(format!("$view {name}")))?
@@ -85,8 +91,10 @@ impl ViewLookup {
             name,
             key,
             emit_changes,
+            is_table,
             equals: vec![],
             at,
+            asof: None,
             residual: None,
             outer,
             columns,
@@ -100,6 +108,11 @@ impl ViewLookup {
     /// When the view's rows leave it.
     pub(crate) fn emit(&self) -> Emit {
         if self.emit_changes { Emit::Changes } else { Emit::OnClose }
+    }
+
+    /// Whether rows of one key and time are told apart by the order in which they came.
+    pub(crate) fn orders_versions(&self) -> bool {
+        self.is_table || self.asof.is_some()
     }
 
     /// What the query calls a column of the view.
@@ -193,6 +206,28 @@ impl UserDefinedLogicalNodeCore for ViewLookup {
         needed.dedup();
         Some(vec![needed, (0..self.view.schema().fields().len()).collect()])
     }
+}
+
+/// The column of the view that ASOF compares, by what the query calls it.
+pub(super) fn asof(
+    AsOf { column, strict }: AsOf,
+    names: &[String],
+    alias: Option<&TableReference>,
+    position: Option<Position>,
+) -> Result<(usize, bool)> {
+    let of_view = column.relation.is_none() || column.relation.as_ref() == alias;
+    if let Some(place) = names.iter().position(|name| of_view && *name == column.name) {
+        return Ok((place, strict));
+    }
+    let called = alias.map(|alias| alias.table().to_string()).unwrap_or_default();
+    Err(outside(Error::Plan {
+        problem: format!(
+            "{} is no column of {called}, whose rows are to be the newest before a row's time",
+            column.flat_name()
+        ),
+        position,
+        help: Some(format!("write MATCH_CONDITION (l.ts >= {called}.ts), the time of the left side first")),
+    }))
 }
 
 /// The lookup with its condition taken apart; of an inner join what is no equation is a filter above.

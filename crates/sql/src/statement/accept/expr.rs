@@ -155,7 +155,8 @@ impl Accept<'_, '_> {
                 "write ROW(a, b), or compare one by one",
             ),
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                self.unsupported(at, "GROUPING SETS, ROLLUP and CUBE are not supported yet", super::GROUPING_HELP)
+                let help = "write GROUP BY GROUPING SETS ((a), (b)), ROLLUP (a, b) or CUBE (a, b)";
+                self.unsupported(at, "GROUPING SETS, ROLLUP and CUBE stand in GROUP BY, and not in one another", help)
             }
             Expr::Convert { .. } => self.unsupported(at, "CONVERT is not part of Flink's SQL", "write CAST(x AS type)"),
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {

@@ -1,4 +1,6 @@
-//! Which calls with OVER run: aggregates, ROW_NUMBER and LAG over the rows up to the row itself, in the order of a time.
+//! Which calls with OVER run: aggregates, rankings, LAG and LEAD, over rows in any order.
+//!
+//! Whether a window can be kept up depends on its input too, which is known when it is lowered.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, Ident, NamedWindowDefinition, NamedWindowExpr, OrderByExpr, OrderByOptions, Value, WindowFrame,
@@ -31,11 +33,11 @@ const AGGREGATES: &[&str] = &[
     "EVERY",
 ];
 /// The functions that are called with OVER alone.
-const NUMBERS: &[&str] = &["ROW_NUMBER", "LAG"];
+const NUMBERS: &[&str] = &["ROW_NUMBER", "RANK", "DENSE_RANK", "LAG", "LEAD"];
 
 const FRAME_HELP: &str =
     "write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW, or ROWS BETWEEN 9 PRECEDING AND CURRENT ROW";
-const ORDER_HELP: &str = "write OVER (PARTITION BY key ORDER BY ts), with ts a time attribute of the table";
+const ORDER_HELP: &str = "write OVER (PARTITION BY key ORDER BY ts), or another column that tells the rows' order";
 
 /// Whether a function is called with OVER alone.
 pub(super) fn needs_over(name: &str) -> bool {
@@ -92,21 +94,24 @@ impl Accept<'_, '_> {
             return Err(self.unsupported(at, &what, "filter the rows with WHERE in a query in FROM"));
         }
         match over {
-            WindowType::WindowSpec(spec) => self.window_spec(spec, over_at),
+            WindowType::WindowSpec(spec) => {
+                if NUMBERS.contains(&name.as_str()) && spec.order_by.is_empty() {
+                    let what = format!("{name} needs the order of its rows");
+                    return Err(self.unsupported(over_at, &what, ORDER_HELP));
+                }
+                self.window_spec(spec, over_at)
+            }
             WindowType::NamedWindow(name) => self.known_window(name, over_at),
         }
     }
 
     fn no_over(&self, name: &str, at: Position) -> Error {
         let help = match name {
-            "LEAD" => "LEAD looks at rows that are still to come; LAG looks at those before",
-            "RANK" | "DENSE_RANK" | "NTILE" | "PERCENT_RANK" | "CUME_DIST" => {
-                "ROW_NUMBER() numbers the rows of a key in the order of a time"
-            }
+            "NTILE" | "PERCENT_RANK" | "CUME_DIST" => "ROW_NUMBER(), RANK() and DENSE_RANK() number the rows of a key",
             "NTH_VALUE" => "LAG(x, n) gives the value n rows before, FIRST_VALUE(x) the first",
             _ => {
                 "the functions with OVER are COUNT, SUM, AVG, MIN, MAX, FIRST_VALUE, LAST_VALUE, STDDEV_.., VAR_.., \
-                  BOOL_AND, BOOL_OR, ROW_NUMBER and LAG"
+                  BOOL_AND, BOOL_OR, ROW_NUMBER, RANK, DENSE_RANK, LAG and LEAD"
             }
         };
         self.unsupported(at, &format!("{name} with OVER is not supported"), help)
@@ -145,21 +150,17 @@ impl Accept<'_, '_> {
         at: Position,
     ) -> Result<(), Error> {
         partition_by.iter().try_for_each(|key| self.expr(key))?;
-        let key = match order_by {
-            [key] => key,
-            [] => return Err(self.unsupported(at, "OVER needs the time that its rows are ordered by", ORDER_HELP)),
-            [_, second, ..] => {
-                let what = "OVER is ordered by one time alone";
-                return Err(self.unsupported(self.at(&second.expr), what, "remove the other columns of ORDER BY"));
+        for key in order_by {
+            let OrderByExpr { expr, options: OrderByOptions { asc: _, nulls_first: _ }, with_fill } = key;
+            if with_fill.is_some() {
+                return Err(self.unsupported(self.at(expr), "WITH FILL is not supported", "remove it"));
             }
-        };
-        let OrderByExpr { expr, options: OrderByOptions { asc, nulls_first }, with_fill } = key;
-        if *asc == Some(false) || nulls_first.is_some() || with_fill.is_some() {
-            let what = "OVER is ordered by a time upwards alone, as rows come";
-            let help = "write ORDER BY ts; the greatest value of the rows so far is MAX(x) OVER (..)";
-            return Err(self.unsupported(self.at(expr), what, help));
+            if let Expr::Value(_) = expr {
+                let what = "a value that is the same for all rows orders none";
+                return Err(self.unsupported(self.at(expr), what, ORDER_HELP));
+            }
+            self.expr(expr)?;
         }
-        self.expr(expr)?;
         frame.map_or(Ok(()), |frame| self.frame(frame, at))
     }
 
@@ -173,44 +174,47 @@ impl Accept<'_, '_> {
             }
         };
         let at = self.after(at, word);
-        match end_bound {
-            None | Some(WindowFrameBound::CurrentRow) => {}
-            Some(WindowFrameBound::Following(_)) => {
-                let what = "a frame cannot reach beyond the row: what follows has not come yet";
-                return Err(self.unsupported(at, what, FRAME_HELP));
-            }
-            Some(WindowFrameBound::Preceding(_)) => {
-                let what = "a frame that ends before the row is not supported: it ends with the row";
-                return Err(self.unsupported(at, what, FRAME_HELP));
-            }
+        let from = self.bound(start_bound, rows)?;
+        let to = end_bound.as_ref().map_or(Ok(Some(0)), |end| self.bound(end, rows))?;
+        let starts_last = matches!(start_bound, WindowFrameBound::Following(None));
+        let ends_first = matches!(end_bound, Some(WindowFrameBound::Preceding(None)));
+        if starts_last || ends_first || from.zip(to).is_some_and(|(from, to)| from > to) {
+            return Err(self.unsupported(at, "a frame cannot end before it starts", FRAME_HELP));
         }
-        match start_bound {
-            WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(None) => Ok(()),
-            WindowFrameBound::Preceding(Some(size)) if rows => match size.as_ref() {
-                Expr::Value(value) if matches!(&value.value, Value::Number(digits, false) if digits.parse::<u32>().is_ok()) => {
-                    Ok(())
-                }
-                other => {
-                    let what = "ROWS takes a number of rows";
-                    Err(self.unsupported(self.at(other), what, "write ROWS BETWEEN 9 PRECEDING AND CURRENT ROW"))
-                }
-            },
-            WindowFrameBound::Preceding(Some(size)) => match interval_of(size) {
-                Some(IntervalLiteral::Millis(millis)) if millis >= 0 => Ok(()),
-                found => {
-                    let what = match found {
-                        Some(IntervalLiteral::Months(_)) => {
-                            "RANGE takes days and smaller units: months differ in length"
-                        }
-                        _ => "RANGE takes an INTERVAL that is not negative",
-                    };
-                    let help = "write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW";
-                    Err(self.unsupported(self.at(size), what, help))
-                }
-            },
-            WindowFrameBound::Following(_) => {
-                let what = "a frame cannot start after its row";
-                Err(self.unsupported(at, what, FRAME_HELP))
+        Ok(())
+    }
+
+    /// How far from its row a bound is: below zero before it; none when there is no bound.
+    fn bound(&self, bound: &WindowFrameBound, rows: bool) -> Result<Option<i64>, Error> {
+        let (size, sign) = match bound {
+            WindowFrameBound::CurrentRow => return Ok(Some(0)),
+            WindowFrameBound::Preceding(size) => (size, -1),
+            WindowFrameBound::Following(size) => (size, 1),
+        };
+        let Some(size) = size else { return Ok(None) };
+        if rows {
+            let count = match size.as_ref() {
+                Expr::Value(value) => match &value.value {
+                    Value::Number(digits, false) => digits.parse::<u32>().ok(),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some(count) = count else {
+                let help = "write ROWS BETWEEN 9 PRECEDING AND CURRENT ROW";
+                return Err(self.unsupported(self.at(size), "ROWS takes a number of rows", help));
+            };
+            return Ok(Some(sign * i64::from(count)));
+        }
+        match interval_of(size) {
+            Some(IntervalLiteral::Millis(millis)) if millis >= 0 => Ok(Some(sign * millis)),
+            found => {
+                let what = match found {
+                    Some(IntervalLiteral::Months(_)) => "RANGE takes days and smaller units: months differ in length",
+                    _ => "RANGE takes an INTERVAL that is not negative",
+                };
+                let help = "write RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW";
+                Err(self.unsupported(self.at(size), what, help))
             }
         }
     }

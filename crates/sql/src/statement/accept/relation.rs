@@ -29,6 +29,9 @@ impl Accept<'_, '_> {
         let Join { relation, global, join_operator } = join;
         let near = factor_position(relation, self.start);
         let at = self.cursor.back_to(near, "JOIN");
+        if let JoinOperator::AsOf { match_condition, constraint } = join_operator {
+            return self.asof(relation, match_condition, constraint, at);
+        }
         if let TableFactor::Table { version: Some(TableVersion::ForSystemTimeAsOf(time)), .. } = relation {
             let on = match join_operator {
                 JoinOperator::Join(JoinConstraint::On(on))
@@ -122,7 +125,7 @@ impl Accept<'_, '_> {
         }
     }
 
-    fn factor(&self, factor: &TableFactor) -> Result<(), Error> {
+    pub(super) fn factor(&self, factor: &TableFactor) -> Result<(), Error> {
         let at = factor_position(factor, self.start);
         match factor {
             TableFactor::Table {

@@ -1,0 +1,1 @@
+SELECT SUM(price) OVER w FROM bid WINDOW w AS (PARTITION BY id ORDER BY 'ts');

@@ -1,1 +1,0 @@
-SELECT SUM(price) OVER w FROM bid WINDOW w AS (PARTITION BY id);

@@ -1,1 +1,0 @@
-SELECT MAX(price) OVER (PARTITION BY id ORDER BY ts, price) FROM bid;

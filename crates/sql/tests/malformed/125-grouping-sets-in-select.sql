@@ -1,0 +1,1 @@
+SELECT a, GROUPING SETS ((a)) FROM t GROUP BY a;

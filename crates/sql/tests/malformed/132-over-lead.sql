@@ -1,1 +1,0 @@
-SELECT LEAD(price) OVER (PARTITION BY id ORDER BY ts) FROM bid;
