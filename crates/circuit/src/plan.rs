@@ -466,6 +466,8 @@ impl Node {
     pub fn takes_ttl(&self) -> bool {
         match &self.spec {
             Spec::Aggregate(spec) => spec.window.is_none() && !spec.keys.is_empty(),
+            Spec::Rank(spec) => spec.close.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
+            Spec::OverChanges(spec) => !spec.keys.is_empty(),
             _ => false,
         }
     }

@@ -10,19 +10,23 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 
 use crate::keep::keeper::Progress;
 use crate::keep::marks::Marks;
 use crate::keep::value::is_saved;
 use crate::key::{KeyEncoder, KeyIndex};
-use crate::operator::StateSize;
+use crate::operator::{KeySize, StateSize};
 use crate::operators::time::millis;
+use crate::operators::ttl::Ttl;
 use crate::plan::{OrderBy, RankFunction};
+use crate::row;
 
 mod cut;
+mod expiry;
 mod kept;
 mod list;
 mod order;
@@ -41,8 +45,8 @@ pub(crate) const NEVER: i64 = i64::MAX;
 pub(crate) struct Cut {
     /// What the rank of a row is.
     pub function: RankFunction,
-    /// The last rank that is kept, at least 1.
-    pub to: u64,
+    /// The last rank that is kept, at least 1 and at most [`Cut::TO_MAX`].
+    pub to: u32,
 }
 
 /// How rows are kept.
@@ -61,6 +65,8 @@ pub(crate) struct Layout {
     pub time: Option<usize>,
     /// How many of the key's columns say on which lane a key is; none when all do.
     pub routing: Option<usize>,
+    /// After how many milliseconds without a row a key is forgotten.
+    pub ttl_ms: Option<i64>,
 }
 
 impl Layout {
@@ -76,30 +82,23 @@ impl Layout {
             return Err(format!("ordering rows with values of type {other}, which have no order"));
         }
         let (schema, keys, order) = (schema.clone(), keys.to_vec(), Order::new(by, schema));
-        Ok(Layout { schema, keys, encoder, order, cut: None, time: None, routing: None })
+        Ok(Layout { schema, keys, encoder, order, cut: None, time: None, routing: None, ttl_ms: None })
     }
 }
 
 /// What is known of a key.
+#[derive(Default)]
 pub(crate) struct Track {
     /// Its rows, and those that have gone in this step.
     pub list: List,
     /// With a cut: how many slots are kept; those behind have gone.
-    live: usize,
-    /// With a cut: how many rows are kept.
-    rows: u64,
-    /// With a cut by RANK the rows of the last rank, by DENSE_RANK the number of ranks.
-    last: u64,
+    live: u32,
+    /// With a cut by ROW_NUMBER the rows that are kept, by RANK those before the last rank.
+    ahead: u32,
+    /// With a cut by RANK the rows of the last rank, by DENSE_RANK the ranks.
+    last: u32,
     /// Whether it is among those that have changed in this step.
     changed: bool,
-    /// The time under which it is listed.
-    due: i64,
-}
-
-impl Default for Track {
-    fn default() -> Self {
-        Track { list: List::default(), live: 0, rows: 0, last: 0, changed: false, due: NEVER }
-    }
 }
 
 /// The rows of each key in order.
@@ -110,11 +109,18 @@ pub(crate) struct Ordered {
     store: Store,
     /// Keys by their time.
     due: BTreeMap<i64, Vec<u32>>,
+    /// For each key the time under which it is listed; empty where keys are not listed.
+    listed: Vec<i64>,
+    /// Bytes that lists hold on the heap, those of keys that have changed in this step left out.
+    list_bytes: u64,
     /// Keys that have changed in this step.
     changed: Vec<u32>,
     /// Slots whose weight has changed in this step, some of them twice.
     touched: Vec<u32>,
     marks: Marks,
+    /// When a row came to each key, where that is asked for.
+    ttl: Option<Ttl>,
+    key_marks: Marks,
     /// How far the operator has come.
     pub progress: Progress,
     slots: Vec<u32>,
@@ -124,11 +130,15 @@ impl Ordered {
     /// No rows yet.
     pub fn new(layout: Layout) -> Self {
         Ordered {
+            ttl: layout.ttl_ms.map(Ttl::new),
+            key_marks: Marks::default(),
             layout,
             index: KeyIndex::default(),
             tracks: Vec::new(),
             store: Store::default(),
             due: BTreeMap::new(),
+            listed: Vec::new(),
+            list_bytes: 0,
             changed: Vec::new(),
             touched: Vec::new(),
             marks: Marks::default(),
@@ -178,6 +188,7 @@ impl Ordered {
         let mut keys = std::mem::take(&mut self.slots);
         self.index.intern(&encoded, &encoded.hashes(), &mut keys);
         self.welcome(&keys, self.times(batch).as_deref());
+        self.renew(&keys)?;
         let prefixes = self.layout.order.prefixes(columns, rows);
         let chunk = self.store.open(columns.to_vec(), rows);
         for (row, (key, prefix)) in keys.iter().zip(&prefixes).enumerate() {
@@ -200,13 +211,17 @@ impl Ordered {
 
     /// Makes room for keys that were just interned, and lists new ones by their times.
     fn welcome(&mut self, keys: &[u32], times: Option<&[i64]>) {
-        if self.tracks.len() < self.index.slots() {
-            self.tracks.resize_with(self.index.slots(), Track::default);
+        let slots = self.index.slots();
+        if self.tracks.len() < slots {
+            grow(&mut self.tracks, slots);
+            self.tracks.resize_with(slots, Track::default);
         }
-        for (key, time) in keys.iter().zip(times.unwrap_or_default()) {
-            let track = &mut self.tracks[*key as usize];
-            if track.due == NEVER && *time != NEVER {
-                track.due = *time;
+        let Some(times) = times else { return };
+        self.listed.resize(slots.max(self.listed.len()), NEVER);
+        for (key, time) in keys.iter().zip(times) {
+            let listed = &mut self.listed[*key as usize];
+            if *listed == NEVER && *time != NEVER {
+                *listed = *time;
                 self.due.entry(*time).or_default().push(*key);
             }
         }
@@ -244,7 +259,9 @@ impl Ordered {
 
     /// Notes that a key changes in this step.
     fn change(&mut self, key: u32) {
-        if !std::mem::replace(&mut self.tracks[key as usize].changed, true) {
+        let track = &mut self.tracks[key as usize];
+        if !std::mem::replace(&mut track.changed, true) {
+            self.list_bytes -= track.list.bytes();
             self.changed.push(key);
         }
     }
@@ -290,7 +307,8 @@ impl Ordered {
             let record = self.store.get_mut(slot);
             record.was = record.weight;
             let (key, weight) = (record.key, record.weight);
-            if weight == 0 && key != NONE {
+            // What is taken back of a key that was forgotten was never there.
+            if (weight == 0 || weight < 0 && self.ttl.is_some()) && key != NONE {
                 let (store, order) = (&self.store, &self.layout.order);
                 let track = &mut self.tracks[key as usize];
                 let compare = |other: u32| match other == slot {
@@ -308,22 +326,29 @@ impl Ordered {
             track.changed = false;
             let store = &self.store;
             track.list.settle(|slot| store.get(slot).weight.max(0) as u64);
+            self.list_bytes += track.list.bytes();
             // A key that is listed goes with its time, so that it is listed once.
-            if track.list.is_empty() && track.due == NEVER {
+            if track.list.is_empty() && self.time_of(key) == NEVER {
                 self.leave(key);
             }
         }
-        if !self.marks.is_saving() {
-            self.store.written();
-        }
         self.store.tidy()
+    }
+
+    /// The time under which a key is listed.
+    fn time_of(&self, key: u32) -> i64 {
+        self.listed.get(key as usize).copied().unwrap_or(NEVER)
     }
 
     /// Forgets a key that has no rows.
     fn leave(&mut self, key: u32) {
         if self.index.contains(key) {
+            self.note_keys(&[key]);
             self.index.remove(key);
             self.tracks[key as usize] = Track::default();
+            if let Some(listed) = self.listed.get_mut(key as usize) {
+                *listed = NEVER;
+            }
         }
     }
 
@@ -334,9 +359,8 @@ impl Ordered {
             let (time, listed) = entry.remove_entry();
             for key in listed {
                 // A key that has gone since may have left its slot to another.
-                let track = &mut self.tracks[key as usize];
-                if track.due == time && self.index.contains(key) {
-                    track.due = NEVER;
+                if self.time_of(key) == time && self.index.contains(key) {
+                    self.listed[key as usize] = NEVER;
                     keys.push(key);
                 }
             }
@@ -347,11 +371,7 @@ impl Ordered {
     /// Forgets keys and their rows, after [`Ordered::settle`].
     pub fn forget(&mut self, keys: &[u32]) -> Result<(), ArrowError> {
         for key in keys.iter().copied().filter(|key| self.index.contains(*key)).collect::<Vec<_>>() {
-            let list = std::mem::take(&mut self.tracks[key as usize].list);
-            for slot in list.iter() {
-                self.touch(slot)?;
-                self.store.forget(slot);
-            }
+            self.empty(key)?;
             self.leave(key);
         }
         self.store.tidy()
@@ -369,6 +389,8 @@ impl Ordered {
         self.tracks.clear();
         self.store.clear();
         self.due.clear();
+        self.listed.clear();
+        self.list_bytes = 0;
         self.changed.clear();
         self.touched.clear();
     }
@@ -380,9 +402,39 @@ impl Ordered {
 
     /// What is kept.
     pub fn size(&self) -> StateSize {
-        let lists: u64 = self.tracks.iter().map(|track| track.list.bytes()).sum();
-        let tracks = (self.tracks.capacity() * size_of::<Track>() + self.due.len() * 80) as u64 + lists;
-        let bytes = self.index.bytes() + self.store.bytes() + tracks + self.marks.bytes();
+        let keys = self.tracks.capacity() * size_of::<Track>() + 8 * self.listed.capacity() + 80 * self.due.len();
+        let marks = self.marks.bytes() + self.key_marks.bytes() + self.ttl.as_ref().map_or(0, Ttl::bytes);
+        let bytes = self.index.bytes() + self.store.bytes() + marks + self.list_bytes + keys as u64;
         StateSize { entries: self.store.len() as u64, bytes }
+    }
+
+    /// The keys with the most rows, at most `most` of them, and what their rows take if they are like all others.
+    pub fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        let rows_of = |key: u32| self.tracks[key as usize].list.iter().count() as u64;
+        let keys = (0..self.tracks.len() as u32).filter(|key| self.index.contains(*key));
+        let mut sizes: Vec<(u64, u32)> = keys.map(|key| (rows_of(key), key)).collect();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        sizes.truncate(most);
+        let slots: Vec<u32> = sizes.iter().map(|(_, key)| *key).collect();
+        let fields: Vec<_> = self.layout.keys.iter().map(|key| self.layout.schema.field(*key).clone()).collect();
+        let columns = self.layout.encoder.decode(&self.index.keys(&slots));
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        let Ok(batch) = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options) else {
+            return Vec::new();
+        };
+        let row_bytes = self.store.bytes() / (self.store.len() as u64).max(1);
+        let key = |(row, (rows, _)): (usize, &(u64, u32))| KeySize {
+            key: row::to_json(&batch, row),
+            bytes: rows * row_bytes,
+        };
+        sizes.iter().enumerate().map(key).collect()
+    }
+}
+
+/// Makes room for so many elements: lists that grow to millions hold at most an eighth more than they need.
+pub(super) fn grow<T>(list: &mut Vec<T>, len: usize) {
+    if len > list.capacity() {
+        let more = (len - list.len()).max(list.len() / 8).max(64);
+        list.reserve_exact(more);
     }
 }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::keep::value::Column;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::{Layout, Ordered};
 use crate::plan::{FrameBound, FrameUnits, OverChangesSpec};
@@ -46,7 +46,8 @@ impl Design {
     fn new(lowering: &Lowering<'_>, spec: &OverChangesSpec) -> Result<Self, String> {
         let input = &lowering.input_schemas[0];
         check(spec, input)?;
-        let layout = Layout::new(input, &spec.keys, &spec.order)?;
+        let mut layout = Layout::new(input, &spec.keys, &spec.order)?;
+        layout.ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
         let calls = Calls::new(&spec.calls, input)?;
         let types: Vec<DataType> = input.fields().iter().map(|field| field.data_type().clone()).collect();
         let given = types.into_iter().chain(calls.types()?);
@@ -160,11 +161,13 @@ fn differ(writers: &[Column], old: Range<usize>, new: Range<usize>, gone: &mut V
 }
 
 impl Operator for OverChanges {
-    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
+    fn push(&mut self, _port: usize, delta: Delta, context: &Context, _out: &mut Output) -> Result<(), Error> {
+        self.rows.advance(context);
         self.rows.push(delta.batch(), delta.weights()).map_err(|error| self.design.guard.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
+        self.rows.advance(context);
         let (keys, mut answered) = self.answering.take().unwrap_or_else(|| (self.rows.changed().to_vec(), 0));
         let (start, mut rows) = (answered, 0);
         while answered < keys.len() && rows < DELTA_ROWS_MAX {
@@ -181,7 +184,7 @@ impl Operator for OverChanges {
             self.answering = Some((keys, answered));
             return Ok(Flush::More);
         }
-        self.rows.settle().map_err(|error| self.design.guard.broken(error))?;
+        self.rows.settle().and_then(|()| self.rows.sweep()).map_err(|error| self.design.guard.broken(error))?;
         self.rows.progress.closed = context.watermark.millis();
         self.rows.progress.started = true;
         Ok(Flush::Done)
@@ -189,6 +192,10 @@ impl Operator for OverChanges {
 
     fn state_size(&self) -> StateSize {
         self.rows.size()
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        self.rows.largest_keys(most)
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

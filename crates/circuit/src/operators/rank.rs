@@ -17,7 +17,7 @@ use crate::delta::{DELTA_ROWS_MAX, Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::{Cut, Layout, NEVER, Ordered};
 use crate::operators::time::{millis, read_times};
@@ -42,7 +42,9 @@ impl Design {
     fn new(lowering: &Lowering<'_>, spec: &RankSpec) -> Result<Self, String> {
         let input = &lowering.input_schemas[0];
         let mut layout = Layout::new(input, &spec.keys, &spec.order)?;
-        layout.cut = spec.to.filter(|_| lowering.append_only).map(|to| Cut { function: spec.function, to });
+        let to = spec.to.filter(|to| lowering.append_only && *to > 0).and_then(|to| u32::try_from(to).ok());
+        layout.cut = to.filter(|to| *to <= Cut::TO_MAX).map(|to| Cut { function: spec.function, to });
+        layout.ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
         layout.time = spec.close.or(spec.expiry.map(|expiry| expiry.time));
         if let Some(time) = layout.time {
             let field = input.field(time);
@@ -140,7 +142,9 @@ struct Rank {
 impl Rank {
     fn new(design: Arc<Design>, stage: Stage) -> Self {
         let mut layout = design.layout.clone();
-        layout.time = layout.time.filter(|_| stage == Stage::Whole);
+        if stage == Stage::Local {
+            (layout.time, layout.ttl_ms) = (None, None);
+        }
         Rank { stage, rows: Ordered::new(layout), said: None, leaving: Vec::new(), design }
     }
 
@@ -185,7 +189,8 @@ impl Rank {
         }
         self.rows.settle()?;
         let leaving = std::mem::take(&mut self.leaving);
-        self.rows.forget(&leaving)
+        self.rows.forget(&leaving)?;
+        self.rows.sweep()
     }
 }
 
@@ -193,6 +198,7 @@ impl Operator for Rank {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let design = self.design.clone();
         let delta = design.admit(delta, self.rows.progress.closed, context, out)?;
+        self.rows.advance(context);
         self.rows.push(delta.batch(), delta.weights()).map_err(|error| design.guard.broken(error))
     }
 
@@ -200,7 +206,10 @@ impl Operator for Rank {
         let (design, clock) = (self.design.clone(), context.watermark.millis());
         let (changes, mut said) = match self.said.take() {
             Some(saying) => saying,
-            None => (self.changes(clock), 0),
+            None => {
+                self.rows.advance(context);
+                (self.changes(clock), 0)
+            }
         };
         let next = &changes[said..changes.len().min(said + DELTA_ROWS_MAX)];
         if !next.is_empty() {
@@ -220,6 +229,10 @@ impl Operator for Rank {
             Stage::Local => StateSize::default(),
             Stage::Whole => self.rows.size(),
         }
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        self.rows.largest_keys(most)
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

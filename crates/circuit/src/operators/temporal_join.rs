@@ -19,7 +19,7 @@ use crate::delta::{DELTA_ROWS_MAX, Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::Layout;
 use crate::operators::time::{nanos, read_times};
@@ -262,6 +262,14 @@ impl Operator for TemporalJoin {
 
     fn state_size(&self) -> StateSize {
         self.sides.size()
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        let mut keys: Vec<KeySize> =
+            [&self.sides.left, &self.sides.right].into_iter().flat_map(|side| side.largest_keys(most)).collect();
+        keys.sort_by(|one, other| other.bytes.cmp(&one.bytes));
+        keys.truncate(most);
+        keys
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

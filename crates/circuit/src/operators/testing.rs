@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::expr::OnError;
 use crate::graph::{Graph, Input, Lowering, Placement, Task};
-use crate::operator::{Context, Flush, Operator, Output, Sides, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, Sides, StateSize};
 use crate::operators;
 use crate::plan::{Node, Spec};
 
@@ -178,6 +178,11 @@ impl Bench {
             entries: sum.entries + size.entries,
             bytes: sum.bytes + size.bytes,
         })
+    }
+
+    /// The keys that most is kept for.
+    pub fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        self.operators.iter().flatten().flat_map(|operator| operator.largest_keys(most)).collect()
     }
 
     /// The least processing time at which something is due.

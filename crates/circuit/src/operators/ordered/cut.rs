@@ -13,11 +13,24 @@ use super::{Cut, Ordered, Track};
 use crate::plan::RankFunction;
 
 impl Cut {
+    /// More rows of a key are kept as if all were wanted.
+    pub const TO_MAX: u32 = u32::MAX / 4;
+
     /// Whether rows behind the last one that is kept are turned away.
     fn is_full(self, track: &Track) -> bool {
         match self.function {
-            RankFunction::RowNumber | RankFunction::Rank => track.rows >= self.to,
+            RankFunction::RowNumber => track.ahead >= self.to,
+            RankFunction::Rank => track.ahead.saturating_add(track.last) >= self.to,
             RankFunction::DenseRank => track.last >= self.to,
+        }
+    }
+
+    /// Whether the last rows that are kept are too many.
+    fn is_over(self, track: &Track) -> bool {
+        match self.function {
+            RankFunction::RowNumber => track.ahead > self.to,
+            RankFunction::Rank => track.ahead >= self.to,
+            RankFunction::DenseRank => track.last > self.to,
         }
     }
 }
@@ -44,27 +57,29 @@ impl Ordered {
             return Ok(());
         }
         self.change(key);
-        let spot = match self.search(key, prefix, chunk, row) {
+        // More of one row never come out.
+        let weight = if cut.function == RankFunction::RowNumber { weight.min(cut.to.into()) } else { weight };
+        match self.search(key, prefix, chunk, row) {
             Ok(spot) => {
                 let list = &mut self.tracks[key as usize].list;
                 list.changed(spot);
                 let Some(slot) = list.get(spot) else { return Ok(()) };
                 self.weigh(slot, weight)?;
-                spot
+                self.count(cut, key, slot, weight, false);
             }
             Err(spot) => {
                 let slot = self.keep(key, prefix, chunk, row, weight);
-                self.insert_first(cut, key, spot, slot);
-                spot
+                let opens_rank = cut.function != RankFunction::RowNumber && self.opens_rank(key, spot, slot);
+                self.count(cut, key, slot, weight, opens_rank);
+                let track = &mut self.tracks[key as usize];
+                track.list.insert(spot, slot);
+                track.live += 1;
             }
-        };
-        let is_last = cut.function == RankFunction::Rank && self.is_of_last_rank(key, spot);
-        let track = &mut self.tracks[key as usize];
-        track.rows += weight as u64;
-        if is_last {
-            track.last += weight as u64;
         }
-        self.trim(cut, key)
+        while cut.is_over(&self.tracks[key as usize]) {
+            self.trim(cut, key)?;
+        }
+        Ok(())
     }
 
     /// Whether a row comes behind all that are kept, and there is no room for it.
@@ -73,7 +88,7 @@ impl Ordered {
         if !cut.is_full(track) {
             return false;
         }
-        let Some(last) = self.last(track) else { return false };
+        let Some(last) = self.kept(track, 0) else { return false };
         let (last, place) = (self.store.place(last), self.store.open_place(chunk, row, prefix));
         match cut.function {
             RankFunction::RowNumber => self.layout.order.compare(place, last).is_ge(),
@@ -81,122 +96,89 @@ impl Ordered {
         }
     }
 
-    /// The last slot that is kept.
-    fn last(&self, track: &Track) -> Option<u32> {
-        track.list.get(track.list.spot(track.live.checked_sub(1)?))
+    /// The slot so many before the last one that is kept.
+    fn kept(&self, track: &Track, back: u32) -> Option<u32> {
+        track.list.get(track.list.spot(track.live.checked_sub(back + 1)? as usize))
     }
 
-    /// Whether two rows have one rank.
-    fn is_tied(&self, one: u32, other: u32) -> bool {
-        self.layout.order.compare_keys(self.store.place(one), self.store.place(other)) == Ordering::Equal
+    /// How the order puts two rows.
+    fn compare_keys(&self, one: u32, other: u32) -> Ordering {
+        self.layout.order.compare_keys(self.store.place(one), self.store.place(other))
     }
 
-    /// Puts a new slot where it belongs, among those that are kept.
-    fn insert_first(&mut self, cut: Cut, key: u32, spot: Spot, slot: u32) {
-        let track = &self.tracks[key as usize];
-        let (before, after) =
-            (track.list.before(spot).and_then(|spot| track.list.get(spot)), track.list.at_or_after(spot));
-        let last = self.last(track);
-        let opens_rank = ![before, after].iter().flatten().any(|other| self.is_tied(*other, slot));
-        // All that are kept come before it.
-        let behind = last
-            .is_none_or(|last| self.layout.order.compare_keys(self.store.place(last), self.store.place(slot)).is_lt());
+    /// Whether a slot that belongs at a spot has a rank of its own.
+    fn opens_rank(&self, key: u32, spot: Spot, slot: u32) -> bool {
+        let list = &self.tracks[key as usize].list;
+        let (before, after) = (list.before(spot).and_then(|spot| list.get(spot)), list.at_or_after(spot));
+        ![before, after].into_iter().flatten().any(|other| self.compare_keys(other, slot).is_eq())
+    }
+
+    /// Counts rows that have come to a slot, before a new one is in the list.
+    fn count(&mut self, cut: Cut, key: u32, slot: u32, weight: i64, opens_rank: bool) {
+        let rows = u32::try_from(weight).unwrap_or(u32::MAX);
+        let last = self.kept(&self.tracks[key as usize], 0);
+        let behind = match (cut.function, last) {
+            (RankFunction::Rank, Some(last)) => self.compare_keys(slot, last),
+            _ => Ordering::Equal,
+        };
         let track = &mut self.tracks[key as usize];
-        track.list.insert(spot, slot);
-        track.live += 1;
-        match cut.function {
-            RankFunction::RowNumber => {}
-            RankFunction::Rank if behind => track.last = 0,
-            RankFunction::Rank => {}
-            RankFunction::DenseRank => track.last += u64::from(opens_rank),
-        }
-    }
-
-    /// Whether the slot at a spot has the last rank that is kept.
-    fn is_of_last_rank(&self, key: u32, spot: Spot) -> bool {
-        let track = &self.tracks[key as usize];
-        let tied = track.list.get(spot).zip(self.last(track)).map(|(slot, last)| self.is_tied(slot, last));
-        tied.unwrap_or(false)
-    }
-
-    /// Lets the last rows go while there are too many.
-    fn trim(&mut self, cut: Cut, key: u32) -> Result<(), ArrowError> {
-        loop {
-            let track = &self.tracks[key as usize];
-            let Some(last) = self.last(track) else { return Ok(()) };
-            match cut.function {
-                RankFunction::RowNumber if track.rows > cut.to => {
-                    let (excess, there) = (track.rows - cut.to, self.store.get(last).weight);
-                    let gone = there.min(i64::try_from(excess).unwrap_or(i64::MAX));
-                    self.tracks[key as usize].rows -= gone as u64;
-                    match gone == there {
-                        true => self.drop_last(key)?,
-                        false => {
-                            let track = &mut self.tracks[key as usize];
-                            let spot = track.list.spot(track.live - 1);
-                            track.list.changed(spot);
-                            self.weigh(last, -gone)?;
-                        }
-                    }
-                }
-                RankFunction::Rank if track.rows - track.last >= cut.to => self.drop_last_rank(key)?,
-                RankFunction::DenseRank if track.last > cut.to => self.drop_last_rank(key)?,
-                _ => return Ok(()),
+        match (cut.function, behind) {
+            (RankFunction::DenseRank, _) => track.last += u32::from(opens_rank),
+            (RankFunction::RowNumber, _) | (RankFunction::Rank, Ordering::Less) => {
+                track.ahead = track.ahead.saturating_add(rows);
+            }
+            (RankFunction::Rank, Ordering::Equal) => track.last = track.last.saturating_add(rows),
+            (RankFunction::Rank, Ordering::Greater) => {
+                (track.ahead, track.last) = (track.ahead.saturating_add(track.last), rows);
             }
         }
     }
 
-    /// Lets all rows of the last rank go.
-    fn drop_last_rank(&mut self, key: u32) -> Result<(), ArrowError> {
-        let Some(of) = self.last(&self.tracks[key as usize]) else { return Ok(()) };
-        // One of the rank stays until the others are known.
-        let mut tied = 0;
-        while let Some(before) = self.before_last(key, tied + 1).filter(|before| self.is_tied(*before, of)) {
-            debug_assert_ne!(before, of);
-            tied += 1;
+    /// Lets the last rows go, as many as are too many or all of the last rank.
+    fn trim(&mut self, cut: Cut, key: u32) -> Result<(), ArrowError> {
+        let track = &mut self.tracks[key as usize];
+        if cut.function == RankFunction::RowNumber {
+            let spot = track.list.spot(track.live.saturating_sub(1) as usize);
+            let Some(last) = track.list.get(spot) else { return Ok(()) };
+            let there = u32::try_from(self.store.get(last).weight).unwrap_or(u32::MAX);
+            let gone = there.min(track.ahead - cut.to);
+            track.ahead -= gone;
+            if gone == there {
+                return self.drop_last(key);
+            }
+            track.list.changed(spot);
+            return self.weigh(last, -i64::from(gone));
         }
-        for _ in 0..=tied {
-            let Some(last) = self.last(&self.tracks[key as usize]) else { break };
-            self.tracks[key as usize].rows -= self.store.get(last).weight.max(0) as u64;
+        for _ in 0..self.tied(key).len() {
             self.drop_last(key)?;
         }
-        self.count_last(key);
+        let rows = self.tied(key).iter().fold(0_u32, |rows, slot| {
+            rows.saturating_add(u32::try_from(self.store.get(*slot).weight).unwrap_or(u32::MAX))
+        });
+        let track = &mut self.tracks[key as usize];
+        match cut.function {
+            RankFunction::Rank => (track.ahead, track.last) = (track.ahead.saturating_sub(rows), rows),
+            _ => track.last -= 1,
+        }
         Ok(())
     }
 
-    /// The slot so many before the last one.
-    fn before_last(&self, key: u32, back: usize) -> Option<u32> {
+    /// The slots of the last rank that is kept, the last first.
+    fn tied(&self, key: u32) -> Vec<u32> {
         let track = &self.tracks[key as usize];
-        track.list.get(track.list.spot(track.live.checked_sub(back + 1)?))
-    }
-
-    /// What is known of the last rank, which is another one now.
-    fn count_last(&mut self, key: u32) {
-        match self.layout.cut {
-            Some(Cut { function: RankFunction::DenseRank, .. }) => self.tracks[key as usize].last -= 1,
-            Some(Cut { function: RankFunction::Rank, .. }) => {
-                let (mut rows, mut back) = (0, 0);
-                let of = self.last(&self.tracks[key as usize]);
-                while let Some(slot) =
-                    self.before_last(key, back).filter(|slot| of.is_some_and(|of| self.is_tied(*slot, of)))
-                {
-                    rows += self.store.get(slot).weight.max(0) as u64;
-                    back += 1;
-                }
-                self.tracks[key as usize].last = rows;
-            }
-            _ => {}
-        }
+        let slots = (0..track.live).map_while(|back| self.kept(track, back));
+        let Some(last) = self.kept(track, 0) else { return Vec::new() };
+        slots.take_while(|slot| self.compare_keys(*slot, last).is_eq()).collect()
     }
 
     /// Lets the last slot go, for good unless it was there before the step.
     fn drop_last(&mut self, key: u32) -> Result<(), ArrowError> {
-        let track = &self.tracks[key as usize];
+        let track = &mut self.tracks[key as usize];
         let Some(place) = track.live.checked_sub(1) else { return Ok(()) };
-        let spot = track.list.spot(place);
+        let spot = track.list.spot(place as usize);
         let Some(slot) = track.list.get(spot) else { return Ok(()) };
+        track.live = place;
         let (weight, was) = (self.store.get(slot).weight, self.store.get(slot).was);
-        self.tracks[key as usize].live -= 1;
         if was == 0 {
             self.touch(slot)?;
             self.tracks[key as usize].list.remove(spot);

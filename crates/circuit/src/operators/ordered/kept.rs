@@ -1,4 +1,5 @@
-//! What [`Ordered`] keeps, as a table that is saved: a row each, named by its key, with its weight and its values.
+//! What [`Ordered`] keeps, as tables that are saved. Table 0 has the rows, each named by its key, with its weight and its
+//! values. Table 1 says, where keys have a time to live, when a row came to each.
 
 use std::ops::Range;
 
@@ -12,8 +13,8 @@ use crate::keep::value::Builder;
 use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, Keys};
 
-/// The only table.
-const TABLE: u16 = 0;
+const ROWS: u16 = 0;
+const KEYS: u16 = 1;
 
 impl Ordered {
     /// Appends a row as it is saved.
@@ -29,6 +30,26 @@ impl Ordered {
     fn keys_of(&self, rows: &[&[u8]]) -> Result<Keys, Damage> {
         let names = rows.iter().map(|row| Ok(name_of(row)?.0)).collect::<Result<Vec<_>, Damage>>()?;
         self.layout.encoder.unpack(&names).ok_or_else(|| Damage::of("a key has other types"))
+    }
+
+    /// Takes the times at which rows came to keys; without a time to live nobody asks for them.
+    fn restore_times(&mut self, keys: &Keys, rows: &[&[u8]]) -> Result<(), Damage> {
+        if self.ttl.is_none() {
+            return Ok(());
+        }
+        let mut slots = Vec::new();
+        self.index.intern(keys, &keys.hashes(), &mut slots);
+        self.welcome(&slots, None);
+        self.note_keys(&slots);
+        for (slot, row) in slots.into_iter().zip(rows) {
+            let (_, mut time) = name_of(row)?;
+            let changed = time.i64()?;
+            time.end()?;
+            if let Some(ttl) = &mut self.ttl {
+                ttl.restore(slot, Some(changed));
+            }
+        }
+        Ok(())
     }
 
     /// The weights and the columns of saved rows.
@@ -52,18 +73,21 @@ impl Ordered {
 
 impl Keeper for Ordered {
     fn tables(&self) -> Vec<u16> {
-        vec![TABLE]
+        if self.ttl.is_some() { vec![ROWS, KEYS] } else { vec![ROWS] }
     }
 
-    fn slots(&self, _table: u16) -> usize {
-        self.store.slots()
+    fn slots(&self, table: u16) -> usize {
+        if table == KEYS { self.index.slots() } else { self.store.slots() }
     }
 
-    fn marks(&mut self, _table: u16) -> Option<&mut Marks> {
-        Some(&mut self.marks)
+    fn marks(&mut self, table: u16) -> Option<&mut Marks> {
+        Some(if table == KEYS { &mut self.key_marks } else { &mut self.marks })
     }
 
-    fn write(&self, _table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+    fn write(&self, table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
+        if table == KEYS {
+            return Ok(self.write_key(slot, out));
+        }
         let there = self.store.contains(slot);
         if there {
             self.write_row(slot, out)?;
@@ -86,13 +110,22 @@ impl Keeper for Ordered {
         Ok(Route::ByHash(encoder.encode(&columns[..routing], rows.len()).hashes()))
     }
 
-    fn restore(&mut self, _table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
+    fn restore(&mut self, table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
         let encoded = self.keys_of(rows)?;
+        if table == KEYS {
+            return self.restore_times(&encoded, rows);
+        }
         let (weights, columns) = self.read(rows)?;
         let batch = RecordBatch::try_new(self.layout.schema.clone(), columns)?;
         let mut keys = Vec::new();
         self.index.intern(&encoded, &encoded.hashes(), &mut keys);
         self.welcome(&keys, self.times(&batch).as_deref());
+        self.note_keys(&keys);
+        if let Some(ttl) = &mut self.ttl {
+            // Their times come in another table, or are not known.
+            let unknown = keys.iter().copied().filter(|key| ttl.changed(*key).is_none()).collect::<Vec<_>>();
+            unknown.into_iter().for_each(|key| ttl.restore(key, None));
+        }
         let prefixes = self.layout.order.prefixes(batch.columns(), rows.len());
         let chunk = self.store.open(batch.columns().to_vec(), rows.len());
         for (row, (key, weight)) in keys.iter().zip(weights).enumerate() {
@@ -102,11 +135,20 @@ impl Keeper for Ordered {
             self.take(*key, prefixes[row], chunk, row, weight)?;
         }
         self.store.close(chunk)?;
-        Ok(self.settle()?)
+        Ok(Ordered::settle(self)?)
     }
 
-    fn prefer(&mut self, _table: u16, slots: Option<Range<u32>>) {
-        self.store.prefer(slots);
+    fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
+        match table {
+            KEYS => self.index.prefer(slots),
+            _ => self.store.prefer(slots),
+        }
+    }
+
+    fn settle(&mut self) {
+        let expired = self.take_expired();
+        // What cannot be imaged would be lost to a save under way, and there is none.
+        self.forget(&expired).unwrap_or_default();
     }
 
     fn progress(&self) -> Progress {
@@ -119,6 +161,10 @@ impl Keeper for Ordered {
 
     fn keep(&mut self, chunk_slots: usize) {
         self.marks = Marks::new(chunk_slots);
+        if self.ttl.is_some() {
+            self.index.note_births();
+            self.key_marks = Marks::new(chunk_slots);
+        }
     }
 
     fn saved(&mut self) {

@@ -7,8 +7,10 @@
 
 use std::cmp::Ordering;
 
-/// As many slots lie in the list itself.
-const FEW: usize = 5;
+/// As many slots lie in the list itself, which takes no more memory than a vector for them.
+const FEW: usize = 3;
+
+const _: () = assert!(size_of::<List>() == size_of::<Vec<u32>>());
 
 /// The most slots of a block.
 const BLOCK: usize = 1_024;
@@ -183,7 +185,7 @@ impl List {
             block.changed = false;
         }
         if let [Block { slots, .. }] = &blocks[..]
-            && slots.len() <= FEW / 2
+            && slots.len() < FEW
         {
             let mut few = [0; FEW];
             few[..slots.len()].copy_from_slice(slots);

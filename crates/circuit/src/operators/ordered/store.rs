@@ -4,21 +4,22 @@
 //! chunk it lies and at which place. Chunks of few rows are brought together two by two as more come, so that rows that
 //! come one by one are moved a few times each, and a chunk of which more than half is gone is written anew.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
 use arrow_select::interleave::interleave;
 use arrow_select::take::take;
 
+use super::grow;
 use super::order::Place;
 use crate::keep::value::Column;
 
 /// No key, no slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Chunks are not brought together beyond as many rows.
-const CHUNK_ROWS_MAX: usize = 8_192;
+/// Chunks of as many rows stay as they are.
+const CHUNK_ROWS_MIN: usize = 1_024;
 
 /// A row that is kept.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,10 @@ pub(crate) struct Store {
     /// Chunks that have lost rows since they were looked at.
     thinned: Vec<u32>,
     rows: usize,
+    /// Bytes of the chunks.
+    bytes: usize,
+    /// Whether chunks have writers.
+    has_writers: Cell<bool>,
 }
 
 /// Rows in columns.
@@ -108,6 +113,7 @@ impl Store {
     }
 
     fn add(&mut self, chunk: Chunk) -> u32 {
+        self.bytes += chunk.bytes();
         match self.spare.pop() {
             Some(spare) => {
                 self.chunks[spare as usize] = chunk;
@@ -125,6 +131,7 @@ impl Store {
         let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.records.len() as u32);
         let none = Record { prefix: 0, weight: 0, was: 0, key: NONE, chunk: 0, row: 0 };
         if slot as usize >= self.records.len() {
+            grow(&mut self.records, slot as usize + 1);
             self.records.resize(slot as usize + 1, none);
         }
         self.records[slot as usize] = Record { prefix, weight, was: 0, key, chunk, row: row as u32 };
@@ -170,7 +177,7 @@ impl Store {
         }
         let columns = if rows.is_empty() { Vec::new() } else { self.columns_of(ids, &rows)? };
         for id in ids {
-            self.chunks[*id as usize] = Chunk::default();
+            self.bytes -= std::mem::take(&mut self.chunks[*id as usize]).bytes();
             self.spare.push(*id);
             self.small.retain(|small| small != id);
         }
@@ -188,17 +195,12 @@ impl Store {
 
     /// Brings a new chunk together with others of few rows, where it is not much smaller than they are.
     fn put_together(&mut self, id: u32) -> Result<(), ArrowError> {
-        let rows_of = |store: &Store, id: u32| store.chunks[id as usize].owners.len();
-        let rows = rows_of(self, id);
-        if rows > CHUNK_ROWS_MAX / 2 {
-            return Ok(());
-        }
+        let rows_of = |id: u32| self.chunks[id as usize].owners.len();
         match self.small.last().copied() {
-            Some(last) if rows_of(self, last) + rows > CHUNK_ROWS_MAX => self.small.retain(|small| *small != last),
-            Some(last) if rows_of(self, last) <= 2 * rows => return self.rewrite(&[last, id]),
-            _ => {}
+            _ if rows_of(id) >= CHUNK_ROWS_MIN => return Ok(()),
+            Some(last) if rows_of(last) <= 2 * rows_of(id) => return self.rewrite(&[last, id]),
+            _ => self.small.push(id),
         }
-        self.small.push(id);
         Ok(())
     }
 
@@ -255,6 +257,7 @@ impl Store {
             let writers = chunk.columns.iter().map(Column::new).collect::<Result<_, _>>()?;
             // It was empty.
             let _ = chunk.writers.set(writers);
+            self.has_writers.set(true);
         }
         chunk.writers.get().into_iter().flatten().for_each(|column| column.write(row as usize, out));
         Ok(())
@@ -262,7 +265,9 @@ impl Store {
 
     /// Rows are not written for a while.
     pub fn written(&mut self) {
-        self.chunks.iter_mut().for_each(|chunk| drop(chunk.writers.take()));
+        if self.has_writers.replace(false) {
+            self.chunks.iter_mut().for_each(|chunk| drop(chunk.writers.take()));
+        }
     }
 
     /// Gives rows the free ones of `slots` before others; none gives slots as they come, the gaps between others first.
@@ -284,11 +289,15 @@ impl Store {
 
     /// Bytes held, by capacity.
     pub fn bytes(&self) -> u64 {
-        let chunk = |chunk: &Chunk| {
-            let columns: usize = chunk.columns.iter().map(|column| column.get_buffer_memory_size()).sum();
-            columns + 4 * chunk.owners.capacity() + size_of::<Chunk>()
-        };
-        let chunks: usize = self.chunks.iter().map(chunk).sum();
-        (chunks + self.records.capacity() * size_of::<Record>() + 4 * self.free.capacity()) as u64
+        let slots = self.records.capacity() * size_of::<Record>() + 4 * self.free.capacity();
+        (self.bytes + slots + self.chunks.capacity() * size_of::<Chunk>()) as u64
+    }
+}
+
+impl Chunk {
+    /// Bytes held on the heap.
+    fn bytes(&self) -> usize {
+        let columns: usize = self.columns.iter().map(|column| column.get_buffer_memory_size()).sum();
+        columns + 4 * self.owners.capacity()
     }
 }

@@ -155,6 +155,24 @@ fn only_rows_that_can_come_out_are_kept_of_rows_that_are_never_taken_back() {
 }
 
 #[test]
+fn what_is_kept_is_counted_and_its_largest_keys_are_known() {
+    let mut bench = bench(&spec(&[KEY], &[by(PRICE, true, false)], RowNumber, None), false, 1);
+    let none = bench.size();
+    let many: String = (0..2_000).map(|n| format!("{} {n} a\n", if n % 100 == 0 { 7 } else { 8 })).collect();
+    step(&mut bench, &many, 0).expect("the rows are sound");
+    let full = bench.size();
+    assert_eq!(full.entries, 2_000);
+    assert!((100_000..1_000_000).contains(&full.bytes), "{} bytes", full.bytes);
+    let keys = bench.largest_keys(5);
+    assert_eq!(keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), ["{\"key\": 8}", "{\"key\": 7}"]);
+    assert!(keys[0].bytes > 50 * keys[1].bytes, "{keys:?}");
+    let gone: String = (0..2_000).map(|n| format!("-1 {} {n} a\n", if n % 100 == 0 { 7 } else { 8 })).collect();
+    step(&mut bench, &gone, 0).expect("the rows are sound");
+    assert_eq!(bench.size().entries, none.entries);
+    assert!(bench.size().bytes < full.bytes, "chunks are given back");
+}
+
+#[test]
 fn several_lanes_rank_what_they_have_first() {
     let first = spec(&[KEY], &[by(PRICE, true, false)], RowNumber, Some(2));
     assert_eq!(bench(&first, true, 2).tasks(), 3);
@@ -196,6 +214,31 @@ fn a_key_that_has_expired_is_forgotten_and_stays_answered() {
         step(&mut bench, "1 1 e 10\n3 0 x _", 16).expect("late rows are no error");
         assert_eq!(bench.said.late_rows, 1);
         check(&bench.integral, "1 4 d 10 1\n2 6 b 20 1\n3 0 x _ 1");
+    }
+}
+
+#[test]
+fn a_key_to_which_no_row_comes_for_long_begins_anew_and_stays_answered() {
+    for (append_only, lanes) in [(true, 1), (false, 1), (true, 3), (false, 2)] {
+        let ranking = spec(&[KEY], &[by(PRICE, false, true)], RowNumber, Some(1));
+        let (input, output) = (schema(false), schema(true));
+        let mut bench =
+            Bench::expiring(Spec::Rank(ranking), input, output, append_only, lanes, 100).expect("it is supported");
+        let mut at =
+            |text: &str, now: i64| bench.step(vec![delta(&rows(text))], 0, now).map(drop).expect("the rows are sound");
+        at("1 5 a\n2 5 a", 1_000);
+        at("1 6 b", 1_050);
+        at("1 7 c", 1_149);
+        at("2 7 c\n1 8 d", 1_200);
+        check(&bench.integral, "1 5 a 0 1\n2 5 a 0 1\n2 7 c 0 1");
+        let mut at =
+            |text: &str, now: i64| bench.step(vec![delta(&rows(text))], 0, now).map(drop).expect("the rows are sound");
+        if !append_only {
+            at("-1 2 7 c", 1_400);
+        }
+        at("3 1 a", 1_500);
+        check(&bench.integral, "1 5 a 0 1\n2 5 a 0 1\n2 7 c 0 1\n3 1 a 0 1");
+        assert_eq!(bench.size().entries, 1, "what has expired is forgotten");
     }
 }
 

@@ -20,6 +20,9 @@ use crate::operators::time::{NANOS_PER_MILLI, nanos_at};
 const LEFT: u16 = 0;
 const RIGHT: u16 = 1;
 
+/// The only table of each side.
+const ROWS: u16 = 0;
+
 /// Both sides.
 pub(super) struct Sides {
     /// Left rows that wait, by key and time.
@@ -161,28 +164,28 @@ impl Keeper for Sides {
     }
 
     fn slots(&self, table: u16) -> usize {
-        self.side(table).slots(table)
+        self.side(table).slots(ROWS)
     }
 
     fn marks(&mut self, table: u16) -> Option<&mut Marks> {
-        self.side_mut(table).marks(table)
+        self.side_mut(table).marks(ROWS)
     }
 
     fn write(&self, table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
-        self.side(table).write(table, slot, out)
+        self.side(table).write(ROWS, slot, out)
     }
 
     fn route(&self, table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
-        self.side(table).route(table, rows)
+        self.side(table).route(ROWS, rows)
     }
 
     fn restore(&mut self, table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
         self.restored |= table == RIGHT;
-        self.side_mut(table).restore(table, rows)
+        self.side_mut(table).restore(ROWS, rows)
     }
 
     fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
-        self.side_mut(table).prefer(table, slots);
+        self.side_mut(table).prefer(ROWS, slots);
     }
 
     fn progress(&self) -> Progress {
