@@ -267,7 +267,7 @@ impl Operator for TemporalJoin {
     fn largest_keys(&self, most: usize) -> Vec<KeySize> {
         let mut keys: Vec<KeySize> =
             [&self.sides.left, &self.sides.right].into_iter().flat_map(|side| side.largest_keys(most)).collect();
-        keys.sort_by(|one, other| other.bytes.cmp(&one.bytes));
+        keys.sort_by_key(|key| std::cmp::Reverse(key.bytes));
         keys.truncate(most);
         keys
     }
