@@ -31,7 +31,7 @@ mod value;
 use case::Case;
 
 /// The cases of one run, unless `TIDEMILL_ORACLE_CASES` says otherwise.
-const CASES: u64 = 2_000;
+const CASES: u64 = 5_000;
 
 /// A thread stops after so many failing cases.
 const FAILURES_MAX: usize = 3;

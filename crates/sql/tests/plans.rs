@@ -167,11 +167,31 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
 fn the_public_nexmark_files_plan() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/nexmark");
     let tables = fs::read_to_string(root.join("generator.sql")).expect("the tables are there");
-    for query in ["q0", "q1", "q2", "q5", "q7", "q8", "q10", "q11", "q12", "q14", "q15", "q16", "q17", "q21", "q22"] {
+    for query in [
+        "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q10", "q11", "q12", "q14", "q15", "q16", "q17", "q20", "q21",
+        "q22", "q23",
+    ] {
         let text = fs::read_to_string(root.join(format!("{query}.sql"))).expect("the query is there");
         let whole = format!("{tables}\n{text}");
         if let Err(error) = plan(&whole, PlanOptions::default()) {
             panic!("{query}: {}", render(&error, query, &whole));
+        }
+    }
+}
+
+#[test]
+fn joins_of_nexmark_that_say_when_forget() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/nexmark");
+    for tables in ["generator.sql", "tables.sql"] {
+        let tables = fs::read_to_string(root.join(tables)).expect("the tables are there");
+        for (query, forgets) in
+            [("q3", false), ("q4", true), ("q5", true), ("q7", true), ("q8", true), ("q20", false), ("q23", false)]
+        {
+            let text = fs::read_to_string(root.join(format!("{query}.sql"))).expect("the query is there");
+            let pipeline = plan(&format!("{tables}\n{text}"), PlanOptions::default()).expect("it is planned");
+            let shown = explain::text(&pipeline);
+            assert!(shown.contains("Join ["), "{query}\n{shown}");
+            assert_eq!(!shown.contains("warning: Join"), forgets, "{query}\n{shown}");
         }
     }
 }

@@ -80,7 +80,9 @@ pub(crate) fn attach(plan: LogicalPlan) -> Result<LogicalPlan> {
             return Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
         };
         let [left, right] = inputs.as_slice() else { return internal_err!("{} of {}", alias.alias, inputs.len()) };
-        let (left, right, schema) = (Arc::clone(left), Arc::clone(right), Arc::clone(schema));
+        // A side of a union says that it has the union's names, whatever its columns are called.
+        let named = |side: &Arc<LogicalPlan>| side.as_ref().clone().recompute_schema().map(Arc::new);
+        let (left, right, schema) = (named(left)?, named(right)?, Arc::clone(schema));
         let node = Arc::new(SetOperation { left, right, intersect, all, schema });
         let named = SubqueryAlias::try_new(Arc::new(LogicalPlan::Extension(Extension { node })), alias.alias.clone())?;
         Ok(Transformed::yes(LogicalPlan::SubqueryAlias(named)))

@@ -4,6 +4,8 @@
 //! windows that are still open, processing time, rows on which an expression fails) the reference says it in SQL over
 //! columns that the script fills. One file a part of the grammar.
 
+#[path = "query/joined.rs"]
+mod joined;
 #[path = "query/over.rs"]
 mod over;
 #[path = "query/several.rs"]
@@ -68,11 +70,21 @@ pub(crate) enum Closing {
     Now,
     /// By the watermark, of rows instead of windows.
     Passed,
+    /// Rows without `at` leave when the watermark is above their `ts` by more seconds than this; others at once.
+    Padded {
+        /// Seconds.
+        after: i64,
+    },
+    /// By a watermark that is so many seconds behind.
+    Behind {
+        /// Seconds.
+        seconds: i64,
+    },
 }
 
 impl Query {
     pub(crate) fn draw(choices: &mut Choices) -> Query {
-        let family = choices.below(27);
+        let family = choices.below(40);
         let updating = choices.one_in(3);
         let table = Table::first(choices, updating);
         let mut draw = Draw { choices, updating, table };
@@ -95,7 +107,13 @@ impl Query {
             21 => draw.two_tables(),
             22 => draw.failing(),
             23..=25 => draw.over(),
-            _ => draw.approximate(),
+            26 => draw.approximate(),
+            27..=29 => draw.joins(),
+            30 | 31 => draw.of_joins(),
+            32..=34 => draw.subqueries(),
+            35 | 36 => draw.set_operations(),
+            37 | 38 => draw.intervals(),
+            _ => draw.window_joins(),
         };
         if query.zoned && choices.one_in(4) {
             query.settings.push_str("SET 'table.local-time-zone' = 'America/New_York';\n");
@@ -144,12 +162,14 @@ impl Query {
                 let select = match (closed, self.closing) {
                     (None, _) | (_, None) => reference.clone(),
                     (Some(closed), Some(closing)) => {
-                        let (end, than) = match closing {
-                            Closing::AfterWatermark => ("window_end", "<"),
-                            Closing::Watermark | Closing::Now => ("window_end", "<="),
-                            Closing::Passed => ("CAST(ts AS TIMESTAMP(3))", "<"),
+                        let (end, than, behind) = match closing {
+                            Closing::AfterWatermark => ("window_end", "<", 0),
+                            Closing::Watermark | Closing::Now => ("window_end", "<=", 0),
+                            Closing::Passed => ("CAST(ts AS TIMESTAMP(3))", "<", 0),
+                            Closing::Padded { after } => ("at IS NOT NULL OR CAST(ts AS TIMESTAMP(3))", "<", after),
+                            Closing::Behind { seconds } => ("window_end", "<=", seconds),
                         };
-                        let bound = wall(closed.max(0) + self.offset);
+                        let bound = wall(closed.saturating_sub(behind * 1_000).max(0) + self.offset);
                         format!("SELECT * FROM ({reference}) WHERE {end} {than} TIMESTAMP '{bound}'")
                     }
                 };

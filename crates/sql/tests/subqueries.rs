@@ -1,0 +1,92 @@
+//! What IN, EXISTS, queries that stand for a value, and set operations mean, NULL included: by hand, apart from the oracle,
+//! which rewrites them as the circuit does.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use tidemill_circuit::row::to_json;
+use tidemill_sql::batch::BatchSession;
+
+fn table(columns: &[(&str, &[Option<i64>])]) -> RecordBatch {
+    let columns = columns.iter().map(|(name, values)| {
+        let values: ArrayRef = Arc::new(Int64Array::from(values.to_vec()));
+        (*name, values, true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns).expect("the columns are as long as each other")
+}
+
+/// `a` has 1, 2 and NULL; `b` has 2 and NULL; `c` and `d` are joined by `k`; `e` has rows several times.
+fn session() -> BatchSession {
+    let mut session = BatchSession::new(&Arc::default());
+    session.register("a", table(&[("x", &[Some(1), Some(2), None])]));
+    session.register("b", table(&[("y", &[Some(2), None])]));
+    session.register(
+        "c",
+        table(&[("k", &[Some(1), Some(1), Some(2), Some(3)]), ("v", &[Some(5), Some(6), Some(5), None])]),
+    );
+    session.register("d", table(&[("k", &[Some(1), Some(2), Some(2)]), ("w", &[Some(5), None, Some(7)])]));
+    session.register("e", table(&[("x", &[Some(1), Some(1), Some(1), Some(2), None, None])]));
+    session
+}
+
+/// The rows of a query, each as its values, in any order.
+fn check(query: &str, expected: &str) {
+    let rows = session().select(query).unwrap_or_else(|error| panic!("{query}: {error}"));
+    let mut found: Vec<String> = (0..rows.num_rows())
+        .map(|row| {
+            let text = to_json(&rows, row);
+            let values: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("an object");
+            values.values().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found.join(", "), expected, "{query}");
+}
+
+#[test]
+fn in_is_true_false_or_unknown() {
+    check("SELECT x FROM a WHERE x IN (SELECT y FROM b)", "2");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT y FROM b)", "");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT y FROM b WHERE y IS NOT NULL)", "1");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT y FROM b WHERE y > 5)", "1, 2, null");
+    check("SELECT x FROM a WHERE NOT x IN (SELECT y FROM b WHERE y IS NOT NULL)", "1");
+    check("SELECT x FROM a WHERE 5 NOT IN (SELECT y FROM b)", "");
+    check("SELECT x FROM a WHERE 5 NOT IN (SELECT y FROM b WHERE y IS NOT NULL)", "1, 2, null");
+}
+
+#[test]
+fn a_denied_in_is_unknown_inside_a_larger_condition_too() {
+    check("SELECT x FROM a WHERE x = 1 OR x IN (SELECT y FROM b)", "1, 2");
+    check("SELECT x FROM a WHERE x = 1 OR x NOT IN (SELECT y FROM b WHERE y IS NOT NULL)", "1");
+    check("SELECT x FROM a WHERE x = 2 OR x NOT IN (SELECT y FROM b)", "2");
+    check("SELECT x FROM a WHERE x = 2 OR NOT (x IN (SELECT y FROM b))", "2");
+    check("SELECT x FROM a WHERE x = 7 OR x NOT IN (SELECT y FROM b WHERE y > 5)", "1, 2, null");
+    check("SELECT x FROM a WHERE NOT (x = 1 AND x IN (SELECT y FROM b))", "2");
+    check("SELECT x FROM a WHERE NOT (x = 1 OR x NOT IN (SELECT y FROM b))", "2");
+}
+
+#[test]
+fn subqueries_see_the_row_around_them() {
+    check("SELECT k, v FROM c WHERE v IN (SELECT w FROM d WHERE d.k = c.k)", "1 5");
+    check("SELECT k, v FROM c WHERE v NOT IN (SELECT w FROM d WHERE d.k = c.k)", "1 6, 3 null");
+    check("SELECT k, v FROM c WHERE EXISTS (SELECT 1 FROM d WHERE d.k = c.k AND d.w > 5)", "2 5");
+    check("SELECT k, v FROM c WHERE NOT EXISTS (SELECT 1 FROM d WHERE d.k = c.k)", "3 null");
+    check("SELECT k, (SELECT COUNT(*) FROM d WHERE d.k = c.k) AS n FROM c", "1 1, 1 1, 2 2, 3 0");
+    check("SELECT k, (SELECT MAX(w) FROM d WHERE d.k = c.k) AS m FROM c", "1 5, 1 5, 2 7, 3 null");
+    check("SELECT v FROM c WHERE v > (SELECT MIN(w) FROM d)", "6");
+    check(
+        "SELECT c.v, l.n AS z FROM c, LATERAL (SELECT COUNT(*) AS n FROM d WHERE d.w = c.v) AS l",
+        "5 1, 5 1, 6 0, null 0",
+    );
+}
+
+#[test]
+fn set_operations_count_rows_where_they_are_asked_to() {
+    check("SELECT x FROM e INTERSECT SELECT x FROM a", "1, 2, null");
+    check("SELECT x FROM e EXCEPT SELECT y FROM b", "1");
+    check("SELECT x FROM e INTERSECT ALL SELECT x FROM e WHERE x IS NULL OR x = 1", "1, 1, 1, null, null");
+    check("SELECT x FROM e EXCEPT ALL SELECT x FROM a", "1, 1, null");
+    check("SELECT x FROM e EXCEPT ALL (SELECT x FROM a UNION ALL SELECT y FROM b)", "1, 1");
+    check("SELECT x FROM a UNION SELECT x FROM e", "1, 2, null");
+    check("SELECT x FROM a INTERSECT SELECT y FROM b UNION ALL SELECT x FROM a WHERE x = 1", "1, 2, null");
+}
