@@ -173,7 +173,7 @@ impl Keeper for State {
     fn resume(&mut self, _progress: Progress) {}
 
     fn keep(&mut self, chunk_slots: usize) {
-        self.sides.iter_mut().for_each(|side| side.marks = Marks::new(chunk_slots));
+        self.sides.iter_mut().for_each(|side| side.keep(chunk_slots));
         self.total_marks = Marks::new(chunk_slots);
     }
 }

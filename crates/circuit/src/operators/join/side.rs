@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use super::deadlines::Deadlines;
 use super::index::Index;
 use super::store::{NONE, Store};
+use crate::keep::CHUNK_SLOTS;
 use crate::keep::marks::Marks;
 use crate::keep::value::Column;
 
@@ -124,7 +125,7 @@ impl Side {
     pub fn new(shape: Shape) -> Self {
         Side {
             shape,
-            store: Store::default(),
+            store: Store::new(CHUNK_SLOTS),
             heads: Vec::new(),
             next: Vec::new(),
             newer: Vec::new(),
@@ -137,6 +138,12 @@ impl Side {
             live: 0,
             ids: Vec::new(),
         }
+    }
+
+    /// Notes changes from now on, by chunks of so many rows; nothing is kept yet.
+    pub fn keep(&mut self, chunk_slots: usize) {
+        self.store = Store::new(chunk_slots);
+        self.marks = Marks::new(chunk_slots);
     }
 
     /// How rows are kept.

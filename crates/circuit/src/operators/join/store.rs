@@ -1,6 +1,6 @@
 //! [`Store`]: rows as columns, each under a number that names it until it is moved or goes.
 //!
-//! Rows lie in chunks of [`CHUNK_ROWS`]. A batch of many rows becomes a chunk as it is, without a copy; small batches are
+//! Rows lie in chunks of [`CHUNK_SLOTS`], or as many as are saved together. A batch of many rows becomes a chunk as it is, without a copy; small batches are
 //! put together in the open chunk: each is a *part*, and neighbours of like size are made one, so that a chunk has a few
 //! parts at most and a row is copied a few times at most. A row's number is that of its chunk and its place in it.
 //!
@@ -19,23 +19,10 @@ use crate::keep::value::Column;
 /// No row.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// The rows of a chunk, at most.
-pub(super) const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
-
-const CHUNK_BITS: u32 = 12;
-
-/// What is saved as a chunk comes back as one.
-const _: () = assert!(CHUNK_ROWS == CHUNK_SLOTS);
-
-/// Batches of so many rows become chunks as they are.
-const WHOLE_ROWS_MIN: usize = CHUNK_ROWS / 2;
-
-/// The number of the first row that has none.
-const CHUNKS_MAX: usize = (NONE >> CHUNK_BITS) as usize;
-
 /// Rows of one type.
-#[derive(Default)]
 pub(super) struct Store {
+    /// A chunk has 2 to this power rows at most.
+    bits: u32,
     chunks: Vec<Chunk>,
     /// The chunk that small batches are put into.
     open: Option<u32>,
@@ -70,16 +57,50 @@ struct Part {
 }
 
 impl Store {
+    /// No rows yet; `chunk_slots` rows are saved together.
+    pub fn new(chunk_slots: usize) -> Self {
+        let slots = if chunk_slots.is_power_of_two() { chunk_slots.min(CHUNK_SLOTS) } else { CHUNK_SLOTS };
+        Store {
+            bits: slots.trailing_zeros(),
+            chunks: Vec::new(),
+            open: None,
+            free: Vec::new(),
+            thin: Vec::new(),
+            bytes: 0,
+            touched: Cell::default(),
+        }
+    }
+
+    /// The rows of a chunk, at most.
+    fn chunk_rows(&self) -> usize {
+        1 << self.bits
+    }
+
+    /// The number of the first chunk that there cannot be.
+    fn chunks_max(&self) -> usize {
+        (NONE >> self.bits) as usize
+    }
+
+    fn id_of(&self, chunk: u32, row: u32) -> u32 {
+        chunk << self.bits | row
+    }
+
+    /// The chunk of a row, and the row's place in it.
+    fn split(&self, id: u32) -> (usize, u32) {
+        ((id >> self.bits) as usize, id & (self.chunk_rows() as u32 - 1))
+    }
+
     /// Takes rows in and appends their numbers to `ids`.
     pub fn append(&mut self, columns: &[ArrayRef], rows: usize, ids: &mut Vec<u32>) -> Result<(), ArrowError> {
         let mut from = 0;
         while from < rows {
             let left = rows - from;
-            let chunk = if left >= WHOLE_ROWS_MIN { self.claim()? } else { self.open_chunk()? };
+            // Half a chunk and more becomes one as it is.
+            let chunk = if left * 2 >= self.chunk_rows() { self.claim()? } else { self.open_chunk()? };
             let first = self.chunks[chunk as usize].rows;
-            let count = left.min(CHUNK_ROWS - first as usize);
+            let count = left.min(self.chunk_rows() - first as usize);
             self.push(chunk, columns.iter().map(|column| column.slice(from, count)).collect(), count as u32)?;
-            ids.extend((first..first + count as u32).map(|row| id_of(chunk, row)));
+            ids.extend((first..first + count as u32).map(|row| self.id_of(chunk, row)));
             from += count;
         }
         Ok(())
@@ -87,8 +108,8 @@ impl Store {
 
     /// Puts rows into the chunk that begins with the number `first`; false when there is none or it is in use.
     pub fn put(&mut self, first: u32, columns: &[ArrayRef], rows: usize) -> Result<bool, ArrowError> {
-        let (chunk, row) = split(first);
-        if row != 0 || rows > CHUNK_ROWS || chunk >= CHUNKS_MAX {
+        let (chunk, row) = self.split(first);
+        if row != 0 || rows > self.chunk_rows() || chunk >= self.chunks_max() {
             return Ok(false);
         }
         if chunk >= self.chunks.len() {
@@ -112,7 +133,7 @@ impl Store {
         if let Some(chunk) = self.free.pop() {
             return Ok(chunk);
         }
-        if self.chunks.len() >= CHUNKS_MAX {
+        if self.chunks.len() >= self.chunks_max() {
             return Err(ArrowError::ComputeError(format!("more rows than {NONE} are kept on one lane")));
         }
         self.chunks.push(Chunk::default());
@@ -121,7 +142,7 @@ impl Store {
 
     fn open_chunk(&mut self) -> Result<u32, ArrowError> {
         if let Some(open) = self.open {
-            if (self.chunks[open as usize].rows as usize) < CHUNK_ROWS {
+            if (self.chunks[open as usize].rows as usize) < self.chunk_rows() {
                 return Ok(open);
             }
             self.open = None;
@@ -133,12 +154,13 @@ impl Store {
     }
 
     fn push(&mut self, chunk: u32, columns: Vec<ArrayRef>, rows: u32) -> Result<(), ArrowError> {
+        let chunk_rows = self.chunk_rows() as u32;
         let chunk = &mut self.chunks[chunk as usize];
         let before: u64 = chunk.parts.iter().map(|part| part.bytes).sum();
         chunk.parts.push(Part::new(chunk.rows, rows, columns)?);
         chunk.rows += rows;
         chunk.live += rows;
-        chunk.merge()?;
+        chunk.merge(chunk_rows)?;
         self.bytes += chunk.parts.iter().map(|part| part.bytes).sum::<u64>();
         self.bytes -= before;
         Ok(())
@@ -146,7 +168,7 @@ impl Store {
 
     /// Counts a row as gone.
     pub fn remove(&mut self, id: u32) {
-        let (chunk, _) = split(id);
+        let (chunk, _) = self.split(id);
         self.chunks[chunk].live -= 1;
         self.check(chunk as u32);
     }
@@ -170,9 +192,10 @@ impl Store {
     /// The numbers of all rows that a thin chunk has or had; none when no chunk is thin.
     pub fn next_thin(&mut self) -> Option<std::ops::Range<u32>> {
         while let Some(number) = self.thin.pop() {
+            let first = self.id_of(number, 0);
             let chunk = &mut self.chunks[number as usize];
             if std::mem::take(&mut chunk.is_thin) {
-                return Some(id_of(number, 0)..id_of(number, 0) + chunk.rows);
+                return Some(first..first + chunk.rows);
             }
         }
         None
@@ -185,7 +208,7 @@ impl Store {
         touched.resize(chunks.len(), NONE);
         let (mut parts, mut numbers) = (Vec::new(), Vec::new());
         let place = |id: &u32| -> (usize, usize) {
-            let (number, row) = split(*id);
+            let (number, row) = self.split(*id);
             let chunk = &chunks[number];
             if touched[number] == NONE {
                 touched[number] = parts.len() as u32;
@@ -218,7 +241,7 @@ impl Store {
     }
 
     fn find(&self, id: u32) -> (&Part, usize) {
-        let (chunk, row) = split(id);
+        let (chunk, row) = self.split(id);
         let chunk = &self.chunks[chunk];
         let part = &chunk.parts[chunk.part_of(row)];
         (part, (row - part.start) as usize)
@@ -226,7 +249,7 @@ impl Store {
 
     /// The number after the greatest one that a row may have.
     pub fn slots(&self) -> usize {
-        self.chunks.len() << CHUNK_BITS
+        self.chunks.len() << self.bits
     }
 
     /// Bytes held.
@@ -241,8 +264,8 @@ impl Chunk {
     }
 
     /// Makes one of the last parts as long as one is not much longer than the next, and of all of a full chunk.
-    fn merge(&mut self) -> Result<(), ArrowError> {
-        let is_full = self.rows as usize == CHUNK_ROWS;
+    fn merge(&mut self, chunk_rows: u32) -> Result<(), ArrowError> {
+        let is_full = self.rows == chunk_rows;
         let mut from = self.parts.len() - 1;
         let mut rows = self.parts[from].rows;
         while from > 0 && (is_full || self.parts[from - 1].rows <= 2 * rows) {
@@ -276,15 +299,6 @@ impl Part {
     }
 }
 
-fn id_of(chunk: u32, row: u32) -> u32 {
-    chunk << CHUNK_BITS | row
-}
-
-/// The chunk of a row, and the row's place in it.
-fn split(id: u32) -> (usize, u32) {
-    ((id >> CHUNK_BITS) as usize, id & (CHUNK_ROWS as u32 - 1))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -301,9 +315,16 @@ mod tests {
         (vec![Arc::new(Int64Array::from_iter_values(values)), Arc::new(texts)], count)
     }
 
-    /// Appends rows in batches of these sizes, and reads all of them backwards.
+    const CHUNK_ROWS: usize = CHUNK_SLOTS;
+
+    /// Appends rows in batches of these sizes, and reads all of them backwards; with chunks of the usual size and small ones.
     fn check(batches: &[usize]) -> Store {
-        let (mut store, mut ids, mut next) = (Store::default(), Vec::new(), 0);
+        check_chunks(batches, 8);
+        check_chunks(batches, CHUNK_ROWS)
+    }
+
+    fn check_chunks(batches: &[usize], chunk_rows: usize) -> Store {
+        let (mut store, mut ids, mut next) = (Store::new(chunk_rows), Vec::new(), 0);
         for batch in batches {
             let (columns, count) = rows(next..next + *batch as i64);
             store.append(&columns, count, &mut ids).expect("rows of the store's types");
@@ -333,7 +354,7 @@ mod tests {
 
     #[test]
     fn small_batches_are_put_together() {
-        let store = check(&vec![1; CHUNK_ROWS + 100]);
+        let store = check_chunks(&vec![1; CHUNK_ROWS + 100], CHUNK_ROWS);
         assert_eq!(store.chunks.len(), 2);
         assert_eq!(store.chunks[0].parts.len(), 1);
         assert!(store.chunks[1].parts.len() < 10, "{} parts", store.chunks[1].parts.len());
@@ -341,7 +362,7 @@ mod tests {
 
     #[test]
     fn chunks_without_rows_are_used_again() {
-        let mut store = Store::default();
+        let mut store = Store::new(CHUNK_ROWS);
         for _ in 0..10 {
             let mut ids = Vec::new();
             let (columns, count) = rows(0..5_000);

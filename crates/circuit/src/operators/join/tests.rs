@@ -448,3 +448,105 @@ fn pairs_of_all_kinds_are_those_of_a_search() {
         }
     }
 }
+
+fn plain(kind: JoinKind, condition: Condition) -> Setup {
+    let (nulls, pad, on_error) = (JoinNulls::Unequal, Emit::Changes, OnError::Stop);
+    Setup { kind, nulls, condition, keyed: true, pad, appends: [true; 2], lanes: 1, on_error }
+}
+
+fn come(key: i64, number: i64, time: i64) -> (Row, i64) {
+    ((Some(key), "", Some(number), time), 1)
+}
+
+#[test]
+fn chunks_of_which_most_rows_are_gone_are_given_up() {
+    for (round, appends) in [[true; 2], [false; 2]].into_iter().enumerate() {
+        let setup = Setup { appends, ..plain(JoinKind::Left, Condition::Near) };
+        let (mut rng, mut rig) = (Rng::seeded(round as u64), Rig::new(&setup).expect("supported"));
+        let side =
+            |appends| Changes { appends, doubles: false, keys: 20_000, time: 0, live: Vec::new(), bag: Bag::new() };
+        let (mut sides, mut integral) = (appends.map(side), BTreeMap::new());
+        let mut most = 0;
+        for step in 1..=20 {
+            let changes = [LEFT, RIGHT].map(|side| sides[side].next(&mut rng, 1_000, false));
+            let output = rig.step([&changes[0], &changes[1]], step == 20).unwrap_or_else(|error| panic!("{error}"));
+            for (line, weight) in sum(&output) {
+                *integral.entry(line).or_default() += weight;
+            }
+            most = most.max(rig.circuit.state().iter().map(|(_, size)| size.bytes).sum());
+        }
+        integral.retain(|_, weight: &mut i64| *weight != 0);
+        let by_key = |side: usize| {
+            let mut rows: BTreeMap<Option<i64>, Bag> = BTreeMap::new();
+            for (row, weight) in &sides[side].bag {
+                rows.entry(row.0).or_default().insert(*row, *weight);
+            }
+            rows
+        };
+        let (mut expected, mut rights) = (BTreeMap::new(), by_key(RIGHT));
+        for (key, lefts) in by_key(LEFT) {
+            expected.extend(setup.search(&[lefts, rights.remove(&key).unwrap_or_default()], i64::MAX));
+        }
+        assert_eq!(integral, expected);
+        assert_eq!(rig.entries(), 0);
+        assert!(most < 3_000_000, "of 40,000 rows a few thousand are kept, but there were {most} bytes");
+    }
+}
+
+#[test]
+fn a_suspect_that_might_miss_rows_is_late() {
+    for (condition, late) in [(Condition::Near, [1, 1]), (Condition::NearLeft, [0, 1]), (Condition::Nothing, [0, 0])] {
+        let mut rig = Rig::new(&plain(JoinKind::Inner, condition)).expect("supported");
+        rig.step([&[come(1, 1, 1_000)], &[come(1, 1, 1_000)]], false).expect("rows in time");
+        let suspect = [come(1, 2, 900)];
+        let left = rig.step([&suspect, &[]], false).expect("a suspect");
+        let right = rig.step([&[], &suspect], false).expect("a suspect");
+        assert_eq!([left.trailer.late_rows, right.trailer.late_rows], late.map(u64::from), "{condition:?}");
+        assert_eq!(left.side.iter().chain(&right.side).count(), late.iter().sum::<u32>() as usize);
+    }
+}
+
+#[test]
+fn a_pair_on_which_the_condition_fails_is_treated_as_on_error_says() {
+    let run = |kind, on_error| {
+        let mut rig = Rig::new(&Setup { on_error, ..plain(kind, Condition::Less) }).expect("supported");
+        let output = rig.step([&[come(1, 1, 0), come(2, 2, 0)], &[come(1, 13, 0), come(2, 3, 0)]], false)?;
+        Ok::<_, Error>((sum(&output).into_keys().collect::<Vec<_>>(), output.trailer.dead_rows))
+    };
+    let pair = "2  2 0 2  3 0".to_string();
+    for (on_error, dead) in [(OnError::Null, 0), (OnError::DeadLetter, 1)] {
+        assert_eq!(run(JoinKind::Inner, on_error).expect("a pair is left out"), (vec![pair.clone()], dead));
+        let (padded, counted) = run(JoinKind::Left, on_error).expect("a pair is left out");
+        assert_eq!((padded, counted), (vec!["1  1 0 _ _ _ _".to_string(), pair.clone()], dead));
+    }
+    let error = run(JoinKind::Inner, OnError::Stop).expect_err("it stops").to_string();
+    assert!(error.contains("13 brings bad luck") && error.contains(r#""number": 13"#), "{error}");
+}
+
+#[test]
+fn a_row_taken_back_that_is_not_there_stops_the_circuit() {
+    for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Semi] {
+        let setup = Setup { appends: [false; 2], ..plain(kind, Condition::Nothing) };
+        for side in [LEFT, RIGHT] {
+            let mut rig = Rig::new(&setup).expect("supported");
+            let (row, _) = come(1, 2, 3);
+            let taken = [(row, -1)];
+            let mut changes: [&[(Row, i64)]; 2] = [&[], &[]];
+            changes[side] = &taken;
+            let error = rig.step(changes, false).expect_err("the promise is broken").to_string();
+            assert!(error.contains("taken back that"), "{kind:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_joined_is_refused() {
+    let refused = |setup: Setup| Rig::new(&setup).err().map_or("nothing".to_string(), |error| error.to_string());
+    let starts = |message: String, start: &str| assert!(message.starts_with(start), "{message}");
+    let not_in = Setup { nulls: JoinNulls::Unknown, ..plain(JoinKind::Anti, Condition::Less) };
+    starts(refused(not_in), "NOT IN with a condition besides");
+    let late = Setup { pad: Emit::OnClose, ..plain(JoinKind::Left, Condition::Less) };
+    starts(refused(late), "rows that are padded for ever");
+    let taken = Setup { pad: Emit::OnClose, appends: [true, false], ..plain(JoinKind::Left, Condition::Near) };
+    starts(refused(taken), "rows that are padded for ever");
+}
