@@ -395,9 +395,18 @@ impl Ordered {
         self.touched.clear();
     }
 
-    /// The columns of the rows in `slots`.
-    pub fn columns(&self, slots: impl Iterator<Item = u32> + Clone) -> Result<Vec<ArrayRef>, ArrowError> {
-        self.store.columns(slots)
+    /// The columns of the rows in `slots`, of which there is one at least.
+    pub fn columns(&self, slots: impl Iterator<Item = u32>) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.store.columns(slots, |_| true)
+    }
+
+    /// Some columns of the rows in `slots`, of which there is one at least; the others are nulls.
+    pub fn some_columns(
+        &self,
+        slots: impl Iterator<Item = u32>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        self.store.columns(slots, wanted)
     }
 
     /// What is kept.

@@ -20,7 +20,7 @@ use crate::keep::value::Column;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::{Layout, Ordered};
-use crate::plan::{FrameBound, FrameUnits, OverChangesSpec};
+use crate::plan::{FrameBound, FrameUnits, OverChangesSpec, OverFunction};
 use calls::Calls;
 use frames::counts;
 use sheet::Sheet;
@@ -37,6 +37,8 @@ struct Design {
     spec: OverChangesSpec,
     layout: Layout,
     calls: Calls,
+    /// How many rows around those that change have to be computed; none means all.
+    margin: Option<usize>,
     schema: SchemaRef,
     guard: Guard,
 }
@@ -55,8 +57,38 @@ impl Design {
             return Err("OVER with other columns than its input's and its calls'".to_string());
         }
         let (schema, guard) = (lowering.node.schema.clone(), Guard::of(lowering));
-        Ok(Design { spec: spec.clone(), layout, calls, schema, guard })
+        Ok(Design { spec: spec.clone(), layout, calls, margin: margin(spec), schema, guard })
     }
+}
+
+/// How many rows before and after those that change have to be computed with them, where answers look at so many rows before
+/// and after their own alone.
+///
+/// Further rows are not needed: a row whose answer can change sees no others, and one beyond, which sees the margin's end,
+/// sees the same before the step and after it.
+fn margin(spec: &OverChangesSpec) -> Option<usize> {
+    let (mut back, mut ahead) = (0, 0);
+    for call in &spec.calls {
+        match call {
+            OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => return None,
+            OverFunction::Lag { offset, .. } => back = back.max(*offset),
+            OverFunction::Lead { offset, .. } => ahead = ahead.max(*offset),
+            OverFunction::Aggregate(_) => match (spec.frame.units, spec.frame.start, spec.frame.end) {
+                (FrameUnits::Range, _, _) | (_, FrameBound::Unbounded, _) | (_, _, FrameBound::Unbounded) => {
+                    return None;
+                }
+                (FrameUnits::Rows, start, end) => {
+                    if let FrameBound::Preceding(rows) = start {
+                        back = back.max(rows);
+                    }
+                    if let FrameBound::Following(rows) = end {
+                        ahead = ahead.max(rows);
+                    }
+                }
+            },
+        }
+    }
+    usize::try_from(back.saturating_add(ahead)).ok()
 }
 
 /// Whether the frame and the order go together.
@@ -93,15 +125,24 @@ struct OverChanges {
 impl OverChanges {
     /// What differs in the answers of some keys.
     fn answer(&self, keys: &[u32]) -> Result<Delta, ArrowError> {
-        let sheet = Sheet::of(&self.design.spec, &self.rows, keys);
-        let columns = match sheet.is_empty() {
-            true => return Ok(Delta::empty(self.design.schema.clone())),
-            false => self.rows.columns(sheet.slots())?,
-        };
-        let answers = self.design.calls.evaluate(&sheet, &columns)?;
+        let design = &self.design;
+        let sheet = Sheet::of(&design.spec, design.margin, &self.rows, keys);
+        let none = || Ok(Delta::empty(design.schema.clone()));
+        if sheet.is_empty() {
+            return none();
+        }
+        // What is computed reads a few columns of many rows, of which a few come out whole.
+        let by = sheet.by.map(|(column, _)| column);
+        let reads = |column: usize| by == Some(column) || design.calls.reads(column);
+        let answers = design.calls.evaluate(&sheet, &self.rows.some_columns(sheet.slots(), reads)?)?;
         let (places, weights) = differences(&sheet, &answers)?;
+        if places.is_empty() {
+            return none();
+        }
+        let columns = self.rows.columns(places.iter().map(|place| sheet.slot(*place as usize)))?;
         let places = UInt32Array::from(places);
-        let taken = columns.iter().chain(&answers).map(|column| take(column, &places, None));
+        let answers = answers.iter().map(|column| take(column, &places, None));
+        let taken = columns.into_iter().map(Ok).chain(answers);
         let options = RecordBatchOptions::new().with_row_count(Some(weights.len()));
         let taken = taken.collect::<Result<Vec<_>, _>>()?;
         let batch = RecordBatch::try_new_with_options(self.design.schema.clone(), taken, &options)?;

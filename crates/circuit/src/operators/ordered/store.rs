@@ -6,8 +6,8 @@
 
 use std::cell::{Cell, OnceCell};
 
-use arrow_array::{Array, ArrayRef, UInt32Array};
-use arrow_schema::ArrowError;
+use arrow_array::{Array, ArrayRef, UInt32Array, new_null_array};
+use arrow_schema::{ArrowError, DataType};
 use arrow_select::interleave::interleave;
 use arrow_select::take::take;
 
@@ -175,7 +175,7 @@ impl Store {
                 rows.push((number, row));
             }
         }
-        let columns = if rows.is_empty() { Vec::new() } else { self.columns_of(ids, &rows)? };
+        let columns = if rows.is_empty() { Vec::new() } else { self.columns_of(ids, &rows, |_| true)? };
         for id in ids {
             self.bytes -= std::mem::take(&mut self.chunks[*id as usize]).bytes();
             self.spare.push(*id);
@@ -216,8 +216,12 @@ impl Store {
         Ok(())
     }
 
-    /// The columns of the rows in `slots`, of which there is one at least.
-    pub fn columns(&self, slots: impl Iterator<Item = u32> + Clone) -> Result<Vec<ArrayRef>, ArrowError> {
+    /// The columns of the rows in `slots`, of which there is one at least; nulls for those that are not `wanted`.
+    pub fn columns(
+        &self,
+        slots: impl Iterator<Item = u32>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
         let mut numbers = vec![NONE; self.chunks.len()];
         let mut ids = Vec::new();
         let rows = slots.map(|slot| {
@@ -230,21 +234,25 @@ impl Store {
             (*number as usize, row as usize)
         });
         let rows: Vec<(usize, usize)> = rows.collect();
-        self.columns_of(&ids, &rows)
+        self.columns_of(&ids, &rows, wanted)
     }
 
     /// The columns of rows, each in a chunk of `ids` by its number, and at a place.
-    fn columns_of(&self, ids: &[u32], rows: &[(usize, usize)]) -> Result<Vec<ArrayRef>, ArrowError> {
-        if let [only] = ids {
-            let rows = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row as u32));
-            let columns = self.chunks[*only as usize].columns.iter();
-            return columns.map(|column| take(column, &rows, None)).collect();
-        }
+    fn columns_of(
+        &self,
+        ids: &[u32],
+        rows: &[(usize, usize)],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
         let width = ids.first().map_or(0, |id| self.chunks[*id as usize].columns.len());
+        let places = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row as u32));
         let column = |index: usize| {
-            let parts: Vec<&dyn Array> =
-                ids.iter().map(|id| self.chunks[*id as usize].columns[index].as_ref()).collect();
-            interleave(&parts, rows)
+            let part = |id: &u32| self.chunks[*id as usize].columns[index].as_ref();
+            match ids {
+                _ if !wanted(index) => Ok(new_null_array(&DataType::Null, rows.len())),
+                [only] => take(part(only), &places, None),
+                _ => interleave(&ids.iter().map(part).collect::<Vec<&dyn Array>>(), rows),
+            }
         };
         (0..width).map(column).collect()
     }

@@ -125,6 +125,14 @@ impl Calls {
         Ok(self.sources.iter().map(type_of).collect())
     }
 
+    /// Whether a column of the input is read.
+    pub fn reads(&self, column: usize) -> bool {
+        let aggregates = self.plain.iter().chain(&self.distinct);
+        let shifts = self.shifts.iter();
+        aggregates.flat_map(|call| call.args.iter().copied().chain(call.filter)).any(|read| read == column)
+            || shifts.flat_map(|shift| [Some(shift.column), shift.default]).any(|read| read == Some(column))
+    }
+
     /// The calls' columns for a sheet whose rows have these columns.
     pub fn evaluate(&self, sheet: &Sheet, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
         let places: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..sheet.len() as u64));

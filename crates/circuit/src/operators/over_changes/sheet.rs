@@ -21,23 +21,25 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// The rows of some keys.
-    pub fn of(spec: &OverChangesSpec, rows: &Ordered, keys: &[u32]) -> Self {
+    /// The rows of some keys: all of each, or those that have changed and so many before and after them.
+    pub fn of(spec: &OverChangesSpec, margin: Option<usize>, rows: &Ordered, keys: &[u32]) -> Self {
         let by = if let [by] = &spec.order[..] { Some((by.column, by.descending)) } else { None };
         let (slots, numbers, opens) = (Vec::new(), Vec::new(), Vec::new());
         let mut sheet = Sheet { slots, numbers, opens, keys: Vec::with_capacity(keys.len()), frame: spec.frame, by };
         for key in keys {
-            let old = sheet.add(rows, *key, |was, _| was);
-            let new = sheet.add(rows, *key, |_, is| is);
+            let slots: Vec<u32> = rows.track(*key).list.iter().collect();
+            let slots = &slots[around_changes(rows, &slots, margin)];
+            let old = sheet.add(rows, slots, |was, _| was);
+            let new = sheet.add(rows, slots, |_, is| is);
             sheet.keys.push((old, new));
         }
         sheet
     }
 
-    /// Adds the rows of a key, each as often as `count` says of its weight before the step and its weight now.
-    fn add(&mut self, rows: &Ordered, key: u32, count: impl Fn(i64, i64) -> i64) -> Range<usize> {
+    /// Adds rows of a key, each as often as `count` says of its weight before the step and its weight now.
+    fn add(&mut self, rows: &Ordered, slots: &[u32], count: impl Fn(i64, i64) -> i64) -> Range<usize> {
         let (store, start) = (rows.store(), self.slots.len());
-        for (number, slot) in rows.track(key).list.iter().enumerate() {
+        for (number, slot) in slots.iter().copied().enumerate() {
             let record = store.get(slot);
             for _ in 0..count(record.was, record.weight).max(0) {
                 let before = self.slots[start..].last();
@@ -60,6 +62,11 @@ impl Sheet {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// The slot of the row at a place.
+    pub fn slot(&self, place: usize) -> u32 {
+        self.slots[place]
     }
 
     /// The slots of the rows.
@@ -94,4 +101,19 @@ impl Sheet {
     pub fn parts(&self) -> impl Iterator<Item = Range<usize>> {
         self.keys().flat_map(|(old, new)| [old, new])
     }
+}
+
+/// The slots from so many rows before the first that has changed to so many after the last, or all; none when none has.
+fn around_changes(rows: &Ordered, slots: &[u32], margin: Option<usize>) -> Range<usize> {
+    let record = |place: &usize| rows.store().get(slots[*place]);
+    let has_changed = |place: &usize| record(place).was != record(place).weight;
+    let first = (0..slots.len()).find(has_changed);
+    let last = (0..slots.len()).rev().find(has_changed);
+    let (Some(first), Some(last)) = (first, last) else { return 0..0 };
+    let Some(margin) = margin else { return 0..slots.len() };
+    let is_there = |place: &usize| record(place).weight > 0;
+    // A row that is there several times counts once, which is enough and more.
+    let before = (0..first).rev().filter(is_there).take(margin).last().unwrap_or(first);
+    let after = (last + 1..slots.len()).filter(is_there).take(margin).last().unwrap_or(last);
+    before..after + 1
 }
