@@ -167,14 +167,12 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
 fn the_public_nexmark_files_plan() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/nexmark");
     let tables = fs::read_to_string(root.join("generator.sql")).expect("the tables are there");
-    for query in [
-        "q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q10", "q11", "q12", "q14", "q15", "q16", "q17", "q20", "q21",
-        "q22", "q23",
-    ] {
+    for number in (0..=23).filter(|number| *number != 13) {
+        let query = format!("q{number}");
         let text = fs::read_to_string(root.join(format!("{query}.sql"))).expect("the query is there");
         let whole = format!("{tables}\n{text}");
         if let Err(error) = plan(&whole, PlanOptions::default()) {
-            panic!("{query}: {}", render(&error, query, &whole));
+            panic!("{query}: {}", render(&error, &query, &whole));
         }
     }
 }

@@ -138,7 +138,7 @@ impl Builder<'_> {
         let left = join.join_type == JoinType::LeftMark;
         let types =
             if left { [JoinType::LeftSemi, JoinType::LeftAnti] } else { [JoinType::RightSemi, JoinType::RightAnti] };
-        let fields = fields_of(&join.schema);
+        let Some(mark) = join.schema.fields().last() else { return internal_err!("a marked row has no mark") };
         let side = if left { &join.left } else { &join.right };
         let empty = DFSchema::empty();
         let mut nodes = Vec::new();
@@ -148,22 +148,26 @@ impl Builder<'_> {
             let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
             let mut exprs = Vec::new();
             let mut columns = Vec::new();
+            let mut fields = Vec::new();
             for place in lowered.places() {
                 let Some(place) = place else { return internal_err!("a column of a marked row is not there") };
                 let field = schema.field(place);
+                fields.push(Arc::new(field.clone()));
                 exprs.push(CircuitColumn::new(place, field.name().clone(), field.data_type().clone()));
                 columns.push(Some(place));
             }
             exprs.push(compile(&lit(met), &empty, &[])?);
             columns.push(None);
+            fields.push(Arc::clone(mark));
             let facts = self.facts.of(lowered.node).projected(&columns);
             nodes.push(self.add(Spec::Project(exprs), vec![lowered.node], nullable(&fields), facts));
         }
         let keys = self.facts.of(nodes[0]).keys.clone();
         // No row is on both sides.
         let facts = NodeFacts { keys, ..self.facts.union(&nodes) };
-        let node = self.add(Spec::Union, nodes, nullable(&fields), facts);
-        Ok(Lowered::in_order(node, fields.len()))
+        let schema = Arc::clone(&self.plan.nodes[nodes[0]].schema);
+        let node = self.add(Spec::Union, nodes, schema, facts);
+        Ok(Lowered::in_order(node, join.schema.fields().len()))
     }
 
     fn joined(&mut self, joining: &Joining<'_>, sides: [Lowered; 2]) -> Result<Lowered> {
@@ -177,9 +181,11 @@ impl Builder<'_> {
         let sides = [left, right];
         let append_only = self.plan.append_only();
         let appends = sides.iter().all(|side| append_only[side.node]);
+        // A time that is no time attribute may be null, and then the row would never expire.
+        let closing = |side: usize| expires[side].is_some_and(|(time, _)| known[side].contains_key(&time));
         let closes = match joining.kind {
-            JoinKind::Left | JoinKind::Anti => expires[0].is_some(),
-            JoinKind::Full => expires[0].is_some() && expires[1].is_some(),
+            JoinKind::Left | JoinKind::Anti => closing(0),
+            JoinKind::Full => closing(0) && closing(1),
             JoinKind::Inner | JoinKind::Semi => false,
         };
         let pad = if closes && appends && self.emit == Emit::OnClose { Emit::OnClose } else { Emit::Changes };

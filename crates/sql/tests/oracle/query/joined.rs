@@ -25,7 +25,7 @@ impl Draw<'_> {
         let filter = self.filtered();
         let other = self.one(&["", "", " WHERE b > 0", " WHERE name = 'a' OR u.`in`.v = 1", " WHERE a IS NOT NULL"]);
         (
-            format!("(SELECT k, g, v, i, d, p, n, ts FROM t{filter})"),
+            format!("(SELECT k, g, v, i, d, p, n, r, m, ts FROM t{filter})"),
             format!("(SELECT a, b, name, c, at FROM u{other})"),
         )
     }
@@ -82,8 +82,9 @@ impl Draw<'_> {
         let ((left, right), on) = (self.sides(), self.met());
         let above = self.one(&["", "", "", " WHERE y.a IS NULL", " WHERE x.v > 0", " WHERE y.b > x.v OR x.k = 1"]);
         let from = format!("{left} AS x {kind} {right} AS y ON {on}{above}");
-        let select = match self.choices.below(6) {
+        let select = match self.choices.below(7) {
             0 => format!("SELECT x.k AS k, x.v AS v, y.a AS a, y.b AS b FROM {from}"),
+            6 => format!("SELECT x.r AS r, x.m AS m, x.r.y AS y, y.c AS c FROM {from}"),
             1 => format!("SELECT x.g AS g, y.name AS name, COALESCE(x.k, y.a) AS k, y.b + x.v AS s FROM {from}"),
             2 => format!("SELECT x.ts AS ts, y.at AS at, x.d AS d FROM {from}"),
             3 => format!("SELECT x.k AS k, COUNT(*) AS n, SUM(y.b) AS s, MIN(y.name) AS m FROM {from} GROUP BY x.k"),
