@@ -15,7 +15,7 @@ use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::keep::value::is_saved;
 use crate::key::KeyEncoder;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::time::is_time;
 use crate::plan::{Emit, JoinKind, JoinNulls, JoinSpec};
@@ -46,6 +46,8 @@ struct Design {
     pairs: Pairs,
     /// For each side whether no row of it is taken back.
     appends: [bool; 2],
+    /// How long a row is kept that does not change, where that is said.
+    ttl_ms: Option<i64>,
 }
 
 impl Design {
@@ -70,7 +72,8 @@ impl Design {
             Guard::of(lowering),
         );
         let (inputs, appends) = ([left.clone(), right.clone()], [*left_appends, *right_appends]);
-        let design = Design { spec: spec.clone(), inputs, encoder, pairs, appends };
+        let ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl()).map(|ttl_ms| ttl_ms.max(1));
+        let design = Design { spec: spec.clone(), inputs, encoder, pairs, appends, ttl_ms };
         design.check(&lowering.node.schema)?;
         Ok(design)
     }
@@ -169,7 +172,7 @@ impl Design {
         Shape {
             width: self.inputs[side].fields().len(),
             merges,
-            expires: self.spec.expiry[side].is_some(),
+            expires: self.spec.expiry[side].is_some() || self.ttl_ms.is_some(),
             counts: self.counts(side),
             logs: merges || self.spec.kind != JoinKind::Inner,
         }
@@ -186,6 +189,7 @@ struct Inner {
 
 impl Operator for Inner {
     fn push(&mut self, port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
+        self.state.begin_step(context);
         let (delta, _) = self.state.admit(port, delta, context, out)?;
         if delta.is_empty() {
             return Ok(());
@@ -196,6 +200,7 @@ impl Operator for Inner {
     }
 
     fn flush(&mut self, context: &Context, _out: &mut Output) -> Result<Flush, Error> {
+        self.state.begin_step(context);
         let due = self.state.due(context.watermark.millis());
         self.state.end_step(&due, context.watermark.millis())?;
         Ok(Flush::Done)
@@ -203,6 +208,10 @@ impl Operator for Inner {
 
     fn state_size(&self) -> StateSize {
         self.state.size()
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        self.state.largest_keys(most)
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 
 use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex};
@@ -62,6 +62,11 @@ impl Index {
     /// Whether the key in a slot equals nothing.
     pub fn is_strange(&self, slot: u32) -> bool {
         self.strange.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    /// The columns of the keys in these slots.
+    pub fn columns(&self, slots: &[u32]) -> Vec<ArrayRef> {
+        self.encoder.decode(&self.keys.keys(slots))
     }
 
     /// The number of slots.

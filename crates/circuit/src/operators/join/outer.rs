@@ -17,7 +17,7 @@ use super::{LEFT, RIGHT};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::keep::keeper::Keeper;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::plan::JoinKind;
 
 /// An outer, semi or anti join.
@@ -55,6 +55,7 @@ type Totals = Vec<(u32, i64)>;
 
 impl Operator for Outer {
     fn push(&mut self, port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
+        self.state.begin_step(context);
         let (delta, strangers) = self.state.admit(port, delta, context, out)?;
         let design = &self.state.design;
         if design.is_padded(port) && design.spec.kind != JoinKind::Semi {
@@ -73,6 +74,7 @@ impl Operator for Outer {
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
         if !self.is_settled {
+            self.state.begin_step(context);
             self.settle(context, out)?;
             self.is_settled = true;
         }
@@ -86,6 +88,10 @@ impl Operator for Outer {
 
     fn state_size(&self) -> StateSize {
         self.state.size()
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        self.state.largest_keys(most)
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {

@@ -212,6 +212,9 @@ impl Side {
                     self.log(id);
                     self.touch(&[id], index);
                     self.identity.weights[id as usize] += rows.weight(row);
+                    if self.shape.expires {
+                        self.deadlines.set(id, rows.deadlines[row]);
+                    }
                 }
                 None => fresh.push(row as u32),
             }
@@ -351,6 +354,15 @@ impl Side {
         due.retain(|id| self.owners[*id as usize] != NONE && self.deadlines.is_over(*id, watermark));
         due.sort_unstable();
         due.dedup();
+    }
+
+    /// Sets the deadline of all rows.
+    pub fn renew(&mut self, deadline: i64) {
+        for id in 0..self.owners.len() as u32 {
+            if self.owners[id as usize] != NONE {
+                self.deadlines.set(id, deadline);
+            }
+        }
     }
 
     /// Whether a row expires below this watermark.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_schema::Schema;
 use hashbrown::HashTable;
+use tidemill_base::Timestamp;
 
 use super::index::{Index, has_nulls, null_rows};
 use super::side::{Rows, Side};
@@ -13,7 +15,7 @@ use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::keep::marks::Marks;
 use crate::keep::value::Column;
-use crate::operator::{Context, Output, StateSize};
+use crate::operator::{Context, KeySize, Output, StateSize};
 use crate::operators::time::millis;
 use crate::plan::JoinNulls;
 use crate::row;
@@ -33,6 +35,9 @@ pub(super) struct State {
     pub rows_right: i64,
     pub null_rows_right: i64,
     pub total_marks: Marks,
+    /// The step that is under way, and the time that counts for the time to live.
+    step: u64,
+    pub now: i64,
     /// Where the rows that are restored next were.
     pub preferred: Option<u32>,
 }
@@ -48,6 +53,8 @@ impl State {
             rows_right: 0,
             null_rows_right: 0,
             total_marks: Marks::default(),
+            step: 0,
+            now: i64::MIN,
             preferred: None,
             design,
         }
@@ -86,6 +93,26 @@ impl State {
         delta.filter(&kept).map_err(|error| self.design.pairs.broken(error))
     }
 
+    /// Goes on to the step of `context`: rows that have outlived their time are gone before anything meets them.
+    pub fn begin_step(&mut self, context: &Context) {
+        let Some(ttl_ms) = self.design.ttl_ms.filter(|_| self.step != context.step) else { return };
+        let (fresh, last) = (self.step == 0, context.now == Timestamp::MAX);
+        self.step = context.step;
+        if last {
+            return;
+        }
+        self.now = self.now.max(context.now.millis());
+        for side in [LEFT, RIGHT] {
+            if fresh {
+                // When rows that were restored had come is not known.
+                self.sides[side].renew(self.now.saturating_add(ttl_ms - 1));
+            }
+            let mut due = Vec::new();
+            self.sides[side].take_due(self.now, &mut due);
+            due.into_iter().for_each(|id| self.remove(side, id));
+        }
+    }
+
     /// Makes the rows of a chunk ready to be taken in: their keys have slots now, and equal ones are one where rows of this
     /// side are taken back.
     pub fn enter(&mut self, side: usize, delta: Delta) -> Result<(Delta, Rows), Error> {
@@ -117,6 +144,9 @@ impl State {
 
     /// When rows expire; nothing where they do not.
     pub fn deadlines(&self, side: usize, batch: &RecordBatch) -> Result<Vec<i64>, Error> {
+        if let Some(ttl_ms) = self.design.ttl_ms {
+            return Ok(vec![self.now.saturating_add(ttl_ms - 1); batch.num_rows()]);
+        }
         let Some(expiry) = self.design.spec.expiry[side] else { return Ok(Vec::new()) };
         let column = batch.column(expiry.time);
         let times =
@@ -137,6 +167,9 @@ impl State {
     /// The rows of each side that expire below this watermark.
     pub fn due(&mut self, watermark: i64) -> [Vec<u32>; 2] {
         let mut due = [Vec::new(), Vec::new()];
+        if self.design.ttl_ms.is_some() {
+            return due;
+        }
         self.sides.iter_mut().zip(&mut due).for_each(|(side, due)| side.take_due(watermark, due));
         due
     }
@@ -170,8 +203,9 @@ impl State {
             }
             match kept.weight(id) {
                 1.. => {}
-                // What is taken back of a row that has expired leaves nothing.
                 0 => self.remove(side, id),
+                // What is taken back of a row that has expired leaves nothing.
+                _ if self.design.ttl_ms.is_some() => self.remove(side, id),
                 _ if kept.is_over(id, watermark) => self.remove(side, id),
                 _ => return Err(self.not_there(side, id)),
             }
@@ -247,6 +281,32 @@ impl State {
         StateSize {
             entries: rows + self.total_keys,
             bytes: bytes + self.index.bytes() + totals as u64 + self.total_marks.bytes(),
+        }
+    }
+}
+
+impl State {
+    /// The keys with the most rows, at most `most` of them, and what their rows take if they are like all others.
+    pub fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        let mut sizes: Vec<(u64, u32)> = (0..self.index.slots() as u32).map(|slot| (0, slot)).collect();
+        for side in &self.sides {
+            let row_bytes = side.bytes() / side.live().max(1);
+            side.ids().for_each(|id| sizes[side.owner(id) as usize].0 += row_bytes);
+        }
+        sizes.retain(|(bytes, _)| *bytes > 0);
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        sizes.truncate(most);
+        let slots: Vec<u32> = sizes.iter().map(|(_, slot)| *slot).collect();
+        let fields = self.design.keys(LEFT).iter().map(|key| self.design.inputs[LEFT].field(*key).clone());
+        let schema = Arc::new(Schema::new(fields.map(|field| field.with_nullable(true)).collect::<Vec<_>>()));
+        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        match RecordBatch::try_new_with_options(schema, self.index.columns(&slots), &options) {
+            Ok(batch) => {
+                let key =
+                    |(row, (bytes, _)): (usize, &(u64, u32))| KeySize { key: row::to_json(&batch, row), bytes: *bytes };
+                sizes.iter().enumerate().map(key).collect()
+            }
+            Err(_) => Vec::new(),
         }
     }
 }

@@ -250,10 +250,15 @@ type Bag = BTreeMap<Row, i64>;
 struct Rig {
     circuit: Circuit,
     rows: [u64; 2],
+    now: i64,
 }
 
 impl Rig {
     fn new(setup: &Setup) -> Result<Self, Error> {
+        Self::with_ttl(setup, None)
+    }
+
+    fn with_ttl(setup: &Setup, ttl_ms: Option<i64>) -> Result<Self, Error> {
         let spec = setup.spec();
         let mut plan = Plan::default();
         let node = |spec, inputs, schema| Node { spec, inputs, schema, position: None, on_error: setup.on_error };
@@ -275,9 +280,10 @@ impl Rig {
         let output = Arc::new(Schema::new(spec.columns.iter().map(|column| both[*column].clone()).collect::<Vec<_>>()));
         let join = plan.add(node(Spec::Join(spec), vec![left, right], output.clone()));
         plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![join], output));
+        plan.ttls.extend(ttl_ms.map(|ttl_ms| (join, ttl_ms)));
         let sides = Sides { late: true, dead_letter: true, ..Sides::default() };
         let options = Options { lanes: setup.lanes, sides, ..Options::default() };
-        Ok(Rig { circuit: Circuit::new(&plan, &BTreeMap::new(), options)?, rows: [0, 0] })
+        Ok(Rig { circuit: Circuit::new(&plan, &BTreeMap::new(), options)?, rows: [0, 0], now: 0 })
     }
 
     /// Runs a step of changes of both sides, each in blocks of some rows.
@@ -306,7 +312,7 @@ impl Rig {
             let source = name.to_string();
             sources.push(SourceInput { source, blocks, opened, ended, complete: last, ..SourceInput::default() });
         }
-        self.circuit.step(StepInput { now: 0, sources })
+        self.circuit.step(StepInput { now: self.now, sources })
     }
 
     fn entries(&self) -> u64 {
@@ -549,4 +555,51 @@ fn what_cannot_be_joined_is_refused() {
     starts(refused(late), "rows that are padded for ever");
     let taken = Setup { pad: Emit::OnClose, appends: [true, false], ..plain(JoinKind::Left, Condition::Near) };
     starts(refused(taken), "rows that are padded for ever");
+}
+
+#[test]
+fn rows_are_forgotten_once_they_have_outlived_their_time() {
+    for (kind, condition) in [(JoinKind::Inner, Condition::Nothing), (JoinKind::Left, Condition::Less)] {
+        for appends in [[true; 2], [false; 2]] {
+            let mut rig = Rig::with_ttl(&Setup { appends, ..plain(kind, condition) }, Some(100)).expect("supported");
+            let mut pairs = |now: i64, changes: [&[(Row, i64)]; 2]| {
+                rig.now = now;
+                let lines = sum(&rig.step(changes, false).unwrap_or_else(|error| panic!("{error}")));
+                let pairs = lines.into_iter().filter(|(line, _)| !line.contains('_'));
+                (pairs.map(|(_, weight)| weight).collect::<Vec<_>>(), rig.entries())
+            };
+            assert_eq!(pairs(1_000, [&[come(1, 1, 0)], &[]]), (vec![], 1));
+            assert_eq!(pairs(1_099, [&[], &[come(1, 2, 0)]]), (vec![1], 2), "it meets what is just not too old");
+            assert_eq!(pairs(1_100, [&[], &[come(1, 3, 0)]]), (vec![], 2), "the first row is gone");
+            assert_eq!(pairs(1_150, [&[come(1, 1, 1)], &[]]), (vec![1, 1], 3));
+            assert_eq!(pairs(9_000, [&[], &[]]), (vec![], 0));
+            if appends == [false; 2] {
+                let ((row, _), (other, _)) = (come(1, 1, 1), come(1, 3, 0));
+                assert_eq!(pairs(9_001, [&[(row, -1)], &[(other, -1)]]).1, 0, "nothing is left of what is forgotten");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_keys_that_take_most_are_known() {
+    let spec = plain(JoinKind::Left, Condition::Nothing).spec();
+    let both: Vec<_> = schema().fields().iter().chain(schema().fields()).cloned().collect();
+    let output = Arc::new(Schema::new(spec.columns.iter().map(|column| both[*column].clone()).collect::<Vec<_>>()));
+    let (inputs, on_error) = (vec![0, 1], OnError::Stop);
+    let node = Node { spec: Spec::Join(spec.clone()), inputs, schema: output, position: None, on_error };
+    let (inputs, input_schemas, appends) = (&[0, 1], &[schema(), schema()], &[true; 2]);
+    let (append_only, ttl_ms, lanes, name) = (true, None, 1, "Join".to_string());
+    let lowering = Lowering { node: &node, id: 2, inputs, input_schemas, appends, append_only, ttl_ms, lanes, name };
+    let mut state = State::new(Arc::new(Design::new(&lowering, &spec).expect("supported")));
+    let time = tidemill_base::Timestamp(0);
+    let context = Context { step: 1, lane: 0, now: time, watermark: time, sides: Sides::default() };
+    let rows: Vec<(Row, i64)> = (0..90).map(|row| come([7, 7, 8][row as usize % 3], row, 0)).collect();
+    let delta = Delta::inserts(batch(&rows));
+    let (delta, _) = state.admit(LEFT, delta, &context, &mut Output::default()).expect("rows of the left side");
+    let (_, rows) = state.enter(LEFT, delta).expect("rows of the left side");
+    state.take(LEFT, &rows).expect("rows of the left side");
+    let keys = state.largest_keys(1);
+    assert_eq!(keys.iter().map(|key| key.key.as_str()).collect::<Vec<_>>(), [r#"{"key": 7}"#]);
+    assert!(keys[0].bytes > 0 && keys[0].bytes < state.size().bytes);
 }
