@@ -8,6 +8,8 @@
 mod joined;
 #[path = "query/over.rs"]
 mod over;
+#[path = "query/ranks.rs"]
+mod ranks;
 #[path = "query/several.rs"]
 mod several;
 #[path = "query/terms.rs"]
@@ -84,7 +86,7 @@ pub(crate) enum Closing {
 
 impl Query {
     pub(crate) fn draw(choices: &mut Choices) -> Query {
-        let family = choices.below(40);
+        let family = choices.below(50);
         let updating = choices.one_in(3);
         let table = Table::first(choices, updating);
         let mut draw = Draw { choices, updating, table };
@@ -113,7 +115,13 @@ impl Query {
             32..=34 => draw.subqueries(),
             35 | 36 => draw.set_operations(),
             37 | 38 => draw.intervals(),
-            _ => draw.window_joins(),
+            39 => draw.window_joins(),
+            40 | 41 => draw.ranked(),
+            42 => draw.ranked_groups(),
+            43 => draw.ranked_windows(),
+            44 | 45 => draw.over_changes(),
+            46 | 47 => draw.grouping_sets(),
+            _ => draw.temporal(),
         };
         if query.zoned && choices.one_in(4) {
             query.settings.push_str("SET 'table.local-time-zone' = 'America/New_York';\n");
