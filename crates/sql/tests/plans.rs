@@ -245,8 +245,6 @@ fn lookups_that_cannot_be_say_why() {
         "there is no column b.never",
         "PROCTIME()",
     );
-    let unique = "nothing makes a row of the table out unique, so none can be looked up";
-    check_lookup_error(&join("out FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.a"), 35, unique, "PRIMARY KEY (k)");
     check_lookup_error(
         &join("sidee FOR SYSTEM_TIME AS OF PROCTIME()", whole),
         35,

@@ -141,6 +141,8 @@ impl Builder<'_> {
     fn key_of(&self, lookup: &ViewLookup, view: NodeId) -> Result<Vec<usize>> {
         let keys = match &lookup.key {
             Some(key) => vec![key.clone()],
+            // Of a table without a key what it is looked up by has to be one: the circuit says when it is none.
+            None if lookup.is_table => vec![lookup.equals.iter().map(|equal| equal.column).collect()],
             None => self.facts.of(view).keys.clone(),
         };
         let given = |column: &usize| lookup.equals.iter().any(|equal| equal.column == *column);
@@ -150,15 +152,8 @@ impl Builder<'_> {
         }
         let position = lookup.position.or(self.position);
         let Some(nearest) = keys.iter().min_by_key(|key| key.len()) else {
-            let (kind, help) = match lookup.is_table {
-                true => ("table", "declare what it is looked up by: PRIMARY KEY (k) NOT ENFORCED in CREATE TABLE"),
-                false => {
-                    let help = "GROUP BY what it is looked up by, or declare CREATE MATERIALIZED VIEW v (PRIMARY KEY (k) NOT ENFORCED)";
-                    ("view", help)
-                }
-            };
-            let name = &lookup.name;
-            let problem = format!("nothing makes a row of the {kind} {name} unique, so none can be looked up");
+            let help = "GROUP BY what it is looked up by, or declare CREATE MATERIALIZED VIEW v (PRIMARY KEY (k) NOT ENFORCED)";
+            let problem = format!("nothing makes a row of the view {} unique, so none can be looked up", lookup.name);
             return Err(outside(Error::Plan { problem, position, help: Some(help.to_string()) }));
         };
         let name = |column: &usize| format!("{}.{}", quoted(&lookup.alias()), quoted(&lookup.called(*column)));

@@ -59,7 +59,10 @@ impl Draw<'_> {
         let select = match self.choices.below(6) {
             0 | 1 => format!("SELECT * FROM {ranked} WHERE {bound}"),
             2 | 3 => format!("SELECT {COLUMNS} FROM {ranked} WHERE {bound}"),
-            4 => format!("SELECT {COLUMNS} FROM ({inner}) QUALIFY {}", bound.replace("r ", &format!("{over} "))),
+            4 => format!(
+                "SELECT {COLUMNS} FROM ({inner}) QUALIFY {}",
+                bound.replace("r ", &format!("{over} ")).replace(">= r", &format!(">= {over}"))
+            ),
             // Rows that are equal have one rank, so that all of them are there or none.
             _ => {
                 let ranked = ranked.replace("ROW_NUMBER", "RANK");
@@ -199,7 +202,16 @@ impl Draw<'_> {
     }
 
     pub(super) fn grouping_sets(&mut self) -> Query {
-        let (calls, filter) = (self.calls(), self.filtered());
+        let filter = self.filtered();
+        // Exact ones alone: rows of several sets may be equal but for what they give.
+        let calls = self.one(&[
+            "COUNT(*) AS c",
+            "SUM(v) AS s, MIN(g) AS m",
+            "COUNT(DISTINCT i) AS c, MAX(n) AS m",
+            "AVG(n) AS a, BOOL_OR(p) AS o",
+            "MAX(v) FILTER (WHERE p) AS m, COUNT(k) AS c",
+            "SUM(DISTINCT v) AS s",
+        ]);
         let grouping = self.one(&["", ", GROUPING(k) AS gk", ", GROUPING(g, k) AS gk", ", GROUPING_ID(p, k, g) AS gk"]);
         let sets = match grouping.contains('p') {
             true => self.one(&["CUBE (k, g, p)", "ROLLUP (p, g, k)", "GROUPING SETS ((k, g), (p), ())"]),
