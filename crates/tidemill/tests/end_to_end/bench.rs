@@ -19,7 +19,14 @@ fn measures_each_query_in_a_process_of_its_own() {
 }
 
 #[test]
-fn a_query_that_is_refused_is_told() {
-    let ended = Folder::new().run(&["bench", "nexmark", "--queries", "q8", "--events", "10"]);
-    ended.failed(1, &["q8 did not run", "error[TM"]);
+fn every_query_of_nexmark_runs() {
+    let printed = Folder::new().run(&["bench", "nexmark", "--events", "5000", "-o", "json"]).printed();
+    let measured: serde_json::Value = serde_json::from_str(&printed).expect("it is JSON");
+    assert_eq!(measured.as_array().map(Vec::len), Some(24), "{printed}");
+}
+
+#[test]
+fn a_query_that_does_not_run_is_told() {
+    let ended = Folder::new().run(&["bench", "nexmark", "--queries", "q0", "--data", "nowhere"]);
+    ended.failed(1, &["q0 did not run", "error[TM"]);
 }
