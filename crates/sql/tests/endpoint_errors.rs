@@ -102,6 +102,18 @@ fn the_query_leads_from_the_request_row_by_row() {
         "the query reads FROM payments, and a request comes as a row of request",
         "'record' = 'payments'",
     );
+    check(
+        &recorded("SELECT p.card FROM payments AS p JOIN cards AS c ON c.card = p.card"),
+        "c.card = p.card",
+        &only("JOIN"),
+        "look it up",
+    );
+    check(
+        &recorded("SELECT card FROM payments WHERE card IN (SELECT card FROM cards)"),
+        "card IN",
+        &only("a query inside an expression"),
+        "look it up",
+    );
     let random = "SELECT e, UUID() AS u FROM payments CROSS JOIN UNNEST(ARRAY[1, 2]) AS u (e)";
     check(&recorded(random), "SELECT e", &only("RAND or UUID over UNNEST"), "below UNNEST");
 }

@@ -10,7 +10,6 @@
 //! a OR NOT EXISTS (SELECT y FROM u WHERE (x = y) IS NOT FALSE)
 //! ```
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
@@ -49,6 +48,11 @@ pub(crate) fn normalised(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
     })?;
     Ok(written.data)
+}
+
+/// Where a node of a plan holds a query inside an expression, as far as that is known; none when it holds none.
+pub(crate) fn within(plan: &LogicalPlan) -> Option<Option<Position>> {
+    plan.expressions().iter().find(|expr| has_subquery(expr)).map(place_within)
 }
 
 /// Makes joins of subqueries; what is left of them is refused.
@@ -211,10 +215,13 @@ fn has_subquery(expr: &Expr) -> bool {
     found.unwrap_or(false)
 }
 
-/// Where a query inside an expression stands: at the first column that it names, as far as that is known.
+/// Where a query inside an expression stands: at the first column that it selects, or names at all, as far as known.
 fn place_in(subquery: &Subquery) -> Option<Position> {
-    let span = subquery.spans.first().map(|span| Position { line: span.start.line, column: span.start.column });
-    let mut first = span;
+    if let Some(span) = subquery.spans.first() {
+        return Some(Position { line: span.start.line, column: span.start.column });
+    }
+    let mut first = None;
+    // The closure gives no error.
     let _ = subquery.subquery.apply(|node| {
         let found = node.expressions().iter().filter_map(place_of).min();
         first = [first, found].into_iter().flatten().min();
@@ -225,7 +232,7 @@ fn place_in(subquery: &Subquery) -> Option<Position> {
 
 /// Where an expression that holds a query stands.
 fn place_within(expr: &Expr) -> Option<Position> {
-    let mut places: BTreeSet<(u64, u64)> = place_of(expr).map(|place| (place.line, place.column)).into_iter().collect();
+    let mut place = place_of(expr);
     let _ = expr.apply(|part| {
         let subquery = match part {
             Expr::InSubquery(found) => Some(&found.subquery),
@@ -233,10 +240,10 @@ fn place_within(expr: &Expr) -> Option<Position> {
             Expr::ScalarSubquery(found) => Some(found),
             _ => None,
         };
-        places.extend(subquery.and_then(place_in).map(|place| (place.line, place.column)));
+        place = place.or_else(|| subquery.and_then(place_in));
         Ok(TreeNodeRecursion::Continue)
     });
-    places.first().map(|(line, column)| Position { line: *line, column: *column })
+    place
 }
 
 fn wrong(problem: &str, position: Option<Position>, help: &str) -> DataFusionError {

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::lower::{is_random, place_of};
 use crate::plan::assign::WindowAssign;
 use crate::plan::lookup::{Lookup, ViewLookup};
-use crate::plan::scanned;
 use crate::plan::unnest::Unnest;
+use crate::plan::{scanned, subquery};
 
 /// Where the rows of a step come from, when it says something of each row.
 pub(crate) fn next(plan: &LogicalPlan) -> Option<&LogicalPlan> {
@@ -76,6 +76,11 @@ pub(super) fn check(plan: &LogicalPlan, source: &str, reads: &str, position: Pos
             {
                 let help = "compute it in a query below UNNEST".to_string();
                 return Err(refused("RAND or UUID over UNNEST", help, None));
+            }
+            LogicalPlan::Filter(_) | LogicalPlan::Projection(_) => {
+                if let Some(near) = subquery::within(plan) {
+                    return Err(refused("a query inside an expression", in_view("ask"), near));
+                }
             }
             _ => {}
         }

@@ -100,7 +100,7 @@ impl Draw<'_> {
         let ((left, right), on) = (self.sides(), self.met());
         let counts = "(SELECT a, COUNT(*) AS n, SUM(b) AS s FROM u GROUP BY a)";
         let maxima = "(SELECT k, MAX(v) AS m FROM t GROUP BY k)";
-        let select = match self.choices.below(6) {
+        let select = match self.choices.below(7) {
             0 => format!(
                 "SELECT x.k AS k, x.m AS m, y.n AS n, y.s AS s FROM {maxima} AS x {kind} {counts} AS y ON x.k = y.a"
             ),
@@ -116,6 +116,7 @@ impl Draw<'_> {
             4 => format!(
                 "SELECT x.k AS k, z.v AS v FROM {left} AS x, (SELECT k, v FROM t WHERE p) AS z, {right} AS y WHERE x.k = z.k AND {on}"
             ),
+            6 => format!("SELECT x.k AS k, z.v AS v, x.g AS g FROM t AS x {kind} t AS z ON x.k = z.i AND x.v < z.v"),
             _ => format!(
                 "SELECT x.k AS k, x.v AS v, z.n AS n FROM {left} AS x CROSS JOIN (SELECT COUNT(*) AS n, MAX(b) AS m FROM u) AS z WHERE x.v <= z.m"
             ),
