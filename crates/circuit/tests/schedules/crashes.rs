@@ -184,7 +184,9 @@ pub(crate) fn undisturbed(case: &Case, script: &Script) -> Outcome {
 
 /// Random lanes, steps, saves and crashes.
 pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome {
-    let mut script = script.recut(rng);
+    // What is forgotten depends on when steps run, so that those must stay as they are.
+    let cuts = case.plan.ttls.is_empty();
+    let mut script = if cuts { script.recut(rng) } else { script.clone() };
     let lanes = |rng: &mut Rng| 1 + rng.below(4) as usize;
     let chunk_slots = |rng: &mut Rng| [1, 2, 5, 64, 4_096][rng.below(5) as usize];
     let shape = |rng: &mut Rng| (lanes(rng), chunk_slots(rng));
@@ -228,7 +230,9 @@ pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome 
             };
             (saving, done) = (None, stored.steps);
             running.check_views();
-            script = script.recut_after(done, rng);
+            if cuts {
+                script = script.recut_after(done, rng);
+            }
             continue;
         }
         // A save may take its slices without a step between.

@@ -313,6 +313,12 @@ impl Pipeline {
         self.add(Spec::OverChanges(OverChangesSpec { keys, order, frame, calls }), vec![input], schema)
     }
 
+    /// Has a node forget what does not change for so many steps: a step is a millisecond.
+    fn forget(&mut self, node: NodeId, ttl_ms: i64) -> NodeId {
+        self.plan.ttls.insert(node, ttl_ms);
+        node
+    }
+
     fn output(&mut self, name: &str, input: NodeId) {
         self.add(Spec::Output(OutputSpec { name: name.to_string(), key: None }), vec![input], self.schema(input));
     }
@@ -694,6 +700,30 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("newest", newest);
         p.output("tied", tied);
         p.output("all", all);
+        p.case()
+    }),
+    ("what has not changed for a while", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (source, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        let groups = p.group(source, &[KEY, TEXT], [numbers(), distincts()].concat());
+        let groups = p.forget(groups, 2);
+        let again =
+            p.group(groups, &[1], vec![call(Count, vec![], DataType::Int64), call(Count, vec![2], DataType::Int64)]);
+        let again = p.forget(again, 3);
+        let different = p.group(source, &[TEXT, NUMBER], vec![]);
+        let different = p.forget(different, 1);
+        let newest = p.rank(source, first(&[KEY, FLAG], &[by(TIME, true)], RankFunction::RowNumber, Some(2)));
+        let newest = p.forget(newest, 2);
+        let inner = p.join(JoinKind::Inner, source, right, &[KEY, TEXT], |_| {});
+        let inner = p.forget(inner, 2);
+        let outer = p.join(JoinKind::Full, source, right, &[KEY], |spec| spec.residual = less());
+        let outer = p.forget(outer, 3);
+        for (name, node) in
+            [("again", again), ("different", different), ("newest", newest), ("inner", inner), ("outer", outer)]
+        {
+            p.output(name, node);
+        }
         p.case()
     }),
     ("rows numbered by key", |updating| {
