@@ -1,6 +1,6 @@
 //! Pipelines that come to an end.
 
-use crate::command::Folder;
+use crate::command::{Ended, Folder};
 
 /// Three orders as NDJSON, and the table that reads them.
 pub const ORDERS: &str = "CREATE TABLE orders (id BIGINT, name STRING, price DOUBLE)
@@ -159,4 +159,16 @@ fn a_reader_that_goes_away_is_no_error() {
     let (stdout, stderr) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert_eq!(stdout.lines().count(), 2, "{stdout}");
     assert_eq!((stdout.lines().last(), stderr.as_ref()), (Some("0"), ""));
+}
+
+#[test]
+fn the_example_of_joins_answers_what_the_readme_says() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = Folder::new();
+    let output = folder.command(&["run", "examples/shop.sql"]).current_dir(&root).output();
+    let printed = Ended::of(output.expect("the command runs")).printed();
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("it is kept");
+    let (_, told) = readme.split_once("id | customer | carrier").expect("the README shows it");
+    let (told, _) = told.split_once("(4 rows)").expect("all of it");
+    assert!(printed.contains(told), "{printed}");
 }
