@@ -389,7 +389,7 @@ fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
                 operator.detail,
                 operator.state.unwrap_or_default(),
                 match operator.kind {
-                    "Over" => "keys",
+                    "Over" | "Rank" => "keys",
                     "Join" | "SetOperation" => "rows",
                     _ => "groups",
                 }
