@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, SchemaRef};
+use tidemill_base::Position;
 
 use super::lookup::join::{Found, Join, Theirs, without_null_keys};
 use crate::delta::Delta;
@@ -21,12 +22,14 @@ use crate::plan::ViewLookupSpec;
 
 mod latest;
 
-use latest::Latest;
+use latest::{Latest, Unsettled};
 
 /// The port of the rows that look something up; the view's changes come in on the other one.
 const ROWS: usize = 0;
 
 struct ViewLookup {
+    name: String,
+    position: Option<Position>,
     keys: Vec<usize>,
     join: Join,
     latest: Latest,
@@ -44,7 +47,16 @@ impl Operator for ViewLookup {
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
-        self.latest.settle().map_err(|broken| self.join.broken(broken))?;
+        self.latest.settle().map_err(|unsettled| match unsettled {
+            // A table need not keep what its declaration promises.
+            Unsettled::Several(key) => Error::Unsupported {
+                what: format!("{}: more than one row with the key {key}, by which rows are looked up,", self.name),
+                position: self.position,
+            },
+            Unsettled::Absent(key) => {
+                self.join.broken(format!("the view takes back a row that it has not, with the key {key}"))
+            }
+        })?;
         if let Some(delta) = self.waiting.pop_front() {
             let joined = self.look_up(delta, context, out)?;
             out.emit(joined);
@@ -100,10 +112,12 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &ViewLookupSpec) 
     let placed = |task: &TaskId, keys: &[usize]| Input { task: *task, placement: Placement::ByKey(keys.to_vec()) };
     let inputs = vec![placed(rows, &spec.keys), placed(view, &spec.view_keys)];
     let (join, keys) = (Join::of(lowering, spec.residual.clone(), spec.outer), spec.keys.clone());
+    let (name, position) = (lowering.name.clone(), lowering.node.position);
     let (schema, view_keys, columns) = (view_schema.clone(), spec.view_keys.clone(), spec.columns.clone());
     let make = move || {
         let latest = Latest::new(encoder.clone(), schema.clone(), view_keys.clone(), columns.clone());
-        let operator = ViewLookup { keys: keys.clone(), join: join.clone(), latest, waiting: VecDeque::new() };
+        let (name, keys, join) = (name.clone(), keys.clone(), join.clone());
+        let operator = ViewLookup { name, position, keys, join, latest, waiting: VecDeque::new() };
         Ok(Box::new(operator) as Box<dyn Operator>)
     };
     Ok(graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make))))

@@ -25,6 +25,15 @@ use crate::row;
 /// The only table.
 const TABLE: u16 = 0;
 
+/// Why a key has not one row or none.
+#[derive(Debug)]
+pub(super) enum Unsettled {
+    /// There are more with this key.
+    Several(String),
+    /// One with this key was taken back that is not there.
+    Absent(String),
+}
+
 /// The newest rows, by key.
 pub(super) struct Latest {
     encoder: KeyEncoder,
@@ -120,17 +129,17 @@ impl Latest {
         }
     }
 
-    /// Brings every key that has changed in this step to its one row, or to none; or says whose promise is broken.
-    pub fn settle(&mut self) -> Result<(), String> {
+    /// Brings every key that has changed in this step to its one row, or to none; or says which cannot be.
+    pub fn settle(&mut self) -> Result<(), Unsettled> {
         for (slot, aside) in std::mem::take(&mut self.aside) {
             let mut left = aside.into_iter().filter(|(_, weight)| *weight != 0);
             match (left.next(), left.next()) {
                 (None, _) => {}
                 (Some((row, 1)), None) => self.rows.put(slot, &row),
                 (Some((_, 1..)), _) | (_, Some((_, 1..))) => {
-                    return Err(format!("the view has more than one row with the key {}", self.key(slot)));
+                    return Err(Unsettled::Several(self.key(slot)));
                 }
-                _ => return Err(format!("the view takes back a row that it has not, with the key {}", self.key(slot))),
+                _ => return Err(Unsettled::Absent(self.key(slot))),
             }
         }
         for slot in std::mem::take(&mut self.changed) {
