@@ -16,6 +16,9 @@ use crate::key::{KeyEncoder, Keys};
 const ROWS: u16 = 0;
 const KEYS: u16 = 1;
 
+/// No row is there more often; what says so is damaged.
+const WEIGHT_MAX: i64 = u32::MAX as i64;
+
 impl Ordered {
     /// Appends a row as it is saved.
     pub(super) fn write_row(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {
@@ -63,8 +66,11 @@ impl Ordered {
             builders.iter_mut().try_for_each(|builder| builder.read(&mut values))?;
             values.end()?;
         }
-        let least = if self.layout.cut.is_some() { 1 } else { i64::MIN };
-        if let Some(other) = weights.iter().find(|weight| **weight == 0 || **weight < least) {
+        let sound = |weight: i64| match self.layout.cut {
+            Some(_) => (1..=WEIGHT_MAX).contains(&weight),
+            None => weight != 0 && (-WEIGHT_MAX..=WEIGHT_MAX).contains(&weight),
+        };
+        if let Some(other) = weights.iter().find(|weight| !sound(**weight)) {
             return Err(Damage(format!("a row is there {other} times")));
         }
         Ok((weights, builders.into_iter().map(Builder::finish).collect::<Result<_, _>>()?))
