@@ -118,7 +118,8 @@ def rows(queries, row):
             found.append(row(query))
         except RuntimeError as error:
             tell(f"{query} failed: {error}")
-            found.append(f"| {query} | failed: {str(error).strip().splitlines()[-1][:80]} |")
+            said = str(error).strip().splitlines()
+            found.append(f"| {query} | failed: {next((line for line in said if line.startswith('error')), said[0])[:100]} |")
     return found
 
 
