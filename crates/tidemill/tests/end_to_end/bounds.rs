@@ -64,6 +64,7 @@ fn a_group_that_has_not_changed_for_its_time_to_live_begins_anew() {
 
     // When a group was last changed is known after a restart.
     let (mut running, address) = start(&folder);
+    std::thread::sleep(Duration::from_millis(320));
     post(&address, [(4, "a")].into_iter());
     assert_eq!(page(&mut running, &address, "expiring", "a", 4)["n"], json!(1));
     assert_eq!(page(&mut running, &address, "lasting", "a", 4)["n"], json!(4));
