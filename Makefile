@@ -63,11 +63,12 @@ bench-scaling: release venv nexmark-data ## measure growth, lanes, skew and the 
 	$(PYTHON) bench/scaling.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --flink $(FLINK) --scratch $(TARGET) --write $(BENCH_ARGS)
 
 .PHONY: bench-gateway
-bench-gateway: venv ## measure the doors beside hyper, axum and Go, into bench/RESULTS.md (needs wrk, h2load, Go)
+bench-gateway: release venv ## measure the doors beside hyper, axum and Go, into bench/RESULTS.md (needs wrk, h2load, Go)
 	cargo build --release --locked -p tidemill-gateway --example intake
 	CARGO_TARGET_DIR=$(abspath $(TARGET))/gateway-peers cargo build --release --locked --manifest-path bench/gateway/peers/Cargo.toml
 	cd bench/gateway/go && go build -o $(abspath $(TARGET))/gateway-peers/go/ ./nethttp ./fast
 	$(PYTHON) bench/gateway.py --write $(BENCH_ARGS)
+	$(PYTHON) bench/grpc_stream.py --tidemill $(TIDEMILL) --write
 
 .PHONY: nexmark-check
 nexmark-check: release venv ## check the Nexmark answers of 1,000,000 events against DuckDB
