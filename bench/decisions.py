@@ -68,7 +68,7 @@ class Tidemill:
 
 
 def wrk(seconds, target, depth, keys):
-    """Requests answered."""
+    """Requests that were answered as asked."""
     environment = {**os.environ, "PIPE": str(depth), "TARGET": target, "KEYS": str(keys)}
     command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", "-c64", f"-d{seconds}s", "-s", HERE / "decisions" / "post.lua",
                f"http://127.0.0.1:{PORT}/"]
@@ -76,7 +76,8 @@ def wrk(seconds, target, depth, keys):
     wrong = re.findall(r"Socket errors.*|Non-2xx.*", output)
     if wrong:
         print(f"{target}: {wrong}", file=sys.stderr)
-    return int(re.search(r"(\d+) requests in", output)[1])
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    return int(re.search(r"(\d+) requests in", output)[1]) - (int(refused[1]) if refused else 0)
 
 
 def open_loop(options, rate, seconds, target="/v1/endpoints/score", port=PORT, body=BODY):
