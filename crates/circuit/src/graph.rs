@@ -99,6 +99,15 @@ impl Lowering<'_> {
         Task { node: self.id, name: self.name.clone(), position: self.node.position, inputs, schema, make }
     }
 
+    /// Where rows are needed that belong together by these columns; by none, all of them do.
+    pub fn together(&self, keys: &[usize]) -> Placement {
+        match (self.lanes, keys) {
+            (1, _) => Placement::Stay,
+            (_, []) => Placement::Gather,
+            (_, keys) => Placement::ByKey(keys.to_vec()),
+        }
+    }
+
     /// The node's only input, staying on its lane.
     pub fn input(&self) -> Input {
         Input { task: self.inputs[0], placement: Placement::Stay }

@@ -82,3 +82,19 @@ impl VisitorMut for Rewriter {
         }
     }
 }
+
+/// A query that is a body and nothing besides.
+fn plain_query(body: ast::SetExpr) -> ast::Query {
+    ast::Query {
+        with: None,
+        body: Box::new(body),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    }
+}

@@ -11,7 +11,7 @@ use arrow_schema::{DataType, SchemaRef};
 
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::graph::{Graph, Input, Lowering, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::keep::value::is_saved;
 use crate::key::KeyEncoder;
@@ -284,14 +284,10 @@ fn picks<'a>(port: usize, delta: &'a Delta, rows: &'a [u32], side: &'a side::Sid
 pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &JoinSpec) -> Result<TaskId, Error> {
     let unsupported = |what: String| Error::Unsupported { what, position: lowering.node.position };
     let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
-    let gathers = spec.left_keys.is_empty() || spec.nulls == JoinNulls::Unknown;
-    let input = |(side, task): (usize, &TaskId)| Input {
-        task: *task,
-        placement: match lowering.lanes {
-            1 => Placement::Stay,
-            _ if gathers => Placement::Gather,
-            _ => Placement::ByKey(design.keys(side).to_vec()),
-        },
+    let input = |(side, task): (usize, &TaskId)| {
+        // A null that may equal anything is of no lane.
+        let keys = if spec.nulls == JoinNulls::Unknown { &[] } else { design.keys(side) };
+        Input { task: *task, placement: lowering.together(keys) }
     };
     let inputs = lowering.inputs.iter().enumerate().map(input).collect();
     let make = move || -> Result<Box<dyn Operator>, Error> {

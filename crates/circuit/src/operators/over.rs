@@ -20,7 +20,7 @@ use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use crate::delta::{DELTA_ROWS_MAX, Delta, NO_SUSPECT};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::graph::{Graph, Input, Lowering, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::key::KeyEncoder;
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
@@ -252,7 +252,7 @@ impl Over {
     /// Rows with the times by which they are put into frames; those without a time are left out.
     fn timed(&self, delta: Delta, context: &Context, out: &mut Output) -> Result<Timed, Error> {
         let (design, shape, closed) = (&self.design, self.state.shape, self.state.progress.closed);
-        let delta = repeated(delta).map_err(|error| design.guard.broken(error))?;
+        let delta = delta.repeated().map_err(|error| design.guard.broken(error))?;
         let Some(order) = design.spec.order.filter(|_| !shape.rows) else {
             let times = vec![0; delta.rows()];
             return Ok((delta, times));
@@ -425,17 +425,6 @@ fn origins(delta: &Delta, column: usize) -> ScalarBuffer<u64> {
     delta.column(column).as_primitive::<UInt64Type>().values().clone()
 }
 
-/// Rows that come several times, as often as they come.
-fn repeated(delta: Delta) -> Result<Delta, ArrowError> {
-    let Some(weights) = delta.weights() else { return Ok(delta) };
-    if weights.iter().any(|weight| *weight < 0) {
-        return Err(ArrowError::ComputeError("a row was taken back, which the plan says never happens".to_string()));
-    }
-    let rows = weights.iter().enumerate().flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
-    let taken = delta.take(&UInt32Array::from_iter_values(rows))?;
-    Ok(Delta::inserts(taken.batch().clone()).with_carried(taken.carried().map(<[i64]>::to_vec)))
-}
-
 /// One task, on the lane of its key.
 ///
 /// # Errors
@@ -444,16 +433,11 @@ fn repeated(delta: Delta) -> Result<Delta, ArrowError> {
 pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &OverSpec) -> Result<TaskId, Error> {
     let unsupported = |what: String| Error::Unsupported { what, position: lowering.node.position };
     let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
-    let placement = match lowering.lanes {
-        1 => Placement::Stay,
-        _ if spec.keys.is_empty() => Placement::Gather,
-        _ => Placement::ByKey(spec.keys.clone()),
-    };
     let position = lowering.node.position;
     let make = move || match Over::new(design.clone()) {
         Ok(operator) => Ok(Box::new(operator) as Box<dyn Operator>),
         Err(what) => Err(Error::Unsupported { what, position }),
     };
-    let input = Input { task: lowering.inputs[0], placement };
+    let input = Input { task: lowering.inputs[0], placement: lowering.together(&spec.keys) };
     Ok(graph.add(lowering.task(vec![input], lowering.node.schema.clone(), Arc::new(make))))
 }

@@ -14,7 +14,7 @@ use arrow_select::take::take;
 
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::graph::{Graph, Input, Lowering, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::keep::value::Column;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
@@ -252,15 +252,10 @@ impl Operator for OverChanges {
 pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &OverChangesSpec) -> Result<TaskId, Error> {
     let unsupported = |what: String| Error::Unsupported { what, position: lowering.node.position };
     let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
-    let placement = match lowering.lanes {
-        1 => Placement::Stay,
-        _ if spec.keys.is_empty() => Placement::Gather,
-        _ => Placement::ByKey(spec.keys.clone()),
-    };
     let make = move || {
         let rows = Ordered::new(design.layout.clone());
         Ok(Box::new(OverChanges { rows, answering: None, design: design.clone() }) as Box<dyn Operator>)
     };
-    let input = Input { task: lowering.inputs[0], placement };
+    let input = Input { task: lowering.inputs[0], placement: lowering.together(&spec.keys) };
     Ok(graph.add(lowering.task(vec![input], lowering.node.schema.clone(), Arc::new(make))))
 }

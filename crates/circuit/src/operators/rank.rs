@@ -258,10 +258,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &RankSpec) -> Res
             let task = lowering.task(vec![input], lowering.input_schemas[0].clone(), Arc::new(make));
             input = Input { task: graph.add(task), placement: Placement::Stay };
         }
-        input.placement = match spec.keys.is_empty() {
-            true => Placement::Gather,
-            false => Placement::ByKey(spec.keys.clone()),
-        };
+        input.placement = lowering.together(&spec.keys);
     }
     let make = move || Ok(Box::new(Rank::new(design.clone(), Stage::Whole)) as Box<dyn Operator>);
     Ok(graph.add(lowering.task(vec![input], lowering.node.schema.clone(), Arc::new(make))))

@@ -69,7 +69,7 @@ impl Operator for SetOperation {
 impl SetOperation {
     /// Finds the rows that come out more or less often than before.
     fn settle(&mut self) -> Result<(), Error> {
-        for (slot, before) in self.counts.changed() {
+        for &(slot, before) in self.counts.changed() {
             let now = self.counts.of(slot);
             if now.iter().any(|count| *count < 0) {
                 let row = self.rows(&[(slot, 1)]).map(|delta| crate::row::to_json(delta.batch(), 0));

@@ -17,7 +17,7 @@ use arrow_select::take::take;
 
 use crate::delta::{DELTA_ROWS_MAX, Delta, NO_SUSPECT};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
+use crate::graph::{Graph, Input, Lowering, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
@@ -285,14 +285,8 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &TemporalJoinSpec
     let unsupported = |what: String| Error::Unsupported { what, position: lowering.node.position };
     let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
     let keys = [&spec.left_keys, &spec.right_keys];
-    let inputs = lowering.inputs.iter().zip(keys).map(|(task, keys)| {
-        let placement = match lowering.lanes {
-            1 => Placement::Stay,
-            _ if keys.is_empty() => Placement::Gather,
-            _ => Placement::ByKey(keys.clone()),
-        };
-        Input { task: *task, placement }
-    });
+    let inputs = lowering.inputs.iter().zip(keys);
+    let inputs = inputs.map(|(task, keys)| Input { task: *task, placement: lowering.together(keys) });
     let make = move || {
         let sides = Sides::new(design.left.clone(), design.right.clone(), design.spec.right_time, design.spec.strict);
         let operator = TemporalJoin { sides, answering: None, leaving: Vec::new(), design: design.clone() };

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemill_base::Position;
 
+use super::plain_query;
 use crate::dialect::{plain_call, table_argument, window_call};
 use crate::error::Error;
 use crate::statement::{name_start, start_of};
@@ -127,18 +128,7 @@ fn everything(select: &Select, filter: Option<Expr>) -> Query {
     inner.group_by = GroupByExpr::Expressions(vec![], vec![]);
     inner.having = None;
     inner.distinct = None;
-    Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(inner))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    }
+    plain_query(SetExpr::Select(Box::new(inner)))
 }
 
 fn argument(name: &ObjectName) -> FunctionArgumentList {

@@ -9,6 +9,8 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
 
+use super::plain_query;
+
 /// The name of a union that stands for `INTERSECT`, and for `INTERSECT ALL`.
 pub(crate) const INTERSECT: [&str; 2] = ["$intersect", "$intersect_all"];
 
@@ -41,7 +43,7 @@ fn meant(body: &mut SetExpr, names: [&str; 2]) {
     let name = names[usize::from(*set_quantifier == SetQuantifier::All)];
     (*op, *set_quantifier) = (SetOperator::Union, SetQuantifier::All);
     let union = std::mem::replace(body, SetExpr::Select(Box::new(select(vec![]))));
-    *body = SetExpr::Select(Box::new(select(vec![named(query(union), name)])));
+    *body = SetExpr::Select(Box::new(select(vec![named(plain_query(union), name)])));
 }
 
 fn named(subquery: Query, name: &str) -> TableWithJoins {
@@ -49,21 +51,6 @@ fn named(subquery: Query, name: &str) -> TableWithJoins {
     let relation =
         TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias: Some(alias), sample: None };
     TableWithJoins { relation, joins: vec![] }
-}
-
-fn query(body: SetExpr) -> Query {
-    Query {
-        with: None,
-        body: Box::new(body),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    }
 }
 
 /// `SELECT * FROM from`.

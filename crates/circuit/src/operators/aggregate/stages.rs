@@ -21,7 +21,7 @@ use super::values;
 use super::windows::{Cut, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, MakeOperator, Placement, TaskId};
+use crate::graph::{Graph, Input, Lowering, MakeOperator, TaskId};
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 
 /// Adds the tasks of an aggregate.
@@ -31,28 +31,20 @@ pub(super) fn lower(graph: &mut Graph, lowering: &Lowering<'_>, design: Arc<Desi
     make()?;
     let partials = if lowering.lanes > 1 { Partials::of(&design)? } else { None };
     let Some(partials) = partials else {
-        let placement = match lowering.lanes {
-            1 => Placement::Stay,
-            _ => by_group(&design.keys),
-        };
-        let input = Input { task: lowering.inputs[0], placement };
+        let input = Input { task: lowering.inputs[0], placement: lowering.together(&design.keys) };
         return Ok(graph.add(lowering.task(vec![input], design.schema.clone(), make)));
     };
     let keys: Vec<usize> = (0..design.keys.len()).collect();
     let mut ports = vec![partials.plain.clone()];
     let task = partials.local(graph, lowering, &design);
-    let mut inputs = vec![Input { task, placement: by_group(&keys) }];
+    let mut inputs = vec![Input { task, placement: lowering.together(&keys) }];
     for part in &partials.distinct {
         ports.push(vec![*part]);
         let task = values::lower(graph, lowering, &design, partials.cut, *part)?;
-        inputs.push(Input { task, placement: by_group(&keys) });
+        inputs.push(Input { task, placement: lowering.together(&keys) });
     }
     let make = operator(design.clone(), Feed::Partials(ports), partials.cut);
     Ok(graph.add(lowering.task(inputs, design.schema.clone(), make)))
-}
-
-fn by_group(keys: &[usize]) -> Placement {
-    if keys.is_empty() { Placement::Gather } else { Placement::ByKey(keys.to_vec()) }
 }
 
 /// Makes the operator that gives the node's rows.

@@ -78,8 +78,8 @@ impl Counts {
     }
 
     /// The slots that the step has changed, and their counts before it.
-    pub fn changed(&self) -> Vec<(u32, [i64; 2])> {
-        self.changed.clone()
+    pub fn changed(&self) -> &[(u32, [i64; 2])] {
+        &self.changed
     }
 
     /// How often the sides have the row in a slot.
