@@ -10,9 +10,13 @@ use std::sync::Arc;
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType, WindowUDF,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType,
+    WindowFunctionDefinition, WindowUDF, lit,
 };
 use datafusion::sql::sqlparser::ast;
 use tidemill_base::suggest;
@@ -20,7 +24,7 @@ use tidemill_circuit::lookup::LookupTable;
 
 use crate::aggregate::Aggregates;
 use crate::error::Error;
-use crate::functions::{FlinkExprPlanner, Registry, Session, planned_field};
+use crate::functions::{FlinkExprPlanner, Registry, Session, named_casts, planned_field};
 use crate::plan::lookup::ViewTarget;
 use crate::plan::relation::Relations;
 use crate::plan::{random, table_version};
@@ -304,27 +308,19 @@ impl TypePlanner for Types {
     }
 }
 
-/// `COUNT(*)` counts a constant, and FIRST_VALUE is the same function with OVER and without.
+/// `COUNT(*)` counts a constant, casts in arguments have names of their own, and FIRST_VALUE is the same function with
+/// OVER and without.
 #[derive(Debug)]
 struct Calls {
     aggregates: Aggregates,
 }
 
 impl ExprPlanner for Calls {
-    fn plan_aggregate(
-        &self,
-        expr: datafusion::logical_expr::planner::RawAggregateExpr,
-    ) -> Result<datafusion::logical_expr::planner::PlannerResult<datafusion::logical_expr::planner::RawAggregateExpr>>
-    {
-        use datafusion::logical_expr::planner::PlannerResult;
-        use datafusion::logical_expr::{Expr, expr::AggregateFunction, lit};
-        #[expect(deprecated)]
-        let star = matches!(expr.args.as_slice(), [] | [Expr::Wildcard { .. }]);
-        if expr.func.name() != "count" || !star {
+    fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if !counts_rows(expr.func.name(), &expr.args, expr.distinct)? {
+            expr.args = expr.args.into_iter().map(named_casts).collect::<Result<_>>()?;
+            expr.filter = expr.filter.map(|filter| named_casts(*filter).map(Box::new)).transpose()?;
             return Ok(PlannerResult::Original(expr));
-        }
-        if expr.distinct {
-            return plan_err!("COUNT(DISTINCT *) means nothing: name the columns");
         }
         let counted = vec![lit(1_i64)];
         let call =
@@ -332,28 +328,28 @@ impl ExprPlanner for Calls {
         Ok(PlannerResult::Planned(Expr::AggregateFunction(call).alias("count(*)")))
     }
 
-    fn plan_window(
-        &self,
-        mut expr: datafusion::logical_expr::planner::RawWindowExpr,
-    ) -> Result<datafusion::logical_expr::planner::PlannerResult<datafusion::logical_expr::planner::RawWindowExpr>>
-    {
-        use datafusion::logical_expr::planner::PlannerResult;
-        use datafusion::logical_expr::{Expr, WindowFunctionDefinition, lit};
+    fn plan_window(&self, mut expr: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         // DataFusion asks for a function of its own where these have OVER.
         if let WindowFunctionDefinition::WindowUDF(function) = &expr.func_def
             && let Some(same) = self.aggregates.get(function.name())
         {
             expr.func_def = WindowFunctionDefinition::AggregateUDF(same);
         }
-        #[expect(deprecated)]
-        let star = matches!(expr.args.as_slice(), [] | [Expr::Wildcard { .. }]);
-        if expr.func_def.name() == "count" && star {
-            if expr.distinct {
-                return plan_err!("COUNT(DISTINCT *) means nothing: name the columns");
-            }
-            expr.args = vec![lit(1_i64)];
-        }
+        expr.args = match counts_rows(expr.func_def.name(), &expr.args, expr.distinct)? {
+            true => vec![lit(1_i64)],
+            false => expr.args.into_iter().map(named_casts).collect::<Result<_>>()?,
+        };
         Ok(PlannerResult::Original(expr))
+    }
+}
+
+/// Whether a call is `COUNT(*)`.
+fn counts_rows(function: &str, args: &[Expr], distinct: bool) -> Result<bool> {
+    #[expect(deprecated)]
+    let star = matches!(args, [] | [Expr::Wildcard { .. }]);
+    match function == "count" && star {
+        true if distinct => plan_err!("COUNT(DISTINCT *) means nothing: name the columns"),
+        counts => Ok(counts),
     }
 }
 
