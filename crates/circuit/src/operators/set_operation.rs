@@ -30,8 +30,10 @@ struct SetOperation {
     schema: SchemaRef,
     guard: Guard,
     counts: Counts,
-    /// What was found to have changed and has not left: rows by their slots, and by how much; the next ones last.
+    /// What was found to have changed: rows by their slots, and by how much.
     changes: Vec<(u32, i64)>,
+    /// How many of the changes have left.
+    said: usize,
     is_settled: bool,
 }
 
@@ -46,13 +48,14 @@ impl Operator for SetOperation {
             self.settle()?;
             self.is_settled = true;
         }
-        if !self.changes.is_empty() {
-            let rest = self.changes.split_off(self.changes.len().min(DELTA_ROWS_MAX));
-            let some = std::mem::replace(&mut self.changes, rest);
-            out.emit(self.rows(&some).map_err(|error| self.guard.broken(error))?);
+        let until = self.changes.len().min(self.said + DELTA_ROWS_MAX);
+        if self.said < until {
+            let rows = self.rows(&self.changes[self.said..until]).map_err(|error| self.guard.broken(error))?;
+            self.said = until;
+            out.emit(rows);
             return Ok(Flush::More);
         }
-        self.is_settled = false;
+        (self.changes, self.said, self.is_settled) = (Vec::new(), 0, false);
         self.counts.end_step();
         Ok(Flush::Done)
     }
@@ -129,7 +132,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &SetSpec) -> Resu
         move || {
             let (counts, changes) = (Counts::new(encoder.clone()), Vec::new());
             let (schema, guard) = (schema.clone(), guard.clone());
-            let operator = SetOperation { spec, appends, schema, guard, counts, changes, is_settled: false };
+            let operator = SetOperation { spec, appends, schema, guard, counts, changes, said: 0, is_settled: false };
             Ok(Box::new(operator) as Box<dyn Operator>)
         }
     };
