@@ -3,6 +3,15 @@
 //! A slot that is about to change is *touched*: its chunk is dirty then. While a save is under way the first touch of a
 //! row in a chunk that has not been written yet also asks for the row's *image* as it still is, so the save shows the
 //! step at which it began however many steps run meanwhile. With keeping off a touch does nothing.
+//!
+//! ```text
+//! if let Some(mut wanted) = self.marks.touch(slots) {
+//!     while let Some((slot, image)) = wanted.next() {
+//!         self.write_row(slot, image)?;   // appends nothing when there is no row
+//!     }
+//!     self.marks.keep(wanted);
+//! }
+//! ```
 
 /// What is known of the slots of one table.
 #[derive(Default)]
@@ -23,6 +32,17 @@ struct Save {
     /// The chunks that were to be written, for the case that they are not stored.
     given: Vec<u32>,
     images: Images,
+    /// What the next touch gives when it wants images.
+    spare: Wanted,
+}
+
+/// Rows of which a save needs the images, and the images that were written so far.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    slots: Vec<u32>,
+    /// Where the image of each slot begins, of as many as were asked about.
+    starts: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 /// Rows as they were when a save began, by slot.
@@ -76,6 +96,15 @@ impl Images {
     }
 }
 
+impl Wanted {
+    /// The next slot, and where its row is to be appended as it still is.
+    pub fn next(&mut self) -> Option<(u32, &mut Vec<u8>)> {
+        let slot = *self.slots.get(self.starts.len())?;
+        self.starts.push(self.bytes.len());
+        Some((slot, &mut self.bytes))
+    }
+}
+
 impl Marks {
     /// Marks of a table whose changes are noted, by chunks of so many slots.
     pub(crate) fn new(chunk_slots: usize) -> Self {
@@ -107,18 +136,37 @@ impl Marks {
         }
     }
 
-    /// Notes that these slots are about to change, and asks for the images of those in `wanted`.
+    /// Notes that these slots are about to change, and says of which rows the images are wanted, if of any.
     #[inline]
-    pub(crate) fn touch(&mut self, slots: &[u32], wanted: &mut Vec<u32>) {
+    pub(crate) fn touch(&mut self, slots: &[u32]) -> Option<Wanted> {
         if !self.is_on() {
-            return;
+            return None;
         }
         for slot in slots {
             self.dirty[(*slot / self.chunk_slots) as usize] = true;
         }
-        if let Some(save) = &mut self.save {
-            wanted.extend(slots.iter().copied().filter(|slot| save.wants(*slot, self.chunk_slots)));
+        let save = self.save.as_mut()?;
+        for slot in slots {
+            if save.wants(*slot, self.chunk_slots) {
+                save.spare.slots.push(*slot);
+            }
         }
+        (!save.spare.slots.is_empty()).then(|| std::mem::take(&mut save.spare))
+    }
+
+    /// Keeps the images that [`Marks::touch`] wanted.
+    pub(crate) fn keep(&mut self, mut wanted: Wanted) {
+        let Some(save) = &mut self.save else { return };
+        let before = save.images.bytes.len();
+        save.images.bytes.extend_from_slice(&wanted.bytes);
+        let ends = wanted.starts.iter().skip(1).copied().chain([wanted.bytes.len()]);
+        for ((slot, start), end) in wanted.slots.iter().zip(&wanted.starts).zip(ends) {
+            save.images.put(*slot, before + start, before + end);
+        }
+        wanted.slots.clear();
+        wanted.starts.clear();
+        wanted.bytes.clear();
+        save.spare = wanted;
     }
 
     /// Notes that a slot got a row which was not there before; it counts as touched.
@@ -127,37 +175,18 @@ impl Marks {
             return;
         }
         self.dirty[(slot / self.chunk_slots) as usize] = true;
-        if self.save.as_mut().is_some_and(|save| save.wants(slot, self.chunk_slots)) {
-            self.log(slot, &[]);
+        if let Some(save) = &mut self.save
+            && save.wants(slot, self.chunk_slots)
+        {
+            save.images.put(slot, 0, 0);
         }
     }
 
-    /// Keeps the image that [`Marks::touch`] wanted; an empty one means that there was no row.
-    pub(crate) fn log(&mut self, slot: u32, row: &[u8]) {
-        if let Some(Save { images, .. }) = &mut self.save {
-            let start = images.bytes.len();
-            images.bytes.extend_from_slice(row);
-            images.put(slot, start, images.bytes.len());
-        }
-    }
-
-    /// Where images are appended one after another, each told to [`Marks::imaged`]; to be given back.
-    pub(crate) fn lend(&mut self) -> Vec<u8> {
-        self.save.as_mut().map(|save| std::mem::take(&mut save.images.bytes)).unwrap_or_default()
-    }
-
-    /// The image of `slot` begins at `start` of what was lent, and ends where `lent` ends.
-    pub(crate) fn imaged(&mut self, slot: u32, start: usize, lent: &[u8]) {
-        if let Some(save) = &mut self.save {
-            save.images.put(slot, start, lent.len());
-        }
-    }
-
-    /// Takes back what was lent.
-    pub(crate) fn give_back(&mut self, lent: Vec<u8>) {
-        if let Some(save) = &mut self.save {
-            save.images.bytes = lent;
-        }
+    /// Makes room for slots `0..slots`, of which those in `born` have just got rows.
+    #[inline]
+    pub(crate) fn births(&mut self, slots: usize, born: Vec<u32>) {
+        self.resize(slots);
+        born.into_iter().for_each(|slot| self.born(slot));
     }
 
     /// Begins a save of all chunks of `slots`, or of those with changes.
@@ -170,7 +199,7 @@ impl Marks {
         }
         let given = (0..pending.len() as u32).filter(|chunk| pending[*chunk as usize]).collect();
         let images = Images { numbers: vec![0; pending.len() * self.chunk_slots()], ..Images::default() };
-        self.save = Some(Save { pending, next: 0, given, images });
+        self.save = Some(Save { pending, next: 0, given, images, spare: Wanted::default() });
     }
 
     /// The next chunk to write; none when all are.
@@ -225,7 +254,9 @@ impl Marks {
     /// Bytes held, by capacity.
     pub(crate) fn bytes(&self) -> u64 {
         let images = self.save.as_ref().map_or(0, |save| {
-            save.images.numbers.capacity() * 4 + save.images.spans.capacity() * 16 + save.images.bytes.capacity()
+            let Save { images, spare, .. } = save;
+            let kept = images.numbers.capacity() * 4 + images.spans.capacity() * 16 + images.bytes.capacity();
+            kept + spare.slots.capacity() * 4 + spare.starts.capacity() * 8 + spare.bytes.capacity()
         });
         (self.dirty.capacity() + images) as u64
     }
@@ -236,5 +267,76 @@ impl Save {
     fn wants(&mut self, slot: u32, chunk_slots: u32) -> bool {
         let pending = self.pending.get((slot / chunk_slots) as usize).copied().unwrap_or(false);
         pending && self.images.ask(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Marks, Was};
+
+    fn marks_in_a_save(slots: usize) -> Marks {
+        let mut marks = Marks::new(2);
+        marks.resize(slots);
+        marks.begin_save(slots, true);
+        marks
+    }
+
+    /// Touches slots of a table in which slot n has the row [n], and slot 0 none.
+    fn touch(marks: &mut Marks, slots: &[u32]) {
+        if let Some(mut wanted) = marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                image.extend((slot > 0).then_some(slot as u8));
+            }
+            marks.keep(wanted);
+        }
+    }
+
+    fn check(mut marks: Marks, expected: &[Option<Option<u8>>]) {
+        let images = marks.take_images();
+        for (slot, expected) in expected.iter().enumerate() {
+            let was = match images.was(slot as u32) {
+                Was::Same => None,
+                Was::Absent => Some(None),
+                Was::Row(image) => Some(Some(image[0])),
+            };
+            assert_eq!(was, *expected, "slot {slot}");
+        }
+    }
+
+    #[test]
+    fn the_first_touch_of_a_row_in_a_save_keeps_its_image() {
+        let mut marks = marks_in_a_save(6);
+        touch(&mut marks, &[2, 0, 2]);
+        touch(&mut marks, &[0, 2, 3]);
+        marks.born(1);
+        check(marks, &[Some(None), Some(None), Some(Some(2)), Some(Some(3)), None, None]);
+    }
+
+    #[test]
+    fn a_chunk_that_is_written_wants_no_images() {
+        let mut marks = marks_in_a_save(4);
+        let images = marks.take_images();
+        marks.written(0, images);
+        assert!(marks.touch(&[0, 1]).is_none());
+        touch(&mut marks, &[1, 2]);
+        check(marks, &[None, None, Some(Some(2)), None]);
+    }
+
+    #[test]
+    fn images_stay_when_a_later_one_cannot_be_written() {
+        let mut marks = marks_in_a_save(4);
+        touch(&mut marks, &[1]);
+        drop(marks.touch(&[2]).expect("the save wants it"));
+        touch(&mut marks, &[3]);
+        check(marks, &[None, Some(Some(1)), Some(None), Some(Some(3))]);
+    }
+
+    #[test]
+    fn without_a_save_only_chunks_are_noted() {
+        let mut marks = Marks::new(2);
+        marks.births(6, vec![5]);
+        assert!(marks.touch(&[0]).is_none());
+        assert_eq!(marks.take_dirty(), [true, false, true]);
+        assert!(Marks::default().touch(&[0]).is_none(), "nothing is noted of what is not kept");
     }
 }

@@ -288,15 +288,11 @@ impl Ordered {
 
     /// Notes that a row is about to change.
     fn touch(&mut self, slot: u32) -> Result<(), ArrowError> {
-        if !self.marks.is_on() {
-            return Ok(());
-        }
-        let mut wanted = Vec::new();
-        self.marks.touch(&[slot], &mut wanted);
-        if !wanted.is_empty() {
-            let mut image = Vec::new();
-            self.write_row(slot, &mut image)?;
-            self.marks.log(slot, &image);
+        if let Some(mut wanted) = self.marks.touch(&[slot]) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_row(slot, image)?;
+            }
+            self.marks.keep(wanted);
         }
         Ok(())
     }

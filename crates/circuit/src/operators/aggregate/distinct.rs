@@ -157,18 +157,12 @@ impl Distinct {
 
     /// Notes that these entries are about to change.
     fn touch(&mut self, entries: &[u32]) {
-        let mut wanted = Vec::new();
-        self.marks.touch(entries, &mut wanted);
-        if wanted.is_empty() {
-            return;
+        if let Some(mut wanted) = self.marks.touch(entries) {
+            while let Some((entry, image)) = wanted.next() {
+                self.write_entry(entry, image);
+            }
+            self.marks.keep(wanted);
         }
-        let mut images = self.marks.lend();
-        for entry in wanted {
-            let start = images.len();
-            self.write_entry(entry, &mut images);
-            self.marks.imaged(entry, start, &images);
-        }
-        self.marks.give_back(images);
     }
 
     fn forget(&mut self, entry: u32) {

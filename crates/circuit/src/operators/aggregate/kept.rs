@@ -152,10 +152,7 @@ impl Kept {
     }
 
     fn note_births(&mut self) {
-        if self.marks.is_on() {
-            self.marks.resize(self.groups.slots());
-            self.groups.take_born().into_iter().for_each(|slot| self.marks.born(slot));
-        }
+        self.marks.births(self.groups.slots(), self.groups.take_born());
     }
 
     /// Hangs slots into their frames.
@@ -179,18 +176,12 @@ impl Kept {
 
     /// Keeps what a save under way still needs of groups that are about to change.
     fn image(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
-        let mut wanted = Vec::new();
-        self.marks.touch(slots, &mut wanted);
-        if wanted.is_empty() {
-            return Ok(());
+        if let Some(mut wanted) = self.marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_group(slot, image)?;
+            }
+            self.marks.keep(wanted);
         }
-        let mut images = self.marks.lend();
-        for slot in wanted {
-            let start = images.len();
-            self.write_group(slot, &mut images)?;
-            self.marks.imaged(slot, start, &images);
-        }
-        self.marks.give_back(images);
         Ok(())
     }
 

@@ -52,22 +52,13 @@ impl State {
 
     /// Notes that numbers of rows are about to change.
     pub fn touch_totals(&mut self, slots: &[u32]) {
-        if !self.total_marks.is_on() {
-            return;
-        }
         self.total_marks.resize(self.index.slots());
-        let mut wanted = Vec::new();
-        self.total_marks.touch(slots, &mut wanted);
-        if wanted.is_empty() {
-            return;
+        if let Some(mut wanted) = self.total_marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_total(slot, image);
+            }
+            self.total_marks.keep(wanted);
         }
-        let mut images = self.total_marks.lend();
-        for slot in wanted {
-            let start = images.len();
-            self.write_total(slot, &mut images);
-            self.total_marks.imaged(slot, start, &images);
-        }
-        self.total_marks.give_back(images);
     }
 
     fn write_total(&self, slot: u32, out: &mut Vec<u8>) -> bool {

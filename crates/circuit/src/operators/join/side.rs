@@ -442,21 +442,12 @@ impl Side {
 
     /// Notes that rows are about to change.
     fn touch(&mut self, ids: &[u32], index: &Index) {
-        if !self.marks.is_on() {
-            return;
+        if let Some(mut wanted) = self.marks.touch(ids) {
+            while let Some((id, image)) = wanted.next() {
+                self.write(id, index, image);
+            }
+            self.marks.keep(wanted);
         }
-        let mut wanted = Vec::new();
-        self.marks.touch(ids, &mut wanted);
-        if wanted.is_empty() {
-            return;
-        }
-        let mut images = self.marks.lend();
-        for id in wanted {
-            let start = images.len();
-            self.write(id, index, &mut images);
-            self.marks.imaged(id, start, &images);
-        }
-        self.marks.give_back(images);
     }
 
     /// Appends a row as it is saved: its key, how often it is there, how many rows it has met, its values. False when there

@@ -67,17 +67,12 @@ impl Ordered {
 
     /// Keeps what a save under way still needs of keys that are about to change.
     pub(super) fn note_keys(&mut self, keys: &[u32]) {
-        if self.ttl.is_none() || !self.key_marks.is_on() {
-            return;
-        }
-        self.key_marks.resize(self.index.slots());
-        self.index.take_born().into_iter().for_each(|key| self.key_marks.born(key));
-        let mut wanted = Vec::new();
-        self.key_marks.touch(keys, &mut wanted);
-        for key in wanted {
-            let mut image = Vec::new();
-            self.write_key(key, &mut image);
-            self.key_marks.log(key, &image);
+        self.key_marks.births(self.index.slots(), self.index.take_born());
+        if let Some(mut wanted) = self.key_marks.touch(keys) {
+            while let Some((key, image)) = wanted.next() {
+                self.write_key(key, image);
+            }
+            self.key_marks.keep(wanted);
         }
     }
 

@@ -123,7 +123,7 @@ impl State {
         }
         let keys = self.slots_of(&keys)?;
         let entries = self.values[list].read_values(&keys, &values)?;
-        self.values[list].marks.touch(&entries, &mut Vec::new());
+        self.values[list].marks.touch(&entries);
         Ok(())
     }
 }
@@ -214,7 +214,7 @@ impl Keeper for State {
         let keys = rows.iter().map(|row| self.key_of(table, row)).collect::<Result<Vec<_>, _>>()?;
         let keys = self.slots_of(&keys)?;
         if table == KEYS {
-            self.key_marks.touch(&keys, &mut Vec::new());
+            self.key_marks.touch(&keys);
         }
         for (key, row) in keys.into_iter().zip(rows) {
             let (name, mut rest) = name_of(row)?;

@@ -201,10 +201,7 @@ impl State {
         while self.tracks.len() < slots {
             self.tracks.push(Track { seen: (0..lists).map(|_| Seen::default()).collect(), ..Track::default() });
         }
-        if self.key_marks.is_on() {
-            self.key_marks.resize(slots);
-            self.index.take_born().into_iter().for_each(|slot| self.key_marks.born(slot));
-        }
+        self.key_marks.births(slots, self.index.take_born());
     }
 
     /// Turns rows into states.
@@ -459,32 +456,28 @@ impl State {
         }
         self.owners[slot as usize] = (key, at);
         self.elements += 1;
-        if self.element_marks.is_on() {
-            self.element_marks.resize(self.owners.len());
-            self.element_marks.born(slot);
-        }
+        self.element_marks.resize(self.owners.len());
+        self.element_marks.born(slot);
     }
 
     /// Notes that an element is about to change.
     fn touch_element(&mut self, slot: u32) -> Result<(), ArrowError> {
-        let mut wanted = Vec::new();
-        self.element_marks.touch(&[slot], &mut wanted);
-        if !wanted.is_empty() {
-            let mut image = Vec::new();
-            self.write_element(slot, &mut image)?;
-            self.element_marks.log(slot, &image);
+        if let Some(mut wanted) = self.element_marks.touch(&[slot]) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_element(slot, image)?;
+            }
+            self.element_marks.keep(wanted);
         }
         Ok(())
     }
 
     /// Notes that what is known of a key is about to change.
     fn touch_key(&mut self, key: u32) -> Result<(), ArrowError> {
-        let mut wanted = Vec::new();
-        self.key_marks.touch(&[key], &mut wanted);
-        if !wanted.is_empty() {
-            let mut image = Vec::new();
-            self.write_key(key, &mut image)?;
-            self.key_marks.log(key, &image);
+        if let Some(mut wanted) = self.key_marks.touch(&[key]) {
+            while let Some((key, image)) = wanted.next() {
+                self.write_key(key, image)?;
+            }
+            self.key_marks.keep(wanted);
         }
         Ok(())
     }

@@ -105,12 +105,11 @@ impl Waiting {
     }
 
     fn remove(&mut self, slot: u32) {
-        let mut wanted = Vec::new();
-        self.marks.touch(&[slot], &mut wanted);
-        if !wanted.is_empty() {
-            let mut image = Vec::new();
-            self.write(slot, &mut image);
-            self.marks.log(slot, &image);
+        if let Some(mut wanted) = self.marks.touch(&[slot]) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write(slot, image);
+            }
+            self.marks.keep(wanted);
         }
         self.bytes -= std::mem::take(&mut self.rows[slot as usize]).values.len();
         self.free.push(slot);

@@ -59,22 +59,13 @@ impl Counts {
     }
 
     fn touch(&mut self, slots: &[u32]) {
-        if !self.marks.is_on() {
-            return;
-        }
         self.marks.resize(self.index.slots());
-        let mut wanted = Vec::new();
-        self.marks.touch(slots, &mut wanted);
-        if wanted.is_empty() {
-            return;
+        if let Some(mut wanted) = self.marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_row(slot, image);
+            }
+            self.marks.keep(wanted);
         }
-        let mut images = self.marks.lend();
-        for slot in wanted {
-            let start = images.len();
-            self.write_row(slot, &mut images);
-            self.marks.imaged(slot, start, &images);
-        }
-        self.marks.give_back(images);
     }
 
     /// The slots that the step has changed, and their counts before it.

@@ -90,25 +90,13 @@ impl Latest {
 
     /// Notes that slots are about to change.
     fn touch(&mut self, slots: &[u32]) {
-        if !self.marks.is_on() {
-            return;
+        self.marks.births(self.index.slots(), self.index.take_born());
+        if let Some(mut wanted) = self.marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write_row(slot, image);
+            }
+            self.marks.keep(wanted);
         }
-        self.marks.resize(self.index.slots());
-        for slot in self.index.take_born() {
-            self.marks.born(slot);
-        }
-        let mut wanted = Vec::new();
-        self.marks.touch(slots, &mut wanted);
-        if wanted.is_empty() {
-            return;
-        }
-        let mut images = self.marks.lend();
-        for slot in wanted {
-            let start = images.len();
-            self.write_row(slot, &mut images);
-            self.marks.imaged(slot, start, &images);
-        }
-        self.marks.give_back(images);
     }
 
     fn change(&mut self, slot: u32, row: &[u8], weight: i64) {

@@ -122,12 +122,11 @@ impl Merged {
     /// Notes that sessions are about to change; those that are just being opened are left out.
     fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
         let slots: Vec<u32> = slots.iter().copied().filter(|slot| *slot != NO_SLOT).collect();
-        let mut wanted = Vec::new();
-        self.marks.touch(&slots, &mut wanted);
-        for slot in wanted {
-            let mut image = Vec::new();
-            self.write(0, slot, &mut image)?;
-            self.marks.log(slot, &image);
+        if let Some(mut wanted) = self.marks.touch(&slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write(0, slot, image)?;
+            }
+            self.marks.keep(wanted);
         }
         Ok(())
     }
@@ -187,10 +186,7 @@ impl Merged {
     fn slots(&mut self, ids: &[u64]) -> Vec<u32> {
         let slots = self.states.intern(&[Arc::new(UInt64Array::from(ids.to_vec())) as ArrayRef], ids.len());
         self.owners.resize(self.states.slots().max(self.owners.len()), 0);
-        if self.marks.is_on() {
-            self.marks.resize(self.states.slots());
-            self.states.take_born().into_iter().for_each(|slot| self.marks.born(slot));
-        }
+        self.marks.births(self.states.slots(), self.states.take_born());
         slots
     }
 

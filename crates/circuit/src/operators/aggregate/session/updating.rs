@@ -146,20 +146,16 @@ impl Updating {
     }
 
     fn note_births(&mut self) {
-        if self.marks.is_on() {
-            self.marks.resize(self.states.slots());
-            self.states.take_born().into_iter().for_each(|slot| self.marks.born(slot));
-        }
+        self.marks.births(self.states.slots(), self.states.take_born());
     }
 
     /// Notes that states are about to change.
     fn touch(&mut self, slots: &[u32]) -> Result<(), ArrowError> {
-        let mut wanted = Vec::new();
-        self.marks.touch(slots, &mut wanted);
-        for slot in wanted {
-            let mut image = Vec::new();
-            self.write(0, slot, &mut image)?;
-            self.marks.log(slot, &image);
+        if let Some(mut wanted) = self.marks.touch(slots) {
+            while let Some((slot, image)) = wanted.next() {
+                self.write(0, slot, image)?;
+            }
+            self.marks.keep(wanted);
         }
         Ok(())
     }
