@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, UInt32Array};
+use arrow_array::{Array, StringArray, UInt32Array};
 use arrow_schema::{DataType, SchemaRef};
 use tidemill_circuit::Delta;
 
@@ -140,36 +140,32 @@ impl FileSink {
 
     /// The rows of each folder, in their order.
     fn by_folder(&self, delta: &Delta) -> Result<BTreeMap<PathBuf, Vec<u32>>, Error> {
-        let mut columns = Vec::with_capacity(self.partitioned_by.len());
-        for index in &self.partitioned_by {
-            let name = delta.schema().field(*index).name().clone();
-            let text = arrow_cast::cast(delta.column(*index), &DataType::Utf8).map_err(|error| Error::Format {
-                table: self.table.clone(),
-                path: None,
-                error: error.into(),
-            })?;
-            columns.push((escape(&name), text));
+        let text = |index: &usize| arrow_cast::cast(delta.column(*index), &DataType::Utf8);
+        let columns = self.partitioned_by.iter().map(text).collect::<Result<Vec<_>, _>>();
+        let columns =
+            columns.map_err(|error| Error::Format { table: self.table.clone(), path: None, error: error.into() })?;
+        let texts: Vec<&StringArray> = columns.iter().map(|column| column.as_string()).collect();
+        let same = |row, other| texts.iter().all(|text| value(text, row) == value(text, other));
+        let mut folders: BTreeMap<PathBuf, Vec<u32>> = BTreeMap::new();
+        let mut first = 0;
+        // Rows that follow each other mostly go to one folder.
+        while first < delta.rows() {
+            let next = (first + 1..delta.rows()).find(|row| !same(first, *row)).unwrap_or(delta.rows());
+            let rows = folders.entry(self.folder(delta, &texts, first)).or_default();
+            rows.extend(first as u32..next as u32);
+            first = next;
         }
-        let mut folders: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        let mut folder = String::new();
-        for row in 0..delta.rows() {
-            folder.clear();
-            for (name, text) in &columns {
-                let text = text.as_string::<i32>();
-                let value = if text.is_null(row) { "" } else { text.value(row) };
-                folder.push_str(name);
-                folder.push('=');
-                folder.push_str(&if value.is_empty() { self.options.default_partition.clone() } else { escape(value) });
-                folder.push('/');
-            }
-            match folders.get_mut(&folder) {
-                Some(rows) => rows.push(row as u32),
-                None => {
-                    folders.insert(folder.clone(), vec![row as u32]);
-                }
-            }
+        Ok(folders)
+    }
+
+    /// The folder of a row.
+    fn folder(&self, delta: &Delta, texts: &[&StringArray], row: usize) -> PathBuf {
+        let mut folder = self.options.path.clone();
+        for (index, text) in self.partitioned_by.iter().zip(texts) {
+            let value = value(text, row).map_or_else(|| self.options.default_partition.clone(), escape);
+            folder.push(format!("{}={value}", escape(delta.schema().field(*index).name())));
         }
-        Ok(folders.into_iter().map(|(folder, rows)| (self.options.path.join(folder), rows)).collect())
+        folder
     }
 
     fn write_success_files(&self) -> Result<(), Error> {
@@ -300,6 +296,11 @@ fn prepare(table: &str, folder: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed("write files to", folder, error)),
     }
+}
+
+/// The value that a folder is for; none has the default partition's.
+fn value(text: &StringArray, row: usize) -> Option<&str> {
+    (!text.is_null(row)).then(|| text.value(row)).filter(|value| !value.is_empty())
 }
 
 /// A name or value as part of a path: what a path or Hive could misread becomes `%XX`.

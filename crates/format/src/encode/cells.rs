@@ -8,7 +8,7 @@ use arrow_array::types::{
     UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, StringArray};
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 use base64::Engine as _;
@@ -33,7 +33,7 @@ impl Style {
 
 /// A column of any type, with its nulls.
 pub(crate) struct Cells {
-    array: ArrayRef,
+    nulls: Option<NullBuffer>,
     kind: Kind,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Kind {
 
 impl Cells {
     pub(crate) fn of(array: &ArrayRef) -> Result<Self, ArrowError> {
-        Ok(Cells { array: array.clone(), kind: kind(array)? })
+        Ok(Cells { nulls: array.logical_nulls(), kind: kind(array)? })
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -68,13 +68,19 @@ impl Cells {
     }
 
     pub(crate) fn is_null(&self, row: usize) -> bool {
-        self.array.is_null(row) || matches!(self.kind, Kind::Null)
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
     /// Whether cells are numbers, which tables align to the right.
     pub(crate) fn is_number(&self) -> bool {
         use Kind::{Decimal, Float32, Float64, Integer, Unsigned};
         matches!(self.kind, Integer(_) | Unsigned(_) | Float32(_) | Float64(_) | Decimal(..))
+    }
+
+    /// Whether cells are numbers, truth values, dates or times: ASCII letters, digits and `+-.: `.
+    pub(crate) fn is_figure(&self) -> bool {
+        use Kind::{Boolean, Date, Time, Timestamp};
+        self.is_number() || matches!(self.kind, Boolean(_) | Date(_) | Time(..) | Timestamp(..))
     }
 
     /// Appends a value that is not null as plain text; rows, lists and maps as JSON.
