@@ -13,8 +13,8 @@ use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
 use crate::plan::{
-    AggregateCall, AggregateSpec, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec, OverFunction,
-    OverSpec, Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
+    AggregateCall, AggregateSpec, JoinKind, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec,
+    OverFunction, OverSpec, Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
 };
 
 /// The version of what operators mean and keep.
@@ -32,10 +32,10 @@ pub fn fingerprints(plan: &Plan) -> Vec<u64> {
     let append_only = plan.append_only();
     let mut lineages: Vec<Lineage> = Vec::with_capacity(plan.nodes.len());
     let mut prints: Vec<u64> = Vec::with_capacity(plan.nodes.len());
-    for node in &plan.nodes {
+    for (id, node) in plan.nodes.iter().enumerate() {
         let inputs: Vec<&Lineage> = node.inputs.iter().map(|input| &lineages[*input]).collect();
         let inserts_only = node.row_inputs().iter().all(|input| append_only[*input]);
-        let lineage = lineage(node, &inputs, inserts_only);
+        let lineage = lineage(node, &inputs, (inserts_only, plan.ttls.contains_key(&id)));
         let print = match &node.spec {
             Spec::Output(_) => of("output", &[lineage.rows, all(&lineage.columns)]),
             // The rows that look something up are not kept, so others may look into what is kept.
@@ -86,7 +86,7 @@ fn left_out(node: &Node, exprs: &[u64]) -> u64 {
     }
 }
 
-fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
+fn lineage(node: &Node, inputs: &[&Lineage], (inserts_only, expires): (bool, bool)) -> Lineage {
     let empty = Lineage::default();
     let input = inputs.first().copied().unwrap_or(&empty);
     match &node.spec {
@@ -131,7 +131,7 @@ fn lineage(node: &Node, inputs: &[&Lineage], inserts_only: bool) -> Lineage {
         Spec::ViewLookup(spec) => view_lookup(node, spec, input, inputs.get(1).copied().unwrap_or(&empty)),
         Spec::Over(spec) => over(node, spec, input),
         Spec::OverChanges(spec) => over_changes(spec, input),
-        Spec::Join(spec) => join(node, spec, inputs),
+        Spec::Join(spec) => join(node, spec, inputs, expires),
         Spec::TemporalJoin(spec) => temporal_join(node, spec, inputs),
         Spec::SetOperation(spec) => {
             let how = text(&format!("{spec:?}"));
@@ -266,7 +266,7 @@ fn of_columns(columns: &[usize], of: &[u64]) -> u64 {
     all(&columns)
 }
 
-fn join(node: &Node, spec: &JoinSpec, inputs: &[&Lineage]) -> Lineage {
+fn join(node: &Node, spec: &JoinSpec, inputs: &[&Lineage], expires: bool) -> Lineage {
     let (rows, both) = sides(inputs);
     let left = inputs.first().map_or(0, |input| input.columns.len());
     let (ours, theirs) = both.split_at(left);
@@ -277,7 +277,11 @@ fn join(node: &Node, spec: &JoinSpec, inputs: &[&Lineage]) -> Lineage {
         Some(expiry) => of("expiry", &[side[expiry.time], expiry.after_ms as u64]),
     });
     let expiry: Vec<u64> = expiry.collect();
-    let how = text(&format!("{:?} {:?} {:?}", spec.kind, spec.nulls, spec.pad));
+    let mut how = text(&format!("{:?} {:?} {:?}", spec.kind, spec.nulls, spec.pad));
+    if expires && spec.kind != JoinKind::Inner && spec.residual.is_none() {
+        // What a row has met is kept with the row then, and not by its key.
+        how = of("counted", &[how]);
+    }
     // What is kept are whole rows of both sides, so all their columns count.
     let rows = of("join", &[rows, all(&both), all(&keys), residual, all(&expiry), how, left_out(node, &[residual])]);
     let column = |column: &usize| of("joined", &[rows, both[*column]]);

@@ -468,11 +468,12 @@ impl Node {
             Spec::Aggregate(spec) => spec.window.is_none() && !spec.keys.is_empty(),
             Spec::Rank(spec) => spec.close.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
             Spec::OverChanges(spec) => !spec.keys.is_empty(),
-            // An outer join without a condition counts what a row has met by its key, which has to be all there is.
+            // NOT IN asks whether there is any row at all, so none may be missing.
             Spec::Join(spec) => {
-                let counted = spec.kind != JoinKind::Inner && spec.residual.is_none();
-                !spec.left_keys.is_empty() && spec.expiry == [None; 2] && !counted
+                !spec.left_keys.is_empty() && spec.expiry.contains(&None) && spec.nulls != JoinNulls::Unknown
             }
+            Spec::TemporalJoin(spec) => !spec.right_keys.is_empty(),
+            Spec::SetOperation(_) => true,
             _ => false,
         }
     }

@@ -100,10 +100,10 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
         }
         _ => (None, None),
     };
-    let expires = circuit.plan.ttls.get(&id).map(|ttl_ms| {
-        format!("what has not changed for {} of processing time is forgotten, and stays said", duration(*ttl_ms))
-    });
-    let bound = bound.or(expires);
+    let bound = match circuit.plan.ttls.get(&id) {
+        None => bound,
+        Some(ttl_ms) => Some(expires(node, bound, &duration(*ttl_ms))),
+    };
     Operator {
         id,
         kind: node.title(),
@@ -114,6 +114,16 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
         bound,
         append_only: append_only[id],
         schedule_dependent: circuit.facts.of(id).schedule_dependent,
+    }
+}
+
+/// What bounds an operator that forgets what has not changed for so long.
+fn expires(node: &Node, bound: Option<String>, life: &str) -> String {
+    match (&node.spec, bound) {
+        (Spec::TemporalJoin(_), Some(bound)) => {
+            format!("{bound}, until no row of either side has come to the key for {life} of processing time")
+        }
+        _ => format!("what has not changed for {life} of processing time is forgotten, and stays said"),
     }
 }
 

@@ -46,7 +46,7 @@ struct Design {
     pairs: Pairs,
     /// For each side whether no row of it is taken back.
     appends: [bool; 2],
-    /// How long a row is kept that does not change, where that is said.
+    /// How long a row is kept that does not change and that no time bounds, where that is said.
     ttl_ms: Option<i64>,
 }
 
@@ -133,7 +133,26 @@ impl Design {
     /// Whether what a row of this side has met is counted row by row: where a condition tells rows of a key apart, or where
     /// rows that were met expire.
     fn counts(&self, side: usize) -> bool {
-        self.is_padded(side) && (self.spec.residual.is_some() || self.spec.expiry[1 - side].is_some())
+        let expires = self.spec.expiry[1 - side].is_some() || self.lifetime(1 - side).is_some();
+        self.is_padded(side) && (self.spec.residual.is_some() || expires)
+    }
+
+    /// Whether pairs are said as rows come. Where rows that are taken back may have expired before, it has to be known first
+    /// whether they are still there.
+    fn is_linear(&self) -> bool {
+        self.spec.kind == JoinKind::Inner && (self.ttl_ms.is_none() || self.appends == [true; 2])
+    }
+
+    /// For how many milliseconds a row of this side is kept that does not change; none where its time says so, or nothing.
+    fn lifetime(&self, side: usize) -> Option<i64> {
+        self.ttl_ms.filter(|_| self.spec.expiry[side].is_none())
+    }
+
+    /// Whether equal rows of this side are kept as one: where rows are taken back, and where nothing is asked of the rows of
+    /// a key but how many there are.
+    fn merges(&self, side: usize) -> bool {
+        let only_met = side == RIGHT && !self.says_pairs() && self.spec.residual.is_none();
+        !self.appends[side] || (only_met && self.lifetime(RIGHT).is_some())
     }
 
     /// Whether the rows of this side are counted by key, for the rows of the other side.
@@ -168,13 +187,14 @@ impl Design {
     }
 
     fn shape(&self, side: usize) -> Shape {
-        let merges = !self.appends[side];
+        let merges = self.merges(side);
         Shape {
             width: self.inputs[side].fields().len(),
             merges,
-            expires: self.spec.expiry[side].is_some() || self.ttl_ms.is_some(),
+            expires: self.spec.expiry[side].is_some(),
+            lifetime: self.lifetime(side),
             counts: self.counts(side),
-            logs: merges || self.spec.kind != JoinKind::Inner,
+            logs: merges || !self.is_linear(),
         }
     }
 }
@@ -292,9 +312,9 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &JoinSpec) -> Res
     let inputs = lowering.inputs.iter().enumerate().map(input).collect();
     let make = move || -> Result<Box<dyn Operator>, Error> {
         let state = State::new(design.clone());
-        Ok(match design.spec.kind {
-            JoinKind::Inner => Box::new(Inner { state, rows: Vec::new(), ids: Vec::new() }),
-            _ => Box::new(Outer::new(state)),
+        Ok(match design.is_linear() {
+            true => Box::new(Inner { state, rows: Vec::new(), ids: Vec::new() }),
+            false => Box::new(Outer::new(state)),
         })
     };
     Ok(graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make))))

@@ -67,6 +67,8 @@ pub(crate) struct Layout {
     pub routing: Option<usize>,
     /// After how many milliseconds without a row a key is forgotten.
     pub ttl_ms: Option<i64>,
+    /// Whether a row that was taken back more often than it came says something, so that it is kept whatever was forgotten.
+    pub owes: bool,
 }
 
 impl Layout {
@@ -82,7 +84,7 @@ impl Layout {
             return Err(format!("ordering rows with values of type {other}, which have no order"));
         }
         let (schema, keys, order) = (schema.clone(), keys.to_vec(), Order::new(by, schema));
-        Ok(Layout { schema, keys, encoder, order, cut: None, time: None, routing: None, ttl_ms: None })
+        Ok(Layout { schema, keys, encoder, order, cut: None, time: None, routing: None, ttl_ms: None, owes: false })
     }
 }
 
@@ -304,7 +306,8 @@ impl Ordered {
             record.was = record.weight;
             let (key, weight) = (record.key, record.weight);
             // What is taken back of a key that was forgotten was never there.
-            if (weight == 0 || weight < 0 && self.ttl.is_some()) && key != NONE {
+            let never_there = weight < 0 && self.ttl.is_some() && !self.layout.owes;
+            if (weight == 0 || never_there) && key != NONE {
                 let (store, order) = (&self.store, &self.layout.order);
                 let track = &mut self.tracks[key as usize];
                 let compare = |other: u32| match other == slot {

@@ -38,13 +38,15 @@ struct SetOperation {
 }
 
 impl Operator for SetOperation {
-    fn push(&mut self, port: usize, delta: Delta, _context: &Context, _out: &mut Output) -> Result<(), Error> {
+    fn push(&mut self, port: usize, delta: Delta, context: &Context, _out: &mut Output) -> Result<(), Error> {
+        self.counts.advance(context);
         self.counts.take(port, &delta);
         Ok(())
     }
 
-    fn flush(&mut self, _context: &Context, out: &mut Output) -> Result<Flush, Error> {
+    fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
         if !self.is_settled {
+            self.counts.advance(context);
             self.settle()?;
             self.is_settled = true;
         }
@@ -72,14 +74,15 @@ impl Operator for SetOperation {
 impl SetOperation {
     /// Finds the rows that come out more or less often than before.
     fn settle(&mut self) -> Result<(), Error> {
-        for &(slot, before) in self.counts.changed() {
-            let now = self.counts.of(slot);
-            if now.iter().any(|count| *count < 0) {
+        for at in 0..self.counts.changed().len() {
+            let (slot, before) = self.counts.changed()[at];
+            let is_negative = |counts: [i64; 2]| counts.iter().any(|count| *count < 0);
+            if is_negative(self.counts.of(slot)) && !self.counts.forgive(slot) {
                 let row = self.rows(&[(slot, 1)]).map(|delta| crate::row::to_json(delta.batch(), 0));
                 let row = row.unwrap_or_else(|error| error.to_string());
                 return Err(self.guard.broken(format!("a row is taken back that is not there: {row}")));
             }
-            let change = out_of(self.spec, now) - out_of(self.spec, before);
+            let change = out_of(self.spec, self.counts.of(slot)) - out_of(self.spec, before);
             if change != 0 {
                 self.changes.push((slot, change));
             }
@@ -127,10 +130,11 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &SetSpec) -> Resu
     let inputs = lowering.inputs.iter().map(|task| Input { task: *task, placement: placement.clone() }).collect();
     let (spec, guard) = (*spec, Guard::of(lowering));
     let appends = lowering.append_only && spec.operation == Which::Intersect;
+    let ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
     let make = {
         let schema = schema.clone();
         move || {
-            let (counts, changes) = (Counts::new(encoder.clone()), Vec::new());
+            let (counts, changes) = (Counts::new(encoder.clone(), ttl_ms), Vec::new());
             let (schema, guard) = (schema.clone(), guard.clone());
             let operator = SetOperation { spec, appends, schema, guard, counts, changes, said: 0, is_settled: false };
             Ok(Box::new(operator) as Box<dyn Operator>)

@@ -71,7 +71,10 @@ impl Design {
         let mut waiting = Layout::new(left, &keys, &[])?;
         (waiting.time, waiting.routing) = (Some(spec.left_time), Some(spec.left_keys.len()));
         let time = OrderBy { column: spec.right_time, descending: false, nulls_first: true };
-        let versions = Layout::new(right, &spec.right_keys, &[time])?;
+        let mut versions = Layout::new(right, &spec.right_keys, &[time])?;
+        versions.ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
+        // What is taken back ends a version, of whatever row.
+        versions.owes = true;
         let (schema, guard) = (lowering.node.schema.clone(), Guard::of(lowering));
         Ok(Design { spec: spec.clone(), left: waiting, right: versions, schema, guard })
     }
@@ -141,8 +144,9 @@ impl TemporalJoin {
         let keys: Vec<ArrayRef> = spec.left_keys.iter().map(|key| columns[*key].clone()).collect();
         let times = nanos(&columns[spec.left_time]).unwrap_or_default();
         let keys = self.sides.right.find(&keys, rows);
+        let keys = keys.into_iter().map(|key| key.filter(|key| !self.sides.right.has_expired(*key)));
         let (mut pairs, mut partners) = (Vec::with_capacity(rows), Vec::new());
-        for (row, (key, time)) in keys.into_iter().zip(times).enumerate() {
+        for (row, (key, time)) in keys.zip(times).enumerate() {
             partners.clear();
             if let Some(key) = key {
                 self.sides.valid(key, time, &mut partners);
@@ -221,8 +225,13 @@ impl Operator for TemporalJoin {
         let (design, closed) = (self.design.clone(), self.sides.left.progress.closed);
         let time = if port == LEFT { design.spec.left_time } else { design.spec.right_time };
         let delta = design.admit(delta, time, closed, context, out)?;
+        self.sides.right.advance(context);
         let pushed = match port {
-            LEFT => self.sides.left.push(delta.batch(), delta.weights()),
+            LEFT => {
+                let keys: Vec<ArrayRef> = design.spec.left_keys.iter().map(|key| delta.column(*key).clone()).collect();
+                self.sides.use_keys(&keys, delta.rows());
+                self.sides.left.push(delta.batch(), delta.weights())
+            }
             _ => self.sides.take_versions(&delta, &design.spec.right_keys),
         };
         pushed.map_err(|error| design.guard.broken(error))
@@ -234,6 +243,7 @@ impl Operator for TemporalJoin {
         let (slots, mut answered) = match self.answering.take() {
             Some(answering) => answering,
             None => {
+                self.sides.right.advance(context);
                 self.sides.settle().map_err(broken)?;
                 self.leaving = self.sides.left.take_due(|time| time < clock || clock == i64::MAX);
                 let left = &self.sides.left;
@@ -254,7 +264,7 @@ impl Operator for TemporalJoin {
         }
         let leaving = std::mem::take(&mut self.leaving);
         self.sides.left.forget(&leaving).map_err(broken)?;
-        self.sides.free(clock).map_err(broken)?;
+        self.sides.free(clock).and_then(|()| self.sides.right.sweep()).map_err(broken)?;
         self.sides.left.progress.closed = clock;
         self.sides.left.progress.started = true;
         Ok(Flush::Done)

@@ -726,6 +726,47 @@ pub(crate) const PIPELINES: &[Named] = &[
         }
         p.case()
     }),
+    ("rows that meet no others for a while", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (left, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        let kinds =
+            [("left", JoinKind::Left), ("full", JoinKind::Full), ("semi", JoinKind::Semi), ("anti", JoinKind::Anti)];
+        for (name, kind) in kinds {
+            let join = p.join(kind, left, right, &[KEY, TEXT], |_| {});
+            let join = p.forget(join, 2);
+            p.output(name, join);
+        }
+        let columns = [KEY, TEXT, FLAG];
+        let [left, right] = [left, right].map(|input| p.columns(input, &columns));
+        for (name, operation) in [("both", SetOperation::Intersect), ("one", SetOperation::Except)] {
+            let rows = p.add(Spec::SetOperation(SetSpec { operation, all: true }), vec![left, right], p.schema(left));
+            let rows = p.forget(rows, 2);
+            p.output(name, rows);
+        }
+        p.case()
+    }),
+    ("versions of keys that nobody asks for", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let source = p.table(source);
+        let versions = p.filter(source, 2);
+        let found = decoded().field(NUMBER).clone().with_nullable(true);
+        let schema = with(&p.schema(source), vec![found]);
+        let spec = TemporalJoinSpec {
+            left_keys: vec![KEY],
+            right_keys: vec![KEY],
+            left_time: TIME,
+            right_time: TIME,
+            strict: false,
+            columns: vec![NUMBER],
+            residual: None,
+            outer: true,
+        };
+        let join = p.add(Spec::TemporalJoin(spec), vec![source, versions], schema);
+        let join = p.forget(join, 2);
+        p.output("found", join);
+        p.case()
+    }),
     ("rows numbered by key", |updating| {
         let (mut p, source) = Pipeline::over(updating, DELAY);
         let source = p.table(source);

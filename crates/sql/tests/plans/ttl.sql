@@ -6,3 +6,8 @@ CREATE MATERIALIZED VIEW more WITH ('state.ttl' = '1 min') AS SELECT auction, MA
 SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;
 SELECT a.auction, b.channel FROM bid AS a LEFT JOIN bid AS b ON a.auction = b.auction AND b.price > 7;
 SELECT auction, price FROM (SELECT auction, price, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS n FROM bid) WHERE n <= 2;
+CREATE TABLE rate (currency STRING, factor DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts, PRIMARY KEY (currency) NOT ENFORCED) WITH ('connector' = 'datagen');
+SELECT auction FROM bid WHERE channel IN (SELECT currency FROM rate);
+SELECT channel FROM bid WHERE channel NOT IN (SELECT currency FROM rate);
+SELECT channel FROM bid INTERSECT SELECT currency FROM rate;
+SELECT b.auction, r.factor FROM bid AS b JOIN rate FOR SYSTEM_TIME AS OF b.ts AS r ON b.channel = r.currency;

@@ -1,8 +1,8 @@
 //! What a join keeps, as tables that are saved.
 //!
 //! Table 0 has the rows of the left side and table 1 those of the right side, each named by its key; how often it is there
-//! where that may be other than once; how many rows of the other side it has met, where that is counted row by row; and its
-//! values. Of a right side of which nothing else is needed table 1 has the keys, each with the number of its rows.
+//! where that may be other than once; how many rows of the other side it has met, where that is counted row by row; its
+//! values; and when it has changed, where that decides how long it is kept. Of a right side of which nothing else is needed table 1 has the keys, each with the number of its rows.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::ArrowError;
 
 use super::side::Rows;
-use super::state::State;
+use super::state::{State, deadline};
 use super::{LEFT, RIGHT};
 use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
@@ -76,7 +76,7 @@ impl State {
         let schema = &design.inputs[side];
         let fields = schema.fields().iter();
         let mut builders = fields.map(|field| Builder::new(field.data_type())).collect::<Result<Vec<_>, _>>()?;
-        let (mut weights, mut counts) = (Vec::new(), Vec::new());
+        let (mut weights, mut counts, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let (_, mut rest) = name_of(row)?;
             if shape.merges {
@@ -86,6 +86,8 @@ impl State {
                 counts.push(rest.i64()?);
             }
             builders.iter_mut().try_for_each(|builder| builder.read(&mut rest))?;
+            // A time is there when it was asked for when the row was saved.
+            changed.push(if rest.is_empty() { None } else { Some(rest.i64()?) });
             rest.end()?;
         }
         if weights.iter().any(|weight| *weight < 1) {
@@ -95,7 +97,12 @@ impl State {
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
         let slots = self.slots_of(rows)?;
-        let deadlines = self.deadlines(side, &batch).map_err(|error| Damage(error.to_string()))?;
+        let deadlines = match design.lifetime(side) {
+            Some(lifetime) => {
+                changed.into_iter().map(|changed| changed.map_or(i64::MAX, |now| deadline(now, lifetime))).collect()
+            }
+            None => self.deadlines(side, &batch).map_err(|error| Damage(error.to_string()))?,
+        };
         let hashes = if shape.merges { row::hashes(batch.columns(), rows.len()) } else { Vec::new() };
         if design.has_totals(side) {
             for (row, slot) in slots.iter().enumerate() {

@@ -1,5 +1,5 @@
 //! [`Outer`]: joins whose rows say something of their own, by whether they have met a row of the other side: outer joins,
-//! semi and anti joins.
+//! semi and anti joins; and inner joins for which rows are taken back that may have expired.
 //!
 //! All rows of a step are taken in before anything is said. Then each pair that the step has changed is looked at once,
 //! with the weights that its rows had before and have now. What a row has met is known by its key, or counted row by row
@@ -135,6 +135,7 @@ impl Outer {
     /// Finds out what the step has changed.
     fn settle(&mut self, context: &Context, out: &mut Output) -> Result<(), Error> {
         let verdict = self.state.verdict();
+        self.state.forgive();
         self.meet(LEFT, context, out)?;
         self.meet(RIGHT, context, out)?;
         let totals = [self.count(LEFT)?, self.count(RIGHT)?];

@@ -25,8 +25,10 @@ pub(super) struct Shape {
     pub width: usize,
     /// Rows are taken back: equal ones are one, with a weight.
     pub merges: bool,
-    /// Rows expire.
+    /// Rows expire by their own times.
     pub expires: bool,
+    /// Rows expire so many milliseconds after they have changed.
+    pub lifetime: Option<i64>,
     /// Each row has the number of rows of the other side that it has met.
     pub counts: bool,
     /// Changes are logged.
@@ -153,7 +155,11 @@ impl Side {
 
     /// Whether single rows go.
     fn has_goers(&self) -> bool {
-        self.shape.merges || self.shape.expires
+        self.shape.merges || self.has_deadlines()
+    }
+
+    fn has_deadlines(&self) -> bool {
+        self.shape.expires || self.shape.lifetime.is_some()
     }
 
     /// Makes room for the keys in slots `0..slots`.
@@ -212,7 +218,7 @@ impl Side {
                     self.log(id);
                     self.touch(&[id], index);
                     self.identity.weights[id as usize] += rows.weight(row);
-                    if self.shape.expires {
+                    if self.has_deadlines() {
                         self.deadlines.set(id, rows.deadlines[row]);
                     }
                 }
@@ -285,7 +291,7 @@ impl Side {
         if self.shape.counts {
             ids.iter().for_each(|id| self.counts[*id as usize] = 0);
         }
-        if self.shape.expires {
+        if self.has_deadlines() {
             ids.iter().zip(&rows.deadlines).for_each(|(id, deadline)| self.deadlines.set(*id, *deadline));
         }
         if self.marks.is_on() {
@@ -324,6 +330,16 @@ impl Side {
         self.log.add(self.shape, before);
     }
 
+    /// Has no row there less than no times; the rows of the log alone may be.
+    pub fn forgive(&mut self) {
+        if self.shape.merges {
+            for before in &self.log.rows {
+                let weight = &mut self.identity.weights[before.id as usize];
+                *weight = (*weight).max(0);
+            }
+        }
+    }
+
     /// The rows that the step has changed, as they were.
     pub fn logged(&self) -> &[Before] {
         &self.log.rows
@@ -347,7 +363,7 @@ impl Side {
 
     /// Appends the rows that expire below this watermark, in the order of their numbers.
     pub fn take_due(&mut self, watermark: i64, due: &mut Vec<u32>) {
-        if !self.shape.expires {
+        if !self.has_deadlines() {
             return;
         }
         self.deadlines.take_due(watermark, due);
@@ -356,18 +372,16 @@ impl Side {
         due.dedup();
     }
 
-    /// Sets the deadline of all rows.
-    pub fn renew(&mut self, deadline: i64) {
-        for id in 0..self.owners.len() as u32 {
-            if self.owners[id as usize] != NONE {
-                self.deadlines.set(id, deadline);
-            }
-        }
+    /// Sets the deadline of all rows of which it is not known when they have changed.
+    pub fn renew_unknown(&mut self, deadline: i64, index: &Index) {
+        let unknown: Vec<u32> = self.ids().filter(|id| self.deadlines.at(*id) == i64::MAX).collect();
+        self.touch(&unknown, index);
+        unknown.into_iter().for_each(|id| self.deadlines.set(id, deadline));
     }
 
     /// Whether a row expires below this watermark.
     pub fn is_over(&self, id: u32, watermark: i64) -> bool {
-        self.shape.expires && self.deadlines.is_over(id, watermark)
+        self.has_deadlines() && self.deadlines.is_over(id, watermark)
     }
 
     /// Lets a row go; the slot of its key when it was the last one.
@@ -431,7 +445,7 @@ impl Side {
         if self.shape.counts {
             self.counts[to] = self.counts[from];
         }
-        if self.shape.expires {
+        if self.has_deadlines() {
             self.deadlines.set(new, self.deadlines.at(old));
         }
         if self.marks.is_on() {
@@ -450,8 +464,8 @@ impl Side {
         }
     }
 
-    /// Appends a row as it is saved: its key, how often it is there, how many rows it has met, its values. False when there
-    /// is none.
+    /// Appends a row as it is saved: its key, how often it is there, how many rows it has met, its values, and when it has
+    /// changed where that decides how long it is kept. False when there is none.
     pub fn write(&self, id: u32, index: &Index, out: &mut Vec<u8>) -> bool {
         let Some(slot) = self.owners.get(id as usize).copied().filter(|slot| *slot != NONE) else { return false };
         index.write(slot, out);
@@ -462,6 +476,12 @@ impl Side {
             out.extend_from_slice(&self.count(id).to_le_bytes());
         }
         self.store.write(id, out);
+        if let Some(lifetime) = self.shape.lifetime {
+            let deadline = self.deadlines.at(id);
+            if deadline != i64::MAX {
+                out.extend_from_slice(&(deadline - (lifetime - 1)).to_le_bytes());
+            }
+        }
         true
     }
 

@@ -95,17 +95,18 @@ impl State {
 
     /// Goes on to the step of `context`: rows that have outlived their time are gone before anything meets them.
     pub fn begin_step(&mut self, context: &Context) {
-        let Some(ttl_ms) = self.design.ttl_ms.filter(|_| self.step != context.step) else { return };
-        let (fresh, last) = (self.step == 0, context.now == Timestamp::MAX);
-        self.step = context.step;
-        if last {
+        // The last step of bounded input is at the end of all time, at which nothing expires any more.
+        if self.design.ttl_ms.is_none() || self.step == context.step || context.now == Timestamp::MAX {
             return;
         }
+        let fresh = self.now == i64::MIN;
+        self.step = context.step;
         self.now = self.now.max(context.now.millis());
         for side in [LEFT, RIGHT] {
+            let Some(lifetime) = self.design.lifetime(side) else { continue };
             if fresh {
-                // When rows that were restored had come is not known.
-                self.sides[side].renew(self.now.saturating_add(ttl_ms - 1));
+                // Rows that were restored without the time at which they had come.
+                self.sides[side].renew_unknown(deadline(self.now, lifetime), &self.index);
             }
             let mut due = Vec::new();
             self.sides[side].take_due(self.now, &mut due);
@@ -120,7 +121,7 @@ impl State {
         let broken = |error| design.pairs.broken(error);
         let mut hashes = Vec::new();
         let mut delta = delta;
-        if !design.appends[side] {
+        if design.merges(side) {
             (delta, hashes) = merged(delta).map_err(broken)?;
         }
         let slots = self.index.intern(delta.batch(), design.keys(side), design.marks_nulls());
@@ -144,8 +145,8 @@ impl State {
 
     /// When rows expire; nothing where they do not.
     pub fn deadlines(&self, side: usize, batch: &RecordBatch) -> Result<Vec<i64>, Error> {
-        if let Some(ttl_ms) = self.design.ttl_ms {
-            return Ok(vec![self.now.saturating_add(ttl_ms - 1); batch.num_rows()]);
+        if let Some(lifetime) = self.design.lifetime(side) {
+            return Ok(vec![deadline(self.now, lifetime); batch.num_rows()]);
         }
         let Some(expiry) = self.design.spec.expiry[side] else { return Ok(Vec::new()) };
         let column = batch.column(expiry.time);
@@ -167,10 +168,11 @@ impl State {
     /// The rows of each side that expire below this watermark.
     pub fn due(&mut self, watermark: i64) -> [Vec<u32>; 2] {
         let mut due = [Vec::new(), Vec::new()];
-        if self.design.ttl_ms.is_some() {
-            return due;
+        for (side, due) in [LEFT, RIGHT].into_iter().zip(&mut due) {
+            if self.design.lifetime(side).is_none() {
+                self.sides[side].take_due(watermark, due);
+            }
         }
-        self.sides.iter_mut().zip(&mut due).for_each(|(side, due)| side.take_due(watermark, due));
         due
     }
 
@@ -193,6 +195,13 @@ impl State {
         Ok(())
     }
 
+    /// What is taken back of rows that have outlived their time was never there.
+    pub fn forgive(&mut self) {
+        for side in [LEFT, RIGHT].into_iter().filter(|side| self.design.lifetime(*side).is_some()) {
+            self.sides[side].forgive();
+        }
+    }
+
     /// Lets rows go of which none is left, and finds those of which fewer than none are.
     fn settle(&mut self, side: usize, watermark: i64) -> Result<(), Error> {
         for at in 0..self.sides[side].logged().len() {
@@ -204,8 +213,6 @@ impl State {
             match kept.weight(id) {
                 1.. => {}
                 0 => self.remove(side, id),
-                // What is taken back of a row that has expired leaves nothing.
-                _ if self.design.ttl_ms.is_some() => self.remove(side, id),
                 _ if kept.is_over(id, watermark) => self.remove(side, id),
                 _ => return Err(self.not_there(side, id)),
             }
@@ -309,6 +316,11 @@ impl State {
             Err(_) => Vec::new(),
         }
     }
+}
+
+/// When a row that has changed at `now` expires; never, as long as no step has told the time.
+pub(super) fn deadline(now: i64, lifetime: i64) -> i64 {
+    if now == i64::MIN { i64::MAX } else { now.saturating_add(lifetime - 1) }
 }
 
 /// Who comes out of `NOT IN`.

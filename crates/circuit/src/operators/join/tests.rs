@@ -581,6 +581,148 @@ fn rows_are_forgotten_once_they_have_outlived_their_time() {
     }
 }
 
+/// A row that is kept: how often it is there, how many rows it has met, and when it has changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Living {
+    weight: i64,
+    met: i64,
+    changed: i64,
+}
+
+/// Both sides as a join with a time to live should keep them.
+#[derive(Default)]
+struct Lives([BTreeMap<Row, Living>; 2]);
+
+impl Lives {
+    /// What comes out of a step.
+    fn step(&mut self, setup: &Setup, now: i64, ttl: i64, changes: [&[(Row, i64)]; 2]) -> BTreeMap<String, i64> {
+        for side in &mut self.0 {
+            side.retain(|_, row| row.changed + ttl > now);
+        }
+        let before = self.0.clone();
+        for (side, changes) in self.0.iter_mut().zip(changes) {
+            for (row, weight) in changes {
+                let kept = side.entry(*row).or_default();
+                (kept.weight, kept.changed) = (kept.weight + weight, now);
+            }
+            // What is taken back and was forgotten was never there.
+            side.values_mut().for_each(|row| row.weight = row.weight.max(0));
+        }
+        let was = |side: usize, row: &Row| before[side].get(row).map_or(0, |row| row.weight);
+        let (mut pairs, mut mets) = (Vec::new(), [BTreeMap::new(), BTreeMap::new()]);
+        for (left, l) in &self.0[LEFT] {
+            for (right, r) in self.0[RIGHT].iter().filter(|(right, _)| setup.meets(left, right)) {
+                let (l_was, r_was) = (was(LEFT, left), was(RIGHT, right));
+                pairs.push((*left, *right, l.weight * r.weight - l_was * r_was));
+                *mets[LEFT].entry(*left).or_insert(0) += if l_was == 0 { r.weight } else { r.weight - r_was };
+                *mets[RIGHT].entry(*right).or_insert(0) += if r_was == 0 { l.weight } else { l.weight - l_was };
+            }
+        }
+        let text = |row: &Row| format!("{} {} {} {}", shown(row.0), row.1, shown(row.2), row.3);
+        let mut out = BTreeMap::new();
+        let mut say = |line: String, weight: i64| *out.entry(line).or_default() += weight;
+        if !setup.is_one_sided() {
+            pairs.iter().for_each(|(left, right, weight)| say(format!("{} {}", text(left), text(right)), *weight));
+        }
+        for side in [LEFT, RIGHT] {
+            let padded = match setup.kind {
+                JoinKind::Inner => false,
+                JoinKind::Full => true,
+                _ => side == LEFT,
+            };
+            for (row, kept) in &mut self.0[side] {
+                let met_before = if was(side, row) == 0 { 0 } else { kept.met };
+                kept.met = met_before + mets[side].get(row).copied().unwrap_or(0);
+                let shows = |met: i64| (met > 0) == (setup.kind == JoinKind::Semi);
+                let old = if shows(met_before) { was(side, row) } else { 0 };
+                let new = if shows(kept.met) { kept.weight } else { 0 };
+                let line = match (setup.is_one_sided(), side) {
+                    (true, _) => text(row),
+                    (false, LEFT) => format!("{} _ _ _ _", text(row)),
+                    (false, _) => format!("_ _ _ _ {}", text(row)),
+                };
+                if padded {
+                    say(line, new - old);
+                }
+            }
+            self.0[side].retain(|_, row| row.weight > 0);
+        }
+        out.retain(|_, weight| *weight != 0);
+        out
+    }
+}
+
+fn against_lives(seed: u64, setup: &Setup) {
+    const LIFE: i64 = 100;
+    let mut rng = Rng::seeded(seed);
+    let mut rig = Rig::with_ttl(setup, Some(LIFE)).unwrap_or_else(|error| panic!("{setup:?}: {error}"));
+    let (mut lives, mut came) = (Lives::default(), [Vec::new(), Vec::new()]);
+    for step in 0..25 {
+        rig.now += rng.below(60) as i64;
+        let mut number = 0;
+        let changes = [LEFT, RIGHT].map(|side| {
+            let mut changes: BTreeMap<Row, i64> = BTreeMap::new();
+            for _ in 0..rng.below(7) {
+                let come: &mut Vec<Row> = &mut came[side];
+                if !setup.appends[side] && !come.is_empty() && rng.chance(2, 5) {
+                    // It may have been forgotten, or be there twice.
+                    let row = come.swap_remove(rng.below(come.len() as u64) as usize);
+                    *changes.entry(row).or_default() -= 1;
+                    continue;
+                }
+                number += 1;
+                // A row that comes again is another one where rows only come.
+                let time = if setup.appends[side] { step * 100 + number } else { 0 };
+                let (row, weight) = come_again(&mut rng, time);
+                come.push(row);
+                *changes.entry(row).or_default() += weight;
+            }
+            changes.into_iter().filter(|(_, weight)| *weight != 0).collect::<Vec<_>>()
+        });
+        let expected = lives.step(setup, rig.now, LIFE, [&changes[0], &changes[1]]);
+        let output = rig.step([&changes[0], &changes[1]], false).unwrap_or_else(|error| panic!("{error}"));
+        let mut said = sum(&output);
+        said.retain(|_, weight| *weight != 0);
+        assert_eq!(said, expected, "seed {seed}, step {step}, {setup:?}");
+        let kept: usize = lives.0.iter().map(BTreeMap::len).sum();
+        assert_eq!(rig.entries(), kept as u64, "seed {seed}, step {step}, {setup:?}");
+    }
+}
+
+fn come_again(rng: &mut Rng, time: i64) -> (Row, i64) {
+    ((Some(rng.below(3) as i64), "", Some(rng.below(3) as i64), time), 1)
+}
+
+#[test]
+fn rows_live_as_long_as_they_should_in_joins_of_all_kinds() {
+    let kinds = [JoinKind::Inner, JoinKind::Left, JoinKind::Full, JoinKind::Semi, JoinKind::Anti];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        for condition in [Condition::Nothing, Condition::Less] {
+            for appends in [[true; 2], [false; 2], [true, false], [false, true]] {
+                for round in 0..6 {
+                    let lanes = 1 + round as usize % 3;
+                    against_lives(number as u64 * 100 + round, &Setup { appends, lanes, ..plain(kind, condition) });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_side_that_no_time_bounds_has_a_time_to_live() {
+    let mut rig = Rig::with_ttl(&plain(JoinKind::Left, Condition::NearLeft), Some(100)).expect("supported");
+    let mut entries = |now: i64, changes: [&[(Row, i64)]; 2]| {
+        rig.now = now;
+        rig.step(changes, false).unwrap_or_else(|error| panic!("{error}"));
+        rig.entries()
+    };
+    assert_eq!(entries(1_000, [&[come(1, 1, 1_000)], &[come(1, 1, 1_000)]]), 2);
+    assert_eq!(entries(1_099, [&[come(1, 1, 1_000)], &[]]), 3);
+    assert_eq!(entries(1_100, [&[], &[]]), 2, "the row of the right side is forgotten");
+    assert_eq!(entries(9_000, [&[], &[]]), 2, "rows of the left side wait for the watermark");
+    assert_eq!(entries(9_000, [&[come(2, 1, 2_000)], &[come(2, 1, 2_000)]]), 2);
+}
+
 #[test]
 fn the_keys_that_take_most_are_known() {
     let spec = plain(JoinKind::Left, Condition::Nothing).spec();

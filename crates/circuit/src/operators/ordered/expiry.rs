@@ -39,6 +39,25 @@ impl Ordered {
         Ok(())
     }
 
+    /// Whether keys are forgotten to which no row comes.
+    pub fn expires(&self) -> bool {
+        self.ttl.is_some()
+    }
+
+    /// Whether a key has expired, swept or not.
+    pub fn has_expired(&self, key: u32) -> bool {
+        self.ttl.as_ref().is_some_and(|ttl| ttl.has_expired(key))
+    }
+
+    /// Keys are asked for: those that have not expired live as long from now on as if a row came to them.
+    pub fn use_keys(&mut self, keys: impl Iterator<Item = u32>) {
+        let Some(ttl) = &self.ttl else { return };
+        let mut used: Vec<u32> = keys.filter(|key| !ttl.has_expired(*key)).collect();
+        used.sort_unstable();
+        used.dedup();
+        self.touch_keys(&used);
+    }
+
     /// Forgets the rows of a key that has not changed in this step.
     pub(super) fn empty(&mut self, key: u32) -> Result<(), ArrowError> {
         let track = std::mem::take(&mut self.tracks[key as usize]);

@@ -1,4 +1,6 @@
 //! [`Counts`]: how often each of two sides has a row, as one table that is saved.
+//!
+//! With a time to live a row that has not changed for so long is on neither side any more ([`Ttl`]).
 
 use std::ops::Range;
 
@@ -10,7 +12,11 @@ use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
 use crate::keep::wire::{Damage, begin_block, end_block};
 use crate::key::{KeyEncoder, KeyIndex, Keys};
-use crate::operator::StateSize;
+use crate::operator::{Context, StateSize};
+use crate::operators::ttl::Ttl;
+
+/// As many rows that have expired a step forgets at least, so that many at once do not hold it up.
+const SWEPT_MAX: usize = 4_096;
 
 /// Different rows, and how often each side has them.
 pub(super) struct Counts {
@@ -22,20 +28,35 @@ pub(super) struct Counts {
     changed: Vec<(u32, [i64; 2])>,
     /// By slot where it is among those, if it is there.
     places: Vec<u32>,
+    /// When rows have changed, where they expire.
+    ttl: Option<Ttl>,
     marks: Marks,
 }
 
 impl Counts {
     /// No rows yet; `encoder` is for whole rows.
-    pub fn new(encoder: KeyEncoder) -> Self {
-        let (index, marks) = (KeyIndex::default(), Marks::default());
-        Counts { encoder, index, counts: Vec::new(), changed: Vec::new(), places: Vec::new(), marks }
+    pub fn new(encoder: KeyEncoder, ttl_ms: Option<i64>) -> Self {
+        let (index, ttl, marks) = (KeyIndex::default(), ttl_ms.map(Ttl::new), Marks::default());
+        Counts { encoder, index, counts: Vec::new(), changed: Vec::new(), places: Vec::new(), ttl, marks }
+    }
+
+    /// Goes on to a step's time.
+    pub fn advance(&mut self, context: &Context) {
+        let Some(ttl) = &mut self.ttl else { return };
+        ttl.advance(context);
+        let unknown = ttl.take_unknown();
+        if !unknown.is_empty() {
+            self.touch(&unknown);
+            self.ttl.iter_mut().for_each(|ttl| ttl.touch(&unknown));
+        }
     }
 
     /// Adds the rows of a side, or takes them back.
     pub fn take(&mut self, side: usize, delta: &Delta) {
         let keys = self.encoder.encode(delta.batch().columns(), delta.rows());
-        for (row, slot) in self.slots_of(&keys).into_iter().enumerate() {
+        let slots = self.slots_of(&keys);
+        self.renew(&slots);
+        for (row, slot) in slots.into_iter().enumerate() {
             let at = slot as usize;
             let known = self.changed.get(self.places[at] as usize).is_some_and(|(changed, _)| *changed == slot);
             if !known {
@@ -56,6 +77,30 @@ impl Counts {
         }
         self.touch(&slots);
         slots
+    }
+
+    /// Rows change: those that have expired begin anew.
+    fn renew(&mut self, slots: &[u32]) {
+        let Some(ttl) = &mut self.ttl else { return };
+        slots.iter().filter(|slot| ttl.has_expired(**slot)).for_each(|slot| self.counts[*slot as usize] = [0; 2]);
+        ttl.touch(slots);
+    }
+
+    /// What was taken back of rows that had expired was never there: no side has a row less than no times. False when none
+    /// expires, so that a side must not.
+    pub fn forgive(&mut self, slot: u32) -> bool {
+        if self.ttl.is_some() {
+            self.counts[slot as usize] = self.counts[slot as usize].map(|count| count.max(0));
+        }
+        self.ttl.is_some()
+    }
+
+    fn forget(&mut self, expired: &[u32]) {
+        for slot in expired.iter().copied().filter(|slot| self.index.contains(*slot)).collect::<Vec<_>>() {
+            self.touch(&[slot]);
+            self.counts[slot as usize] = [0; 2];
+            self.index.remove(slot);
+        }
     }
 
     fn touch(&mut self, slots: &[u32]) {
@@ -83,23 +128,25 @@ impl Counts {
         self.encoder.decode(&self.index.keys(slots))
     }
 
-    /// Forgets rows that neither side has any more.
+    /// Forgets rows that neither side has any more, and some that have expired.
     pub fn end_step(&mut self) {
         for (slot, _) in std::mem::take(&mut self.changed) {
             if self.counts[slot as usize] == [0; 2] {
                 self.index.remove(slot);
             }
         }
+        let expired = self.ttl.as_mut().map(|ttl| ttl.take_passed(SWEPT_MAX)).unwrap_or_default();
+        self.forget(&expired);
     }
 
     /// What is kept.
     pub fn size(&self) -> StateSize {
         let lists = self.counts.capacity() * 16 + self.places.capacity() * 4 + self.changed.capacity() * 24;
-        let bytes = self.index.bytes() + lists as u64 + self.marks.bytes();
+        let bytes = self.index.bytes() + lists as u64 + self.marks.bytes() + self.ttl.as_ref().map_or(0, Ttl::bytes);
         StateSize { entries: self.index.len() as u64, bytes }
     }
 
-    /// Writes a row and its counts; false when there is none.
+    /// Writes a row, its counts, and when it has changed where it expires; false when there is none.
     fn write_row(&self, slot: u32, out: &mut Vec<u8>) -> bool {
         let counts = self.counts[slot as usize];
         if counts == [0; 2] {
@@ -109,6 +156,9 @@ impl Counts {
         self.encoder.pack(&self.index, slot, out);
         end_block(out, start);
         counts.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
+        if let Some(changed) = self.ttl.as_ref().and_then(|ttl| ttl.changed(slot)) {
+            out.extend_from_slice(&changed.to_le_bytes());
+        }
         true
     }
 
@@ -145,20 +195,28 @@ impl Keeper for Counts {
         for row in rows {
             let (_, mut rest) = name_of(row)?;
             let pair = [rest.i64()?, rest.i64()?];
+            // A time is there when it was asked for when the row was saved.
+            let changed = if rest.is_empty() { None } else { Some(rest.i64()?) };
             rest.end()?;
             if pair == [0; 2] || pair.iter().any(|count| *count < 0) {
                 return Err(Damage::of("a row is there less than once"));
             }
-            counts.push(pair);
+            counts.push((pair, changed));
         }
-        for (slot, counts) in self.slots_of(&keys).into_iter().zip(counts) {
+        for (slot, (counts, changed)) in self.slots_of(&keys).into_iter().zip(counts) {
             self.counts[slot as usize] = counts;
+            self.ttl.iter_mut().for_each(|ttl| ttl.restore(slot, changed));
         }
         Ok(())
     }
 
     fn prefer(&mut self, _table: u16, slots: Option<Range<u32>>) {
         self.index.prefer(slots);
+    }
+
+    fn settle(&mut self) {
+        let expired = self.ttl.as_mut().map(Ttl::take_expired).unwrap_or_default();
+        self.forget(&expired);
     }
 
     fn progress(&self) -> Progress {

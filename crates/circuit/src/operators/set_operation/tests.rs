@@ -33,11 +33,16 @@ fn delta(rows: &[(Row, i64)]) -> Delta {
 struct Rig {
     circuit: Circuit,
     records: u64,
+    now: i64,
     integral: BTreeMap<String, i64>,
 }
 
 impl Rig {
     fn new(spec: SetSpec, lanes: usize) -> Self {
+        Self::with_ttl(spec, lanes, None)
+    }
+
+    fn with_ttl(spec: SetSpec, lanes: usize, ttl_ms: Option<i64>) -> Self {
         let mut plan = Plan::default();
         let node = |spec, inputs| Node { spec, inputs, schema: schema(), position: None, on_error: OnError::Stop };
         for name in ["left", "right"] {
@@ -46,11 +51,12 @@ impl Rig {
             let source = SourceSpec { name, decoded, origin: false, computed, watermark, append_only: false };
             plan.add(node(Spec::Source(source), vec![]));
         }
-        plan.add(node(Spec::SetOperation(spec), vec![0, 1]));
+        let operation = plan.add(node(Spec::SetOperation(spec), vec![0, 1]));
+        plan.ttls.extend(ttl_ms.map(|ttl_ms| (operation, ttl_ms)));
         plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![2]));
         let options = Options { lanes, ..Options::default() };
         let circuit = Circuit::new(&plan, &BTreeMap::new(), options).expect("the plan is supported");
-        Rig { circuit, records: 0, integral: BTreeMap::new() }
+        Rig { circuit, records: 0, now: 0, integral: BTreeMap::new() }
     }
 
     fn step(&mut self, changes: &Changes) -> Result<(), Error> {
@@ -65,7 +71,7 @@ impl Rig {
             let blocks = changes.chunks(50).map(block).collect();
             sources.push(SourceInput { source: name.to_string(), blocks, ..SourceInput::default() });
         }
-        let output = self.circuit.step(StepInput { now: 0, sources })?;
+        let output = self.circuit.step(StepInput { now: self.now, sources })?;
         let mut said = BTreeMap::new();
         for delta in output.outputs.iter().flat_map(|output| &output.deltas) {
             for (row, line) in lines(delta.batch()).into_iter().enumerate() {
@@ -159,4 +165,53 @@ fn a_row_taken_back_that_is_not_there_stops_the_circuit() {
     let mut rig = Rig::new(SetSpec { operation: Which::Except, all: true }, 1);
     let error = rig.step(&[vec![], vec![((Some(1), Some("a")), -1)]]).expect_err("the promise is broken").to_string();
     assert_eq!(error, r#"SetOperation: a row is taken back that is not there: {"number": 1, "text": "a"}"#);
+}
+
+/// A row with a time to live: how often either side has it, and when that has changed.
+type Life = ([i64; 2], i64);
+
+#[test]
+fn rows_that_have_not_changed_for_long_are_on_neither_side() {
+    const LIFE: i64 = 100;
+    for (number, spec) in specs().enumerate() {
+        for round in 0..12 {
+            let mut rng = Rng::seeded((number * 100 + round) as u64);
+            let mut rig = Rig::with_ttl(spec, 1 + round % 3, Some(LIFE));
+            let mut lives: BTreeMap<Row, Life> = BTreeMap::new();
+            let mut integral: BTreeMap<String, i64> = BTreeMap::new();
+            for step in 0..25 {
+                rig.now += rng.below(60) as i64;
+                lives.retain(|_, (_, changed)| *changed + LIFE > rig.now);
+                let before = lives.clone();
+                let mut changes: Changes = [Vec::new(), Vec::new()];
+                for change in 0..rng.below(14) as usize {
+                    // Some of them are taken back that were forgotten, or never came.
+                    let (row, weight) = (random_row(&mut rng), if rng.chance(1, 3) { -1 } else { 1 });
+                    changes[change % 2].push((row, weight));
+                    let (counts, changed) = lives.entry(row).or_default();
+                    counts[change % 2] += weight;
+                    *changed = rig.now;
+                }
+                for (row, (counts, _)) in &mut lives {
+                    *counts = counts.map(|count| count.max(0));
+                    let text = |side: usize, counts: [i64; 2]| BTreeMap::from([(*row, counts[side])]);
+                    let out = |counts: [i64; 2]| expected(spec, &[text(0, counts), text(1, counts)]);
+                    let old = before.get(row).map_or([0; 2], |(counts, _)| *counts);
+                    for (line, weight) in out(*counts) {
+                        *integral.entry(line).or_default() += weight;
+                    }
+                    for (line, weight) in out(old) {
+                        *integral.entry(line).or_default() -= weight;
+                    }
+                }
+                lives.retain(|_, (counts, _)| *counts != [0; 2]);
+                integral.retain(|_, weight| *weight != 0);
+                rig.step(&changes).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(rig.integral, integral, "{spec:?}, round {round}, step {step}");
+            }
+            rig.now += 10 * LIFE;
+            rig.step(&[vec![], vec![]]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(rig.entries(), 0, "all have expired");
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! [`Sides`]: the left rows that wait and the versions of the right side, as tables that are saved.
 //!
-//! Keys of the right side that hold more than one version are listed by the time at which the first of them can go.
+//! Keys of the right side that hold more than one version are listed by the time at which the first of them can go. With a
+//! time to live they are forgotten whole when no row of either side has come to them for so long.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arrow_array::{Array, UInt32Array};
+use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
 
 use crate::delta::Delta;
@@ -19,9 +20,12 @@ use crate::operators::time::{NANOS_PER_MILLI, nanos_at};
 
 const LEFT: u16 = 0;
 const RIGHT: u16 = 1;
+/// When rows came to the right side's keys, where these have a time to live.
+const TIMES: u16 = 2;
 
-/// The only table of each side.
+/// The tables of each side.
 const ROWS: u16 = 0;
+const KEYS: u16 = 1;
 
 /// Both sides.
 pub(super) struct Sides {
@@ -143,12 +147,29 @@ impl Sides {
         StateSize { entries: left.entries + right.entries, bytes: left.bytes + right.bytes + lists }
     }
 
-    fn side(&self, table: u16) -> &Ordered {
-        if table == LEFT { &self.left } else { &self.right }
+    /// Left rows come, of which these are the keys.
+    pub fn use_keys(&mut self, keys: &[ArrayRef], rows: usize) {
+        if self.right.expires() {
+            let found = self.right.find(keys, rows);
+            self.right.use_keys(found.into_iter().flatten());
+        }
     }
 
-    fn side_mut(&mut self, table: u16) -> &mut Ordered {
-        if table == LEFT { &mut self.left } else { &mut self.right }
+    /// The side that a table is of, and the table's number there.
+    fn side(&self, table: u16) -> (&Ordered, u16) {
+        match table {
+            LEFT => (&self.left, ROWS),
+            TIMES => (&self.right, KEYS),
+            _ => (&self.right, ROWS),
+        }
+    }
+
+    fn side_mut(&mut self, table: u16) -> (&mut Ordered, u16) {
+        match table {
+            LEFT => (&mut self.left, ROWS),
+            TIMES => (&mut self.right, KEYS),
+            _ => (&mut self.right, ROWS),
+        }
     }
 }
 
@@ -160,32 +181,42 @@ fn millis_up(nanos: i128) -> i64 {
 
 impl Keeper for Sides {
     fn tables(&self) -> Vec<u16> {
-        vec![LEFT, RIGHT]
+        if self.right.expires() { vec![LEFT, RIGHT, TIMES] } else { vec![LEFT, RIGHT] }
     }
 
     fn slots(&self, table: u16) -> usize {
-        self.side(table).slots(ROWS)
+        let (side, table) = self.side(table);
+        side.slots(table)
     }
 
     fn marks(&mut self, table: u16) -> Option<&mut Marks> {
-        self.side_mut(table).marks(ROWS)
+        let (side, table) = self.side_mut(table);
+        side.marks(table)
     }
 
     fn write(&self, table: u16, slot: u32, out: &mut Vec<u8>) -> Result<bool, ArrowError> {
-        self.side(table).write(ROWS, slot, out)
+        let (side, table) = self.side(table);
+        side.write(table, slot, out)
     }
 
     fn route(&self, table: u16, rows: &[&[u8]]) -> Result<Route, Damage> {
-        self.side(table).route(ROWS, rows)
+        let (side, table) = self.side(table);
+        side.route(table, rows)
     }
 
     fn restore(&mut self, table: u16, rows: &[&[u8]]) -> Result<(), Damage> {
         self.restored |= table == RIGHT;
-        self.side_mut(table).restore(ROWS, rows)
+        let (side, table) = self.side_mut(table);
+        side.restore(table, rows)
     }
 
     fn prefer(&mut self, table: u16, slots: Option<Range<u32>>) {
-        self.side_mut(table).prefer(ROWS, slots);
+        let (side, table) = self.side_mut(table);
+        side.prefer(table, slots);
+    }
+
+    fn settle(&mut self) {
+        Keeper::settle(&mut self.right);
     }
 
     fn progress(&self) -> Progress {

@@ -102,10 +102,21 @@ struct Bench {
     integral: Table,
     late: u64,
     steps: u64,
+    now: i64,
 }
 
 impl Bench {
     fn new(spec: &TemporalJoinSpec, delay: i64, lanes: usize, on_error: OnError) -> Result<Self, Error> {
+        Self::with_ttl(spec, delay, lanes, on_error, None)
+    }
+
+    fn with_ttl(
+        spec: &TemporalJoinSpec,
+        delay: i64,
+        lanes: usize,
+        on_error: OnError,
+        ttl_ms: Option<i64>,
+    ) -> Result<Self, Error> {
         let mut plan = Plan::default();
         let node =
             |spec, inputs: Vec<NodeId>, schema: SchemaRef| Node { spec, inputs, schema, position: None, on_error };
@@ -125,10 +136,11 @@ impl Bench {
         let fields = schema().fields().iter().map(|field| field.as_ref().clone()).chain(right).collect::<Vec<_>>();
         let joined = Arc::new(Schema::new(fields));
         let join = plan.add(node(Spec::TemporalJoin(spec.clone()), vec![0, 1], joined.clone()));
+        plan.ttls.extend(ttl_ms.map(|ttl_ms| (join, ttl_ms)));
         plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![join], joined));
         let options = Options { lanes, ..Options::default() };
         let circuit = Circuit::new(&plan, &Decoders::new(), options)?;
-        Ok(Bench { circuit, integral: Table::new(), late: 0, steps: 0 })
+        Ok(Bench { circuit, integral: Table::new(), late: 0, steps: 0, now: 0 })
     }
 
     fn step(&mut self, left: &[Row], right: &[Row], last: bool) {
@@ -150,7 +162,8 @@ impl Bench {
                 complete: last,
             }
         });
-        let output = self.circuit.step(StepInput { now: 0, sources: Vec::from(sources) }).expect("the rows are sound");
+        let output =
+            self.circuit.step(StepInput { now: self.now, sources: Vec::from(sources) }).expect("the rows are sound");
         self.late += output.trailer.late_rows;
         output.outputs.iter().flat_map(|output| &output.deltas).for_each(|delta| add(&mut self.integral, delta));
         self.integral.retain(|_, weight| *weight != 0);
@@ -375,4 +388,28 @@ fn check_random(seed: u64) {
 #[test]
 fn any_rows_find_what_was_valid() {
     (0..300).for_each(check_random);
+}
+
+#[test]
+fn a_key_to_which_no_row_comes_is_forgotten() {
+    for lanes in [1, 3] {
+        let mut bench = Bench::with_ttl(&spec(true), 0, lanes, OnError::Stop, Some(100)).expect("it is supported");
+        let mut step = |now: i64, left: &[Row], right: &[Row]| {
+            bench.now = now;
+            bench.step(left, right, false);
+            bench.entries()
+        };
+        assert_eq!(step(1_000, &[row(9, 0, 10)], &[row(1, 100, 5), row(2, 200, 5), row(9, 0, 10)]), 4);
+        // Left rows of a key are asked for as they come, and it lives on.
+        step(1_090, &[row(1, 10, 11)], &[row(9, 0, 11)]);
+        step(1_150, &[row(2, 20, 12), row(9, 0, 13)], &[row(9, 0, 13)]);
+        assert_eq!(step(1_300, &[], &[]), 1, "a left row waits");
+        assert_eq!(step(1_301, &[row(1, 30, 14)], &[(Some(1), 100, 14, -1), row(9, 0, 20)]), 3);
+        bench.step(&[row(9, 0, 30)], &[row(9, 0, 30)], true);
+        // One of them had waited for too long.
+        let nine = [(10, Some(10)), (13, None), (30, Some(30))];
+        let nine = nine.map(|(at, found)| line((9, 0, at), found.map(|found| (0, found))));
+        let others = [line((1, 10, 11), Some((100, 5))), line((2, 20, 12), None), line((1, 30, 14), None)];
+        check(&bench.integral, &lines(&[nine.to_vec(), others.to_vec()].concat()));
+    }
 }
