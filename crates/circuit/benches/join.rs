@@ -104,6 +104,7 @@ fn plan(kind: JoinKind, expires: bool, appends: bool) -> Plan {
         columns: (0..2 * WIDTH).collect(),
         // An auction starts before its bids, and ends.
         expiry: [expiry(TIME), expiry(ENDS)],
+        late: [None; 2],
         pad: Emit::Changes,
     };
     let both = [schema(), schema()];

@@ -445,7 +445,8 @@ fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
             name: name_of(node),
         };
         tasks.push(match &node.spec {
-            Spec::Source(_) | Spec::Output(_) | Spec::Delay(_) => graph.add(pass(&lowering)),
+            Spec::Source(_) | Spec::Output(_) => graph.add(pass(&lowering, 0)),
+            Spec::Delay(spec) => graph.add(pass(&lowering, spec.behind_ms)),
             _ => operators::lower(&mut graph, &lowering)?,
         });
     }
@@ -464,13 +465,16 @@ fn name_of(node: &Node) -> String {
     }
 }
 
-/// The task of a source, an output or a delay: rows pass it as they are.
-fn pass(lowering: &Lowering<'_>) -> Task {
+/// The task of a source, an output or a delay: rows pass it as they are, suspects with a watermark that is behind by as
+/// much as the others'.
+fn pass(lowering: &Lowering<'_>, behind_ms: i64) -> Task {
     let inputs = lowering.inputs.iter().map(|task| Input { task: *task, placement: Placement::Stay }).collect();
-    lowering.task(inputs, lowering.node.schema.clone(), Arc::new(|| Ok(Box::new(Pass))))
+    lowering.task(inputs, lowering.node.schema.clone(), Arc::new(move || Ok(Box::new(Pass { behind_ms }))))
 }
 
-struct Pass;
+struct Pass {
+    behind_ms: i64,
+}
 
 impl Operator for Pass {
     fn push(
@@ -480,7 +484,9 @@ impl Operator for Pass {
         _context: &Context,
         out: &mut Output,
     ) -> Result<(), Error> {
-        out.emit(delta);
+        let behind = |carried: &i64| carried.saturating_sub(self.behind_ms);
+        let carried = delta.carried().filter(|_| self.behind_ms > 0).map(|all| all.iter().map(behind).collect());
+        out.emit(if carried.is_some() { delta.with_carried(carried) } else { delta });
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use tidemill_base::hash;
 
 use crate::expr::{Expr, OnError};
 use crate::plan::{
-    AggregateCall, AggregateSpec, JoinKind, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec,
+    AggregateCall, AggregateSpec, Expiry, JoinKind, JoinSpec, LookupSpec, Node, OrderBy, OverCall, OverChangesSpec,
     OverFunction, OverSpec, Plan, RankSpec, Spec, TemporalJoinSpec, ViewLookupSpec, WindowKey,
 };
 
@@ -272,11 +272,17 @@ fn join(node: &Node, spec: &JoinSpec, inputs: &[&Lineage], expires: bool) -> Lin
     let (ours, theirs) = both.split_at(left);
     let keys = [of_columns(&spec.left_keys, ours), of_columns(&spec.right_keys, theirs)];
     let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &both));
-    let expiry = spec.expiry.iter().zip([ours, theirs]).map(|(expiry, side)| match expiry {
-        None => 0,
-        Some(expiry) => of("expiry", &[side[expiry.time], expiry.after_ms as u64]),
-    });
-    let expiry: Vec<u64> = expiry.collect();
+    let times = |of_sides: &[Option<Expiry>; 2]| -> Vec<u64> {
+        let of_side = |(expiry, side): (&Option<Expiry>, &[u64])| match expiry {
+            None => 0,
+            Some(expiry) => of("expiry", &[side[expiry.time], expiry.after_ms as u64]),
+        };
+        of_sides.iter().zip([ours, theirs]).map(of_side).collect()
+    };
+    let mut expiry = times(&spec.expiry);
+    if spec.late != [None; 2] {
+        expiry.extend(times(&spec.late));
+    }
     let mut how = text(&format!("{:?} {:?} {:?}", spec.kind, spec.nulls, spec.pad));
     if expires && spec.kind != JoinKind::Inner && spec.residual.is_none() {
         // What a row has met is kept with the row then, and not by its key.

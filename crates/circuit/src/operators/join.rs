@@ -92,8 +92,9 @@ impl Design {
         if !given.eq(output.fields().iter().map(|field| Some(field.data_type()))) {
             return Err("a join with other columns than its inputs'".into());
         }
-        for (expiry, input) in spec.expiry.iter().zip(&self.inputs) {
-            if expiry.is_some_and(|expiry| !is_time(input.field(expiry.time).data_type())) {
+        for (input, at) in self.inputs.iter().zip([LEFT, RIGHT]) {
+            let mut times = [spec.expiry[at], spec.late[at]].into_iter().flatten();
+            if times.any(|expiry| !is_time(input.field(expiry.time).data_type())) {
                 return Err("a join whose rows expire by something else than a time".into());
             }
         }

@@ -22,9 +22,12 @@ pub struct JoinSpec {
     /// The columns of the node: numbers below the left side's width are its columns, the others those of the right side.
     /// A semi or anti join has columns of the left side alone.
     pub columns: Vec<usize>,
-    /// When a kept row of the left and of the right side can meet no row any more. A suspect is late where the other side
-    /// has one: it might miss rows that are gone.
+    /// When a kept row of the left and of the right side can meet no row any more.
     pub expiry: [Option<Expiry>; 2],
+    /// When a suspect of the left and of the right side is late, where the other side expires: once the watermark that it
+    /// carries says so of the suspect itself, whose window may still be open though its time has passed. With none every
+    /// suspect is late: it might miss rows that are gone.
+    pub late: [Option<Expiry>; 2],
     /// When a row that meets none comes out, padded with nulls or as the answer of an anti join: at once, to be taken back
     /// when it meets one, or when it expires, for ever (which needs inputs that are never taken back, and an expiry).
     pub pad: Emit,

@@ -285,6 +285,7 @@ impl Pipeline {
             residual: None,
             columns: (0..fields.len()).collect(),
             expiry: [None, None],
+            late: [None, None],
             pad: Emit::Changes,
         };
         more(&mut spec);
@@ -844,6 +845,21 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("inner", inner);
         p.output("outer", outer);
         p.output("full", full);
+        p.case()
+    }),
+    ("pairs of one window, whatever the order of their rows", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, 10);
+        let (left, high) = (p.table(rows), p.filter(rows, 2));
+        let right = p.table(high);
+        let ((left, end), (right, _)) = (p.assigned(left, hop()), p.assigned(right, hop()));
+        for (name, kind) in [("inner", JoinKind::Inner), ("outer", JoinKind::Left), ("semi", JoinKind::Semi)] {
+            let joined = p.join(kind, left, right, &[KEY, end], |spec| {
+                spec.expiry = [Some(Expiry { time: end, after_ms: -1 }); 2];
+                spec.late = spec.expiry;
+                spec.pad = if updating || kind != JoinKind::Left { Emit::Changes } else { Emit::OnClose };
+            });
+            p.output(name, joined);
+        }
         p.case()
     }),
     ("rows and those that they meet", |updating| {

@@ -146,6 +146,28 @@ pub(crate) fn of_expr(expr: &Expr, schema: &DFSchema, slack: impl Fn(usize) -> O
     Ok(slack(column).and_then(|slack| slack.checked_add(ceil_millis(nanos.checked_neg()?))))
 }
 
+/// What is so of the times of any window: it ends a millisecond after its last time, and `length` after its start at most.
+///
+/// `places` are the columns of one window, by what they mean.
+pub(crate) fn of_window(places: &[(usize, Attribute)], length: Option<i64>) -> Vec<Order> {
+    let mut orders = Vec::new();
+    for (end, _) in places.iter().filter(|(_, attribute)| matches!(attribute, Attribute::End(..))) {
+        for (place, attribute) in places {
+            match attribute {
+                Attribute::Time(..) => orders.extend([
+                    Order { earlier: *end, later: *place, by_ms: 1 },
+                    Order { earlier: *place, later: *end, by_ms: -1 },
+                ]),
+                Attribute::Start(..) => {
+                    orders.extend(length.map(|length| Order { earlier: *end, later: *place, by_ms: length }));
+                }
+                Attribute::End(..) | Attribute::Plain => {}
+            }
+        }
+    }
+    orders
+}
+
 /// What is bounded besides when these columns are, in rows for which the orders hold.
 pub(crate) fn propagated(known: &Bounds, orders: &[Order]) -> Bounds {
     let mut bounds = known.clone();
@@ -225,6 +247,19 @@ mod tests {
         check(&[(0, 0)], &[order(1, 2, 2), order(0, 1, 5)], &[(0, 0), (1, 5), (2, 7)]);
         check(&[(0, 0), (1, 3)], &[order(0, 1, 5)], &[(0, 0), (1, 3)]);
         check(&[(0, 0), (1, 9)], &[order(0, 1, 5)], &[(0, 0), (1, 5)]);
+    }
+
+    #[test]
+    fn the_end_of_a_window_bounds_its_other_times() {
+        use tidemill_circuit::plan::TimeDomain::Event;
+        let window =
+            [(3, Attribute::Start(Event, 7)), (4, Attribute::End(Event, 7)), (5, Attribute::Time(Event, Some(7)))];
+        let bounded = |known: &[(usize, i64)], length| -> Vec<(usize, i64)> {
+            propagated(&known.iter().copied().collect(), &of_window(&window, length)).into_iter().collect()
+        };
+        assert_eq!(bounded(&[(4, -1)], Some(10)), [(3, 9), (4, -1), (5, 0)]);
+        assert_eq!(bounded(&[(5, 0)], None), [(4, -1), (5, 0)]);
+        assert_eq!(bounded(&[(3, 9)], Some(10)), [(3, 9)], "windows of CUMULATE differ in length");
     }
 
     #[test]

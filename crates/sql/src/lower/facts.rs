@@ -22,6 +22,16 @@ pub(crate) enum Attribute {
     End(TimeDomain, WindowId),
 }
 
+impl Attribute {
+    /// The window of which it is a time.
+    pub(crate) fn window(self) -> Option<WindowId> {
+        match self {
+            Attribute::Start(_, id) | Attribute::End(_, id) | Attribute::Time(_, Some(id)) => Some(id),
+            Attribute::Time(_, None) | Attribute::Plain => None,
+        }
+    }
+}
+
 /// What is known of one node.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeFacts {

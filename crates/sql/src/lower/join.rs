@@ -5,7 +5,7 @@
 //! the rest of the condition names, and what is needed above. What the condition says of times bounds how long rows are
 //! kept ([`super::bounds`]), and which times of the pairs still move windows on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema};
@@ -17,10 +17,13 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
 use tidemill_base::Position;
 use tidemill_circuit::expr::Column as CircuitColumn;
 use tidemill_circuit::key::KeyEncoder;
-use tidemill_circuit::plan::{DelaySpec, Emit, Expiry, JoinKind, JoinNulls, JoinSpec, NodeId, SetSpec, Spec};
+use tidemill_circuit::plan::{
+    AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, JoinKind, JoinNulls, JoinSpec, NodeId, SetSpec, Spec, WindowKey,
+};
 
 use super::bounds::{self, Bounds, Order};
-use super::facts::{self, Attribute, Later, NodeFacts};
+use super::facts::{self, Attribute, Later, NodeFacts, WindowId};
+use super::window::length;
 use super::{Builder, Lowered, Slot, fields_of, is_random, nullable, place_of};
 use crate::catalog::outside;
 use crate::error::Error;
@@ -30,6 +33,9 @@ use crate::types::name_of;
 
 /// The columns of a join that something above needs; none means all.
 pub(super) type Needed = Option<BTreeSet<usize>>;
+
+/// The columns that are times of windows, by the window and what they mean.
+type Windows = BTreeMap<WindowId, Vec<(usize, Attribute)>>;
 
 /// Whether the condition of a join says something of times on both sides.
 pub(super) fn is_timed(join: &Join) -> Result<bool> {
@@ -175,9 +181,19 @@ impl Builder<'_> {
         // What is so of the rows of pairs that a new row of each side makes.
         let made = [0, 1].map(|side| bounds::propagated(&known[side], &joining.orders));
         let expires = [0, 1].map(|side| joining.expires(side, &known[side], &made[1 - side]));
+        let windows = [0, 1].map(|side| self.windows(joining, &sides[side], side));
+        let late = [0, 1].map(|side| joining.late(side, &known[side], expires, &windows[side]));
+        let within: Vec<Order> = [0, 1].iter().flat_map(|side| self.orders_within(&windows[*side])).collect();
+        // What is so of suspects too: of one that is in time because its window is open, no more than that.
+        let known = [0, 1].map(|side| match late[side] {
+            Some(until) => bounds::propagated(&Bounds::from([until]), &within),
+            None => known[side].clone(),
+        });
+        let orders = [joining.orders.as_slice(), &within].concat();
+        let made = [0, 1].map(|side| bounds::propagated(&known[side], &orders));
         let [left, right] = sides;
-        let left = self.side(joining, left, 0, expires[0])?;
-        let right = self.side(joining, right, 1, expires[1])?;
+        let left = self.side(joining, left, 0, [expires[0], late[0]])?;
+        let right = self.side(joining, right, 1, [expires[1], late[1]])?;
         let sides = [left, right];
         let append_only = self.plan.append_only();
         let appends = sides.iter().all(|side| append_only[side.node]);
@@ -189,12 +205,8 @@ impl Builder<'_> {
             JoinKind::Inner | JoinKind::Semi => false,
         };
         let pad = if closes && appends && self.emit == Emit::OnClose { Emit::OnClose } else { Emit::Changes };
-        let bounds = joining.bounds(&known, &made, expires[0], pad, |field| {
-            let (side, field) = joining.side_of(field);
-            let column = sides[side].places[field]?;
-            Some(self.facts.of(sides[side].node).attributes[column])
-        });
-        self.add_join(joining, &sides, expires, pad, &bounds)
+        let bounds = joining.bounds(&known, &made, expires[0], pad, &within);
+        self.add_join(joining, &sides, [expires, late], pad, &bounds)
     }
 
     /// The bounds of the columns of one side, by their places among those of both.
@@ -208,16 +220,40 @@ impl Builder<'_> {
         lowered.slots.iter().enumerate().filter_map(slack).collect()
     }
 
+    /// The columns of one side that are times of windows, by their places among those of both.
+    fn windows(&self, joining: &Joining<'_>, lowered: &Lowered, side: usize) -> Windows {
+        let attributes = &self.facts.of(lowered.node).attributes;
+        let from = if side == 0 { 0 } else { joining.width };
+        let mut windows = Windows::new();
+        for (field, slot) in lowered.slots.iter().enumerate() {
+            let Slot::At(column) = slot else { continue };
+            if let Some(id) = attributes[*column].window() {
+                windows.entry(id).or_default().push((from + field, attributes[*column]));
+            }
+        }
+        windows
+    }
+
+    /// What is so of the times of each window.
+    fn orders_within(&self, windows: &Windows) -> Vec<Order> {
+        let length = |id: WindowId| match &self.plan.nodes.get(id)?.spec {
+            Spec::AssignWindow(AssignSpec { window, .. }) => length(window),
+            Spec::Aggregate(AggregateSpec { window: Some(WindowKey::Time { window, .. }), .. }) => length(window),
+            _ => None,
+        };
+        windows.iter().flat_map(|(id, places)| bounds::of_window(places, length(*id))).collect()
+    }
+
     /// A side with the columns that the join keeps, and nothing else.
     fn side(
         &mut self,
         joining: &Joining<'_>,
         lowered: Lowered,
         side: usize,
-        expires: Option<(usize, i64)>,
+        times: [Option<(usize, i64)>; 2],
     ) -> Result<Side> {
         let schema = joining.sides[side].schema();
-        let used = joining.used(side, expires)?;
+        let used = joining.used(side, times)?;
         let width = self.plan.nodes[lowered.node].schema.fields().len();
         let mut columns: Vec<usize> = Vec::new();
         for field in &used {
@@ -252,7 +288,7 @@ impl Builder<'_> {
         &mut self,
         joining: &Joining<'_>,
         sides: &[Side; 2],
-        expires: [Option<(usize, i64)>; 2],
+        times: [[Option<(usize, i64)>; 2]; 2],
         pad: Emit,
         bounds: &Bounds,
     ) -> Result<Lowered> {
@@ -291,10 +327,12 @@ impl Builder<'_> {
             sources.push(usize::MAX);
         }
         let facts = self.facts_of(joining, sides, &columns, &sources, bounds);
-        let expiry = [0, 1].map(|side| {
-            let (field, after_ms) = expires[side]?;
-            let time = sides[side].places[joining.side_of(field).1]?;
-            Some(Expiry { time, after_ms })
+        let [expiry, late] = times.map(|times| {
+            [0, 1].map(|side| {
+                let (field, after_ms) = times[side]?;
+                let time = sides[side].places[joining.side_of(field).1]?;
+                Some(Expiry { time, after_ms })
+            })
         });
         let spec = JoinSpec {
             kind: joining.kind,
@@ -304,6 +342,7 @@ impl Builder<'_> {
             residual,
             columns,
             expiry,
+            late,
             pad,
         };
         let inputs = vec![sides[0].node, sides[1].node];
@@ -500,9 +539,31 @@ impl<'j> Joining<'j> {
         after.min_by_key(|(field, after)| (*after, *field))
     }
 
+    /// By which time of its window a suspect of a side is known to be in time: a column and its slack, if what the rows of
+    /// the other side expire by follows from it.
+    fn late(
+        &self,
+        side: usize,
+        known: &Bounds,
+        expires: [Option<(usize, i64)>; 2],
+        windows: &Windows,
+    ) -> Option<(usize, i64)> {
+        let (theirs, after) = expires[1 - side]?;
+        let follows = |(field, slack): (&usize, &i64)| {
+            let made = bounds::propagated(&Bounds::from([(*field, *slack)]), &self.orders);
+            made.get(&theirs).is_some_and(|made| *made <= after)
+        };
+        let ours = expires[side].map(|(field, _)| field);
+        let first =
+            known.iter().filter(|known| follows(*known)).min_by_key(|(field, _)| (Some(**field) != ours, **field));
+        let (field, slack) = first?;
+        let of_window = windows.values().flatten().any(|(place, _)| place == field);
+        of_window.then_some((*field, *slack))
+    }
+
     /// The fields of a side that the join keeps.
-    fn used(&self, side: usize, expires: Option<(usize, i64)>) -> Result<BTreeSet<usize>> {
-        let mut all: BTreeSet<usize> = expires.map(|(field, _)| field).into_iter().collect();
+    fn used(&self, side: usize, times: [Option<(usize, i64)>; 2]) -> Result<BTreeSet<usize>> {
+        let mut all: BTreeSet<usize> = times.into_iter().flatten().map(|(field, _)| field).collect();
         if let Some(residual) = &self.residual {
             all.extend(columns_of(residual, &self.schema)?);
         }
@@ -527,7 +588,7 @@ impl<'j> Joining<'j> {
         made: &[Bounds; 2],
         expires: Option<(usize, i64)>,
         pad: Emit,
-        attribute: impl Fn(usize) -> Option<Attribute>,
+        within: &[Order],
     ) -> Bounds {
         match (self.kind, pad) {
             (JoinKind::Inner | JoinKind::Semi, _) => bounds::either(&made[0], &made[1]),
@@ -538,15 +599,7 @@ impl<'j> Joining<'j> {
                 let Some((time, after)) = expires.filter(|(time, _)| known[0].contains_key(time)) else {
                     return Bounds::new();
                 };
-                let window = |field: usize| match attribute(field)? {
-                    Attribute::Start(_, id) | Attribute::End(_, id) | Attribute::Time(_, Some(id)) => Some(id),
-                    _ => None,
-                };
-                let apart = |(field, slack): (&usize, &i64)| {
-                    let same = *field == time || window(time).is_some_and(|id| window(*field) == Some(id));
-                    same.then(|| (*field, after + slack - known[0][&time]))
-                };
-                known[0].iter().filter_map(apart).collect()
+                bounds::propagated(&Bounds::from([(time, after)]), within)
             }
             // Either side may be null.
             (JoinKind::Full, _) => Bounds::new(),

@@ -14,8 +14,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident,
-    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, WindowSpec, WindowType,
-    visit_expressions_mut,
+    ObjectName, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use tidemill_base::Position;
@@ -179,7 +179,7 @@ fn replace_parts(select: &mut Select, window: &Window, start: Position) -> Resul
         *expr = Expr::Identifier(Ident::with_span(call.span, column));
         ControlFlow::Continue(())
     };
-    let mut visit = |expr: &mut Expr| visit_expressions_mut(expr, &mut replace);
+    let mut visit = |expr: &mut Expr| visit_own(expr, &mut replace);
     let mut broken = ControlFlow::Continue(());
     for item in &mut select.projection {
         match item {
@@ -216,11 +216,37 @@ fn stray(select: &mut Select, start: Position) -> Result<(), Error> {
         _ => None,
     });
     for expr in projected.chain(&mut select.selection).chain(&mut select.having) {
-        if let ControlFlow::Break(error) = visit_expressions_mut(expr, &mut check) {
+        if let ControlFlow::Break(error) = visit_own(expr, &mut check) {
             return Err(error);
         }
     }
     Ok(())
+}
+
+/// Visits an expression and its parts, but for those of queries in it: they have windows of their own.
+fn visit_own(expr: &mut Expr, visit: impl FnMut(&mut Expr) -> ControlFlow<Error>) -> ControlFlow<Error> {
+    struct Own<F> {
+        queries: usize,
+        visit: F,
+    }
+    impl<F: FnMut(&mut Expr) -> ControlFlow<Error>> VisitorMut for Own<F> {
+        type Break = Error;
+
+        fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Error> {
+            self.queries += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Error> {
+            self.queries -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+            if self.queries == 0 { (self.visit)(expr) } else { ControlFlow::Continue(()) }
+        }
+    }
+    expr.visit(&mut Own { queries: 0, visit })
 }
 
 /// `TUMBLE(ts, ..)`.

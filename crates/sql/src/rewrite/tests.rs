@@ -78,6 +78,19 @@ fn refuses_group_windows_that_are_none() {
 }
 
 #[test]
+fn queries_in_an_expression_have_windows_of_their_own() {
+    check(
+        "SELECT a FROM t WHERE EXISTS (SELECT 1 FROM TABLE(TUMBLE(TABLE u, DESCRIPTOR(ts), INTERVAL '1' SECOND)) AS w)",
+        "SELECT a FROM t WHERE EXISTS (SELECT 1 FROM TABLE(TUMBLE($table(u), DESCRIPTOR(ts), INTERVAL '1000' \
+         MILLISECONDS)) AS w)",
+    );
+    fails(
+        "SELECT a FROM t WHERE a IN (SELECT TUMBLE_START(ts, INTERVAL '1' HOUR) FROM u)",
+        "TUMBLE_START has no group window to belong to here",
+    );
+}
+
+#[test]
 fn fields_of_elements_are_named_by_texts() {
     check("SELECT a.b.c, d.e[1].f.g FROM t", "SELECT a.b.c, d.e[1].'f'.'g' FROM t");
     check("SELECT (a).b, f(x).y FROM t", "SELECT (a).'b', f(x).'y' FROM t");

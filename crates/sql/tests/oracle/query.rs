@@ -77,6 +77,8 @@ pub(crate) enum Closing {
         /// Seconds.
         after: i64,
     },
+    /// Rows without `partner` leave with their window, others at once.
+    Unmet,
     /// By a watermark that is so many seconds behind.
     Behind {
         /// Seconds.
@@ -175,6 +177,7 @@ impl Query {
                             Closing::Watermark | Closing::Now => ("window_end", "<=", 0),
                             Closing::Passed => ("CAST(ts AS TIMESTAMP(3))", "<", 0),
                             Closing::Padded { after } => ("at IS NOT NULL OR CAST(ts AS TIMESTAMP(3))", "<", after),
+                            Closing::Unmet => ("partner IS NOT NULL OR window_end", "<=", 0),
                             Closing::Behind { seconds } => ("window_end", "<=", seconds),
                         };
                         let bound = wall(closed.saturating_sub(behind * 1_000).max(0) + self.offset);

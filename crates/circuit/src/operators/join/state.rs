@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_schema::Schema;
 use hashbrown::HashTable;
 use tidemill_base::Timestamp;
@@ -17,7 +17,7 @@ use crate::keep::marks::Marks;
 use crate::keep::value::Column;
 use crate::operator::{Context, KeySize, Output, StateSize};
 use crate::operators::time::millis;
-use crate::plan::JoinNulls;
+use crate::plan::{Expiry, JoinNulls};
 use crate::row;
 
 /// A step moves so many rows out of chunks that are mostly empty, and two more for each row that it changes.
@@ -79,12 +79,22 @@ impl State {
         Ok((delta.filter(&others).map_err(broken)?, Some(delta.filter(&nulls).map_err(broken)?)))
     }
 
-    /// Leaves out suspects that might miss rows which have expired.
+    /// Leaves out suspects that might miss rows which have expired: one that carries a watermark below which no row that it
+    /// could meet expires is in time.
     fn in_time(&self, side: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<Delta, Error> {
         let Some(carried) = delta.carried().filter(|_| self.design.spec.expiry[1 - side].is_some()) else {
             return Ok(delta);
         };
-        let late: Vec<bool> = carried.iter().map(|carried| *carried != NO_SUSPECT).collect();
+        let late: Vec<bool> = match self.design.spec.late[side] {
+            None => carried.iter().map(|carried| *carried != NO_SUSPECT).collect(),
+            Some(until) => {
+                let ends = self.ends(until, delta.batch())?.into_iter();
+                ends.zip(carried).map(|(end, carried)| end.unwrap_or(i64::MIN) < *carried).collect()
+            }
+        };
+        if !late.contains(&true) {
+            return Ok(delta);
+        }
         for row in (0..delta.rows()).filter(|row| late[*row]) {
             let reason = "the rows that it could meet may have expired";
             self.design.pairs.guard().late_because(reason, &delta, row, context, out);
@@ -149,15 +159,16 @@ impl State {
             return Ok(vec![deadline(self.now, lifetime); batch.num_rows()]);
         }
         let Some(expiry) = self.design.spec.expiry[side] else { return Ok(Vec::new()) };
+        Ok(self.ends(expiry, batch)?.into_iter().map(|end| end.unwrap_or(i64::MAX)).collect())
+    }
+
+    /// The greatest watermark at which each row is not over; none for a row without a time.
+    fn ends(&self, expiry: Expiry, batch: &RecordBatch) -> Result<Vec<Option<i64>>, Error> {
         let column = batch.column(expiry.time);
         let times =
             millis(column).ok_or_else(|| self.design.pairs.broken("rows expire by a column that is no time"))?;
-        let nulls = column.nulls();
-        let deadline = |(row, time): (usize, i64)| match nulls.is_some_and(|nulls| nulls.is_null(row)) {
-            true => i64::MAX,
-            false => time.saturating_add(expiry.after_ms),
-        };
-        Ok(times.into_iter().enumerate().map(deadline).collect())
+        let end = |(row, time): (usize, i64)| column.is_valid(row).then(|| time.saturating_add(expiry.after_ms));
+        Ok(times.into_iter().enumerate().map(end).collect())
     }
 
     /// Takes rows in, or back.

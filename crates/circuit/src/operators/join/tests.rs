@@ -175,10 +175,11 @@ impl Setup {
             Condition::NearLeft => [expiry(TIME, 30), None],
             Condition::Window => [expiry(END, -1), expiry(END, -1)],
         };
+        let late = if self.condition == Condition::Window { expiry } else { [None, None] };
         let width = if self.is_one_sided() { WIDTH } else { 2 * WIDTH };
         let columns = (0..width).filter(|column| column % WIDTH != END).collect();
         let (kind, nulls, pad) = (self.kind, self.nulls, self.pad);
-        JoinSpec { kind, left_keys: keys.clone(), right_keys: keys, nulls, residual, columns, expiry, pad }
+        JoinSpec { kind, left_keys: keys.clone(), right_keys: keys, nulls, residual, columns, expiry, late, pad }
     }
 
     fn is_one_sided(&self) -> bool {
@@ -509,6 +510,23 @@ fn a_suspect_that_might_miss_rows_is_late() {
         let right = rig.step([&[], &suspect], false).expect("a suspect");
         assert_eq!([left.trailer.late_rows, right.trailer.late_rows], late.map(u64::from), "{condition:?}");
         assert_eq!(left.side.iter().chain(&right.side).count(), late.iter().sum::<u32>() as usize);
+    }
+}
+
+#[test]
+fn a_suspect_whose_window_is_open_is_in_time() {
+    for kind in [JoinKind::Inner, JoinKind::Left, JoinKind::Semi] {
+        let pad = if kind == JoinKind::Left { Emit::OnClose } else { Emit::Changes };
+        let mut rig = Rig::new(&Setup { pad, ..plain(kind, Condition::Window) }).expect("supported");
+        // The watermark of both sides is at 1,055 now: the window up to 1,050 is closed, the next one is open.
+        rig.step([&[come(1, 1, 1_095)], &[come(1, 1, 1_095)]], false).expect("rows in time");
+        let open = rig.step([&[come(1, 2, 1_051)], &[come(1, 3, 1_052)]], false).expect("suspects");
+        assert_eq!(open.trailer.late_rows, 0, "{kind:?}");
+        let pairs = if kind == JoinKind::Semi { 1 } else { 3 };
+        assert_eq!(sum(&open).values().sum::<i64>(), pairs, "{kind:?}");
+        let closed = rig.step([&[come(1, 4, 1_049)], &[come(1, 5, 1_001)]], false).expect("suspects");
+        assert_eq!((sum(&closed), closed.trailer.late_rows), (BTreeMap::new(), 2), "{kind:?}");
+        assert!(closed.side.iter().all(|row| row.reason.contains("may have expired")), "{:?}", closed.side);
     }
 }
 

@@ -230,8 +230,76 @@ impl Draw<'_> {
         query
     }
 
+    /// Rows of two tables in the same windows, which may come behind the watermark while their window is open.
+    pub(super) fn raw_window_joins(&mut self) -> Query {
+        let late = self.choices.one_in(2);
+        if late {
+            (self.updating, self.table.updating) = (false, false);
+            if matches!(self.table.time, Time::Ltz | Time::Computed) {
+                self.table.time = Time::Millis;
+            }
+        }
+        let (window, sizes) = [
+            ("TUMBLE", "INTERVAL '8' SECOND"),
+            ("HOP", "INTERVAL '4' SECOND, INTERVAL '12' SECOND"),
+            ("CUMULATE", "INTERVAL '5' SECOND, INTERVAL '15' SECOND"),
+        ][self.choices.below(3) as usize];
+        let by = "window_start, window_end";
+        let over = |table: &str, time: &str| format!("TABLE({window}(TABLE {table}, DESCRIPTOR({time}), {sizes}))");
+        let rows = |on_time: bool| {
+            let filter = if on_time { " WHERE mark IS NULL OR window_end > mark" } else { "" };
+            (
+                format!("(SELECT k, g, v, {by} FROM {}{filter})", over("t", "ts")),
+                format!("(SELECT a, name, b, {by} FROM {}{filter})", over("u", "at")),
+            )
+        };
+        let on = self.one(&["x.k = y.a AND ", "x.g = y.name AND ", "x.k = y.a AND x.v > y.b AND "]);
+        let on = format!("{on}x.window_start = y.window_start AND x.window_end = y.window_end");
+        let pairs = "SELECT x.k AS k, x.v AS v, y.b AS b, y.window_end AS partner, x.window_start AS window_start, x.window_end AS window_end";
+        let kind = self.choices.below(6);
+        let select = |on_time| {
+            let (t, u) = rows(on_time);
+            match kind {
+                0 | 1 => format!("{pairs} FROM {t} AS x JOIN {u} AS y ON {on}"),
+                2 => format!("{pairs} FROM {t} AS x LEFT JOIN {u} AS y ON {on}"),
+                3 => format!("SELECT k, v, {by} FROM {t} AS x WHERE EXISTS (SELECT 1 FROM {u} AS y WHERE {on})"),
+                4 => format!("SELECT k, v, {by} FROM {t} AS x WHERE NOT EXISTS (SELECT 1 FROM {u} AS y WHERE {on})"),
+                _ => format!(
+                    "SELECT {by}, COUNT(*) AS n, SUM(b) AS s FROM ({pairs} FROM {t} AS x JOIN {u} AS y ON {on}) GROUP BY {by}"
+                ),
+            }
+        };
+        let mut query = self.with_second(select(false));
+        query.zoned = false;
+        if late {
+            query.tables[1].updating = false;
+            query.set_reference(select(true));
+            let below = |table, time| format!("SELECT ordinal FROM {} WHERE window_end <= mark", over(table, time));
+            query.late_rows = Some(format!("{} UNION ALL {}", below("t", "ts"), below("u", "at")));
+            query.manner.late = true;
+            query.which = Which::Marked;
+        }
+        let appends = query.tables.iter().all(|table| !table.updating);
+        match kind {
+            5 => query.closing = Some(Closing::Watermark),
+            2 | 4 if !appends => query.set_emit(" EMIT CHANGES"),
+            2 | 4 => {
+                if self.choices.one_in(3) {
+                    query.set_emit(" EMIT CHANGES");
+                } else {
+                    query.closing = Some(if kind == 2 { Closing::Unmet } else { Closing::Watermark });
+                }
+            }
+            _ => {}
+        }
+        query
+    }
+
     /// Windows of two tables, joined; and windows over a join.
     pub(super) fn window_joins(&mut self) -> Query {
+        if self.choices.one_in(2) {
+            return self.raw_window_joins();
+        }
         (self.updating, self.table.updating) = (false, false);
         let window = self.one(&["TUMBLE", "HOP", "CUMULATE"]);
         let sizes = match window {
