@@ -39,7 +39,7 @@ pub fn fingerprints(plan: &Plan) -> Vec<u64> {
         let print = match &node.spec {
             Spec::Output(_) => of("output", &[lineage.rows, all(&lineage.columns)]),
             // The rows that look something up are not kept, so others may look into what is kept.
-            Spec::ViewLookup(spec) => inputs.get(1).map_or(lineage.rows, |view| newest(spec, view)),
+            Spec::ViewLookup(spec) => inputs.get(1).map_or(lineage.rows, |view| by_key(spec, view)),
             _ => lineage.rows,
         };
         let twins = (1..).map(|twin| if twin == 1 { print } else { hash::words(print, twin) });
@@ -168,7 +168,13 @@ fn lineage(node: &Node, inputs: &[&Lineage], (inserts_only, expires): (bool, boo
 
 fn lookup(node: &Node, spec: &LookupSpec, input: &Lineage) -> Lineage {
     let keys: Vec<u64> = spec.keys.iter().map(|key| input.columns[*key]).collect();
-    let table = of("table", &[text(spec.table.name()), all(&keys)]);
+    let table = match spec.is_unique() {
+        true => of("table", &[text(spec.table.name()), all(&keys)]),
+        false => {
+            let names = spec.table_keys.iter().map(|column| text(spec.table.schema().field(*column).name()));
+            of("every row of a table", &[text(spec.table.name()), all(&keys), all(&names.collect::<Vec<_>>())])
+        }
+    };
     let columns = spec.columns.iter().map(|column| {
         let field = spec.table.schema().field(*column);
         of("table column", &[table, text(field.name()), text(&field.data_type().to_string())])
@@ -184,21 +190,21 @@ fn lookup(node: &Node, spec: &LookupSpec, input: &Lineage) -> Lineage {
     }
 }
 
-/// The newest row of a view for each key.
-fn newest(spec: &ViewLookupSpec, view: &Lineage) -> u64 {
+/// The rows of a view by key: the newest of each, or every one.
+fn by_key(spec: &ViewLookupSpec, view: &Lineage) -> u64 {
     let column = |column: &usize| view.columns[*column];
     let keys: Vec<u64> = spec.view_keys.iter().map(column).collect();
     let columns: Vec<u64> = spec.columns.iter().map(column).collect();
-    of("newest", &[view.rows, all(&keys), all(&columns)])
+    of(if spec.unique { "newest" } else { "every" }, &[view.rows, all(&keys), all(&columns)])
 }
 
 fn view_lookup(node: &Node, spec: &ViewLookupSpec, input: &Lineage, view: &Lineage) -> Lineage {
     let keys: Vec<u64> = spec.keys.iter().map(|key| input.columns[*key]).collect();
-    let newest = of("newest of", &[newest(spec, view), all(&keys)]);
-    let columns = spec.columns.iter().map(|column| of("view column", &[newest, view.columns[*column]]));
+    let found = of("newest of", &[by_key(spec, view), all(&keys)]);
+    let columns = spec.columns.iter().map(|column| of("view column", &[found, view.columns[*column]]));
     let plain: Vec<u64> = input.columns.iter().copied().chain(columns).collect();
     let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &plain));
-    let looked = of("view lookup", &[newest, residual, u64::from(spec.outer)]);
+    let looked = of("view lookup", &[found, residual, u64::from(spec.outer)]);
     let found = plain.iter().skip(input.columns.len()).map(|column| of("found", &[looked, *column]));
     Lineage {
         rows: of("looked up in a view", &[input.rows, looked, left_out(node, &[residual])]),
@@ -432,8 +438,8 @@ mod tests {
     fn what_is_kept_of_a_view_is_the_same_whoever_looks_into_it() {
         let looked = |rows: NodeId| {
             let mut plan = plan("t", &["key", "value", "flag"], AggregateFunction::Sum);
-            let spec =
-                ViewLookupSpec { keys: vec![0], view_keys: vec![0], columns: vec![1], residual: None, outer: false };
+            let (keys, view_keys, columns) = (vec![0], vec![0], vec![1]);
+            let spec = ViewLookupSpec { keys, view_keys, unique: true, columns, residual: None, outer: false };
             let schema = schema(&["key", "value", "flag", "sum"]);
             let (spec, inputs) = (Spec::ViewLookup(spec), vec![rows, 2]);
             let looked =

@@ -37,6 +37,18 @@ pub struct LookupRows {
     rows: RecordBatch,
     /// The slot of a key is the row's place.
     index: KeyIndex,
+    /// The rows by other columns, as far as somebody has asked for them.
+    groups: RwLock<Vec<Arc<Groups>>>,
+}
+
+/// The rows of a table by columns that several of them may share.
+pub(crate) struct Groups {
+    columns: Vec<usize>,
+    index: KeyIndex,
+    /// Where the rows of each slot begin, and where the last ones end.
+    starts: Vec<u32>,
+    /// The places of rows, those of a slot together and in their order.
+    rows: Vec<u32>,
 }
 
 impl LookupTable {
@@ -73,8 +85,10 @@ impl LookupTable {
         &self.key
     }
 
-    /// Lets `rows` be read from the next step on.
+    /// Lets `rows` be read from the next step on; what was asked for of the rows before is there for these too.
     pub fn set(&self, rows: Arc<LookupRows>) {
+        let asked = self.get().map_or_else(Vec::new, |before| before.all_groups());
+        asked.iter().for_each(|groups| drop(rows.by(&groups.columns)));
         self.cell.write().unwrap_or_else(PoisonError::into_inner).newest = Some(rows);
     }
 
@@ -98,11 +112,6 @@ impl LookupTable {
             table: self.name.clone(),
             message: "no version of it has been read yet".to_string(),
         })
-    }
-
-    /// Writes keys as the table's.
-    pub(crate) fn encoder(&self) -> &KeyEncoder {
-        &self.encoder
     }
 }
 
@@ -136,7 +145,7 @@ impl LookupRows {
             let row = crate::row::to_json(&rows, row);
             return Err(wrong(format!("version {version} has two rows of one key, the second is {row}")));
         }
-        Ok(LookupRows { version: version.to_string(), rows, index })
+        Ok(LookupRows { version: version.to_string(), rows, index, groups: RwLock::default() })
     }
 
     /// The version.
@@ -154,9 +163,64 @@ impl LookupRows {
         &self.index
     }
 
+    /// The rows by these columns; none when they cannot be a key.
+    pub(crate) fn by(&self, columns: &[usize]) -> Option<Arc<Groups>> {
+        let there = |groups: &[Arc<Groups>]| groups.iter().find(|groups| groups.columns == columns).cloned();
+        if let Some(groups) = there(&self.groups.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Some(groups);
+        }
+        // Whoever comes meanwhile waits: rows are grouped once.
+        let mut all = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(groups) = there(&all) {
+            return Some(groups);
+        }
+        let groups = Arc::new(Groups::of(&self.rows, columns)?);
+        all.push(groups.clone());
+        Some(groups)
+    }
+
+    fn all_groups(&self) -> Vec<Arc<Groups>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Bytes held, by capacity.
     pub fn bytes(&self) -> u64 {
-        self.rows.get_array_memory_size() as u64 + self.index.bytes()
+        let groups: u64 = self.all_groups().iter().map(|groups| groups.bytes()).sum();
+        self.rows.get_array_memory_size() as u64 + self.index.bytes() + groups
+    }
+}
+
+impl Groups {
+    fn of(rows: &RecordBatch, columns: &[usize]) -> Option<Self> {
+        let types = columns.iter().map(|column| rows.column(*column).data_type().clone()).collect();
+        let keys = KeyEncoder::new(types)?.encode_batch(rows, columns);
+        let (mut index, mut slots) = (KeyIndex::default(), Vec::new());
+        index.intern(&keys, &keys.hashes(), &mut slots);
+        let mut starts = vec![0_u32; index.slots() + 1];
+        slots.iter().for_each(|slot| starts[*slot as usize + 1] += 1);
+        (1..starts.len()).for_each(|slot| starts[slot] += starts[slot - 1]);
+        let (mut next, mut places) = (starts.clone(), vec![0; slots.len()]);
+        for (row, slot) in slots.iter().enumerate() {
+            let place = &mut next[*slot as usize];
+            places[*place as usize] = row as u32;
+            *place += 1;
+        }
+        Some(Groups { columns: columns.to_vec(), index, starts, rows: places })
+    }
+
+    /// The slots of the rows by their key.
+    pub(crate) fn index(&self) -> &KeyIndex {
+        &self.index
+    }
+
+    /// The places of the rows of a slot.
+    pub(crate) fn rows(&self, slot: u32) -> &[u32] {
+        let slot = slot as usize;
+        &self.rows[self.starts[slot] as usize..self.starts[slot + 1] as usize]
+    }
+
+    fn bytes(&self) -> u64 {
+        self.index.bytes() + 4 * (self.starts.capacity() + self.rows.capacity()) as u64
     }
 }
 
@@ -207,6 +271,24 @@ mod tests {
         let error = LookupRows::new(&table(), "7", batch).expect_err("a column is missing");
         let expected = "the versioned table 'people' cannot be read: version 7 has other columns than the table";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn rows_that_share_a_value_are_grouped_once_a_version() {
+        let table = table();
+        let (names, ids) = (vec!["b", "a", "b", "c", "b"], (1..6).map(Some).collect());
+        let first = Arc::new(rows(&table, names, ids).expect("five rows"));
+        table.set(first.clone());
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "x"]));
+        let keys = KeyEncoder::new(vec![DataType::Utf8]).expect("texts can be keys").encode(&[names], 3);
+        let groups = first.by(&[0]).expect("texts can be keys");
+        let found = groups.index().find(&keys, &keys.hashes());
+        let places: Vec<_> = found.iter().map(|slot| slot.map(|slot| groups.rows(slot).to_vec())).collect();
+        assert_eq!(places, [Some(vec![1]), Some(vec![0, 2, 4]), None]);
+        assert!(Arc::ptr_eq(&groups, &first.by(&[0]).expect("they are there")));
+        let second = Arc::new(rows(&table, vec!["a"], vec![Some(1)]).expect("one row"));
+        table.set(second.clone());
+        assert_eq!(second.all_groups().len(), 1, "before a step has asked for them");
     }
 
     #[test]

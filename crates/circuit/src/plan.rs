@@ -59,9 +59,9 @@ pub enum Spec {
     Project(Vec<Expr>),
     /// Makes one row of each element of a list or map column.
     Unnest(UnnestSpec),
-    /// Looks rows up in a versioned table by its key.
+    /// Looks rows up in a versioned table.
     Lookup(LookupSpec),
-    /// Looks rows up in a view that the same circuit keeps, by its key.
+    /// Looks rows up in a view that the same circuit keeps.
     ViewLookup(ViewLookupSpec),
     /// Adds to each row what is computed over the rows of its key before it, and itself (`OVER`).
     Over(OverSpec),
@@ -133,8 +133,10 @@ pub struct UnnestSpec {
 pub struct LookupSpec {
     /// The table.
     pub table: Arc<LookupTable>,
-    /// The columns of the input that equal the table's key, in the key's order and with its types.
+    /// The columns of the input that equal columns of the table, with their types.
     pub keys: Vec<usize>,
+    /// These columns of the table: its key, of which there is one row, or others, of which every row is found.
+    pub table_keys: Vec<usize>,
     /// The columns of the table that follow those of the input.
     pub columns: Vec<usize>,
     /// Whether the version that was read follows as a last column.
@@ -147,15 +149,17 @@ pub struct LookupSpec {
 
 /// `JOIN view FOR SYSTEM_TIME AS OF proctime ON ..`, with a view that the same circuit keeps.
 ///
-/// The node has two inputs: the rows, which are never taken back and not kept, and the view's rows, of which the newest for
-/// each key is kept. All rows of a step are answered from the view as it stands after that step. The node's schema is the
-/// columns of the rows, then `columns` of the view.
+/// The node has two inputs: the rows, which are never taken back and not kept, and the view's rows, which are kept. All rows
+/// of a step are answered from the view as it stands after that step. The node's schema is the columns of the rows, then
+/// `columns` of the view.
 #[derive(Debug, Clone)]
 pub struct ViewLookupSpec {
-    /// The columns of the rows that equal the view's key, in its order and with its types.
+    /// The columns of the rows that equal columns of the view, with their types.
     pub keys: Vec<usize>,
-    /// The columns of the view that make a row of it unique.
+    /// These columns of the view.
     pub view_keys: Vec<usize>,
+    /// Whether they make a row of the view unique. Otherwise a row comes out once for each that is found.
+    pub unique: bool,
     /// The columns of the view that follow those of the rows.
     pub columns: Vec<usize>,
     /// What has to be true besides, over the node's own columns.
@@ -412,6 +416,13 @@ pub struct OutputSpec {
     pub name: String,
     /// Columns that name a row, when any do.
     pub key: Option<Vec<usize>>,
+}
+
+impl LookupSpec {
+    /// Whether at most one row is found.
+    pub fn is_unique(&self) -> bool {
+        self.table_keys == self.table.key()
+    }
 }
 
 impl Plan {

@@ -89,9 +89,10 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
         Spec::Aggregate(spec) => kept(spec),
         Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
         Spec::OverChanges(_) => (Some("all rows of each key".to_string()), None),
-        Spec::ViewLookup(_) => {
+        Spec::ViewLookup(spec) => {
             let bound = "as many as the view has rows".to_string();
-            (Some("the newest row of the view for each key".to_string()), Some(bound))
+            let kept = if spec.unique { "the newest row of the view for each key" } else { "all rows of the view" };
+            (Some(kept.to_string()), Some(bound))
         }
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::kept(circuit.plan, node),
         Spec::Rank(spec) => {
@@ -260,9 +261,12 @@ fn source_detail(source: &SourceSpec) -> String {
 
 fn lookup_detail(spec: &LookupSpec, input: &dyn Fn(usize) -> String) -> String {
     let schema = spec.table.schema();
-    let equal = spec.table.key().iter().zip(&spec.keys);
+    let equal = spec.table_keys.iter().zip(&spec.keys);
     let equal = equal.map(|(key, column)| format!("{} = {}", quoted(schema.field(*key).name()), input(*column)));
     let mut text = format!("in table {} by {}", quoted(spec.table.name()), equal.collect::<Vec<_>>().join(", "));
+    if !spec.is_unique() {
+        text += ", every row";
+    }
     if !spec.columns.is_empty() {
         let _ = write!(text, ", gives {}", names(spec.columns.iter().map(|column| schema.field(*column).name())));
     }
@@ -286,6 +290,9 @@ fn view_lookup_detail(
     let equal = spec.view_keys.iter().zip(&spec.keys);
     let equal: Vec<_> = equal.map(|(key, column)| format!("{} = {}", of_view(*key), input(*column))).collect();
     let mut text = if equal.is_empty() { "the only row".to_string() } else { format!("by {}", equal.join(", ")) };
+    if !spec.unique {
+        text += ", every row";
+    }
     if !spec.columns.is_empty() {
         let columns: Vec<_> = spec.columns.iter().map(|column| of_view(*column)).collect();
         let _ = write!(text, ", gives {}", columns.join(", "));

@@ -309,6 +309,7 @@ impl<'a> Builder<'a> {
         self.versions = None;
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
         self.check_condition(predicate, input.schema(), &lowered)?;
+        self.check_random(predicate, &lowered)?;
         let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
         let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
         let mut facts = self.facts.of(lowered.node).clone();
@@ -329,6 +330,17 @@ impl<'a> Builder<'a> {
                 "WHERE over the rows of SESSION in this place",
                 "put the condition into FILTER (WHERE ..) of the aggregates, or into a view that SESSION reads",
             )),
+        }
+    }
+
+    /// RAND and its like follow a row's place in its source, which several rows must not share.
+    fn check_random(&self, expr: &Expr, lowered: &Lowered) -> Result<()> {
+        match is_random(expr) && self.facts.of(lowered.node).several {
+            true => {
+                let what = "RAND or UUID over rows of which several come of one row of the source";
+                Err(self.refused(what, "compute it in a query below the lookup or UNNEST, and name its column"))
+            }
+            false => Ok(()),
         }
     }
 
@@ -540,6 +552,7 @@ impl Project<'_, '_> {
         if let Some(place) = self.exprs.iter().position(|(other, _)| *other == known) {
             return Ok(place);
         }
+        self.builder.check_random(expr, &self.input)?;
         let compiled =
             compile_random(expr, self.schema, &self.input, &self.builder.plan.nodes[self.input.node].schema)?;
         self.reads_clock |= facts::reads_clock(expr);

@@ -104,8 +104,9 @@ fn answered(batches: &[Delta], found: &mut BTreeMap<usize, Vec<String>>) {
         let origins = batch.column(last).as_primitive::<UInt64Type>();
         let rows = batch.project(&(0..last).collect::<Vec<_>>()).expect("the answer's columns");
         for row in 0..rows.num_rows() {
-            assert_eq!(delta.weight(row), 1, "an answer is never taken back");
-            found.entry(origins.value(row) as usize & ((1 << 40) - 1)).or_default().push(to_json(&rows, row));
+            assert!(delta.weight(row) > 0, "an answer is never taken back");
+            let answers = found.entry(origins.value(row) as usize & ((1 << 40) - 1)).or_default();
+            answers.extend(std::iter::repeat_n(to_json(&rows, row), delta.weight(row) as usize));
         }
     }
 }
@@ -330,6 +331,20 @@ fn views_are_read_as_they_stand_after_the_step() {
         ),
         Sees::ItsStep,
     );
+}
+
+#[test]
+fn an_answer_has_a_row_for_each_that_is_found() {
+    let view = "CREATE VIEW devices AS SELECT card, device, COUNT(*) AS n FROM payments GROUP BY card, device;";
+    let join = "devices FOR SYSTEM_TIME AS OF PROCTIME() AS d ON d.card = p.card";
+    check(view, &format!("SELECT p.id, d.device, d.n FROM payments AS p JOIN {join}"), Sees::ItsStep);
+    check(view, &format!("SELECT p.id, d.device FROM payments AS p LEFT JOIN {join} AND d.n > 2"), Sees::ItsStep);
+    let all = "CREATE VIEW seen AS SELECT card, device FROM payments WHERE amount > 0;";
+    let join = join.replace("devices", "seen");
+    check(all, &format!("SELECT p.id, d.device FROM payments AS p JOIN {join}"), Sees::ItsStep);
+    let by_reason =
+        "SELECT p.id, b.card FROM payments AS p JOIN blocklist FOR SYSTEM_TIME AS OF PROCTIME() AS b ON b.reason = 'x'";
+    check("", by_reason, Sees::UpToItself);
 }
 
 #[test]

@@ -215,6 +215,29 @@ fn the_rest_of_the_condition_filters_or_is_part_of_the_match() {
     check(&format!("SELECT p.id, b.score {INNER} AND b.ip = 'a' WHERE b.port = 1"));
 }
 
+const BY_IP: &str = "FROM payments AS p LEFT JOIN blocklist FOR SYSTEM_TIME AS OF PROCTIME() AS b ON p.ip = b.ip";
+
+#[test]
+fn by_less_than_the_whole_key_every_row_is_found() {
+    check(&format!("SELECT p.id, p.ip, b.port, b.reason, b.score {BY_IP}"));
+    check(&format!("SELECT p.id, b.port {}", BY_IP.replace("LEFT ", "")));
+    check(&format!("SELECT p.id, b.port, TABLE_VERSION(b) AS v {BY_IP} AND b.port > p.port AND b.score < p.amount"));
+    check(&format!("SELECT p.id, b.port {} AND b.port > p.port WHERE b.score > 1", BY_IP.replace("LEFT ", "")));
+}
+
+#[test]
+fn by_other_columns_than_the_key_every_row_is_found() {
+    let on = |on: &str| format!("FROM payments AS p LEFT JOIN blocklist FOR SYSTEM_TIME AS OF p.p AS b ON {on}");
+    check(&format!("SELECT p.id, b.ip, b.port {}", on("b.reason = p.ip")));
+    check(&format!("SELECT p.id, b.ip, b.port {}", on("b.score = p.amount")));
+    check(&format!("SELECT p.id, b.ip, b.port {}", on("b.score = p.amount AND b.ip = p.ip AND b.reason <> 'a'")));
+    check(&format!("SELECT p.id, b.ip {}", on("b.score = 3 AND p.id > 2")));
+    check(
+        "SELECT p.id, h.id AS other, b.port FROM payments AS p JOIN people FOR SYSTEM_TIME AS OF p.p AS h ON h.name = p.ip \
+           LEFT JOIN blocklist FOR SYSTEM_TIME AS OF p.p AS b ON b.ip = h.ip AND b.port = h.id",
+    );
+}
+
 #[test]
 fn the_version_that_was_read_is_named() {
     check(&format!("SELECT p.id, TABLE_VERSION(b) AS v {INNER}"));

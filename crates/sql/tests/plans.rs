@@ -224,16 +224,19 @@ fn lookups_that_cannot_be_say_why() {
     let join = |version: &str, on: &str| format!("SELECT auction FROM bid AS b JOIN {version} AS s ON {on}");
     let (now, whole) = ("side FOR SYSTEM_TIME AS OF PROCTIME()", "b.auction = s.k AND b.channel = s.name");
     check_lookup_error(
-        &join(now, "b.auction = s.k"),
-        35,
-        "a row of side is looked up by its whole key, and nothing of the left side is said to equal s.name",
-        "write ON s.k = .. AND s.name = .., with values of the left side alone",
-    );
-    check_lookup_error(
         &join(now, "b.auction < s.k AND s.name = s.name"),
         35,
-        "a row of side is looked up by its whole key, and nothing of the left side is said to equal s.k, s.name",
-        "write ON s.k = ..",
+        "rows are looked up by columns of the table side, and nothing of the left side is said to equal one",
+        "write ON b.k = ..",
+    );
+    check_lookup_error(
+        &format!(
+            "SELECT b.auction, FIRST_VALUE(s.since) FROM bid AS b JOIN {now} AS s ON b.auction = s.k GROUP BY b.auction"
+        ),
+        1,
+        "FIRST_VALUE, LAST_VALUE, ARRAY_AGG, LISTAGG, RAND and UUID follow the order of a source, and a lookup that may find \
+         several rows has none",
+        "use MIN or MAX",
     );
     let processing = "a versioned table is read as it is when a row comes";
     check_lookup_error(&join("side FOR SYSTEM_TIME AS OF b.ts", whole), 64, processing, "p AS PROCTIME()");

@@ -1,45 +1,73 @@
-//! Looks rows up in a versioned table by its key: what a step reads of the table is one version of it.
+//! Looks rows up in a versioned table: what a step reads of the table is one version of it. By the table's key one row is
+//! found at most; by other columns every row is, in the order of the table.
 //!
 //! The rows of the table are not taken in: a row that went through stays as it was when the table changes. That is why
 //! its input must not take rows back, and why the answer depends on when steps run.
 
 use std::sync::Arc;
 
+use arrow_schema::{DataType, SchemaRef};
+
 use crate::delta::Delta;
 use crate::error::Error;
 use crate::graph::{Graph, Lowering, TaskId};
+use crate::key::{KeyEncoder, KeyIndex};
 use crate::lookup::LookupRows;
 use crate::operator::{Context, Operator, Output};
 use crate::plan::LookupSpec;
 
+pub(super) mod asking;
 pub(super) mod join;
 
+use asking::Asking;
 use join::{Found, Join, Theirs, without_null_keys};
 
 struct Lookup {
     spec: LookupSpec,
+    encoder: KeyEncoder,
     join: Join,
 }
 
 impl Operator for Lookup {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let rows = self.spec.table.read()?;
-        let found = self.find(&delta, &rows);
-        let columns = self.spec.columns.iter().map(|column| rows.rows().column(*column).clone()).collect();
-        let theirs = Theirs { columns, version: self.spec.version.then(|| rows.version()) };
-        let joined = self.join.join(delta, found, &theirs, context, out)?;
+        if !self.spec.is_unique() {
+            return self.every(delta, &rows, context, out);
+        }
+        let found = self.find(&delta, rows.index());
+        let joined = self.join.join(delta, found, &self.theirs(&rows), context, out)?;
         out.emit(joined);
         Ok(())
     }
 }
 
 impl Lookup {
-    /// Finds the rows of all keys; a null key has none.
-    fn find(&self, delta: &Delta, rows: &LookupRows) -> Found {
-        let keys = self.spec.table.encoder().encode_batch(delta.batch(), &self.spec.keys);
-        let mut found = rows.index().find(&keys, &keys.hashes());
+    /// The rows with every row of the table that matches.
+    fn every(&self, delta: Delta, rows: &LookupRows, context: &Context, out: &mut Output) -> Result<(), Error> {
+        let Some(groups) = rows.by(&self.spec.table_keys) else {
+            return Err(self.join.broken("the table is looked up by columns that cannot be a key"));
+        };
+        let keys = self.find(&delta, groups.index());
+        let (mut asking, theirs) = (Asking::new(delta, keys), self.theirs(rows));
+        while !asking.is_answered() {
+            let picks = asking.next(|key, from| groups.rows(key)[from..].iter().copied());
+            let joined = self.join.picked(&mut asking, picks, &theirs, context, out)?;
+            out.emit(joined);
+        }
+        Ok(())
+    }
+
+    /// Finds the slots of all keys; a null key has none.
+    fn find(&self, delta: &Delta, index: &KeyIndex) -> Found {
+        let keys = self.encoder.encode_batch(delta.batch(), &self.spec.keys);
+        let mut found = index.find(&keys, &keys.hashes());
         without_null_keys(delta, &self.spec.keys, &mut found);
         found
+    }
+
+    fn theirs<'r>(&self, rows: &'r LookupRows) -> Theirs<'r> {
+        let columns = self.spec.columns.iter().map(|column| rows.rows().column(*column).clone()).collect();
+        Theirs { columns, version: self.spec.version.then(|| rows.version()), weights: None }
     }
 }
 
@@ -53,13 +81,21 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &LookupSpec) -> R
             spec.table.name()
         )));
     }
-    let input = &lowering.input_schemas[0];
-    let types = spec.keys.iter().map(|key| input.fields().get(*key).map(|field| field.data_type()));
-    if !types.eq(spec.table.encoder().types().iter().map(Some)) {
-        return Err(unsupported(format!("looking up rows in {} by other columns than its key", spec.table.name())));
+    let types = |schema: &SchemaRef, columns: &[usize]| -> Vec<DataType> {
+        let fields = columns.iter().filter_map(|column| schema.fields().get(*column));
+        fields.map(|field| field.data_type().clone()).collect()
+    };
+    let key_types = types(spec.table.schema(), &spec.table_keys);
+    if spec.keys.is_empty() || types(&lowering.input_schemas[0], &spec.keys) != key_types {
+        return Err(unsupported(format!("looking up rows in {} by columns of other types", spec.table.name())));
     }
+    let encoder =
+        KeyEncoder::new(key_types).ok_or_else(|| unsupported("looking up rows by lists, maps or rows".to_string()))?;
     let (spec, join) = (spec.clone(), Join::of(lowering, spec.residual.clone(), spec.outer));
-    let make = move || Ok(Box::new(Lookup { spec: spec.clone(), join: join.clone() }) as Box<dyn Operator>);
+    let make = move || {
+        let operator = Lookup { spec: spec.clone(), encoder: encoder.clone(), join: join.clone() };
+        Ok(Box::new(operator) as Box<dyn Operator>)
+    };
     Ok(graph.add(lowering.task(vec![lowering.input()], lowering.node.schema.clone(), Arc::new(make))))
 }
 

@@ -1,8 +1,9 @@
-//! Looks rows up in a view by its key: a row is answered from the view as it stands after the row's own step.
+//! Looks rows up in a view: a row is answered from the view as it stands after the row's own step.
 //!
-//! The view's changes come in on a port of their own, perhaps many exchanges later than the rows, and the newest row for
-//! each key is kept ([`Latest`]). Rows wait until the step's changes are all in, and leave when the step is flushed, in
-//! the order in which they came; none is kept beyond its step.
+//! The view's changes come in on a port of their own, perhaps many exchanges later than the rows. What is kept of it is the
+//! newest row of each key, where rows are looked up by what makes them unique ([`Latest`]), or else all of its rows
+//! ([`Every`]). Rows wait until the step's changes are all in, and leave when the step is flushed, in the order in which
+//! they came; none is kept beyond its step.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, SchemaRef};
 use tidemill_base::Position;
 
+use super::lookup::asking::Asking;
 use super::lookup::join::{Found, Join, Theirs, without_null_keys};
 use crate::delta::Delta;
 use crate::error::Error;
@@ -17,11 +19,13 @@ use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::keep::value::is_saved;
 use crate::key::KeyEncoder;
-use crate::operator::{Context, Flush, Operator, Output, StateSize};
+use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::plan::ViewLookupSpec;
 
+mod every;
 mod latest;
 
+use every::{Design, Every};
 use latest::{Latest, Unsettled};
 
 /// The port of the rows that look something up; the view's changes come in on the other one.
@@ -32,9 +36,17 @@ struct ViewLookup {
     position: Option<Position>,
     keys: Vec<usize>,
     join: Join,
-    latest: Latest,
+    view: View,
     /// Rows of this step that wait for the view's changes.
     waiting: VecDeque<Delta>,
+}
+
+/// What is kept of the view.
+enum View {
+    /// One row for each key.
+    Latest(Latest),
+    /// All rows, and the rows that are being answered.
+    Every(Every, Option<Asking>),
 }
 
 impl Operator for ViewLookup {
@@ -43,11 +55,52 @@ impl Operator for ViewLookup {
             self.waiting.push_back(delta);
             return Ok(());
         }
-        self.latest.take(&delta).map_err(|error| self.join.broken(error))
+        let taken = match &mut self.view {
+            View::Latest(latest) => latest.take(&delta),
+            View::Every(every, _) => every.take(&delta),
+        };
+        taken.map_err(|error| self.join.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
-        self.latest.settle().map_err(|unsettled| match unsettled {
+        self.settle()?;
+        if let Some(joined) = self.look_up(context, out)? {
+            out.emit(joined);
+        }
+        let answered = self.waiting.is_empty() && !matches!(self.view, View::Every(_, Some(_)));
+        Ok(if answered { Flush::Done } else { Flush::More })
+    }
+
+    fn state_size(&self) -> StateSize {
+        match &self.view {
+            View::Latest(latest) => latest.size(),
+            View::Every(every, _) => every.size(),
+        }
+    }
+
+    fn largest_keys(&self, most: usize) -> Vec<KeySize> {
+        match &self.view {
+            View::Latest(_) => Vec::new(),
+            View::Every(every, _) => every.largest_keys(most),
+        }
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(match &mut self.view {
+            View::Latest(latest) => latest,
+            View::Every(every, _) => every.keeper(),
+        })
+    }
+}
+
+impl ViewLookup {
+    /// The step's changes of the view are all in.
+    fn settle(&mut self) -> Result<(), Error> {
+        let latest = match &mut self.view {
+            View::Latest(latest) => latest,
+            View::Every(every, _) => return every.settle().map_err(|error| self.join.broken(error)),
+        };
+        latest.settle().map_err(|unsettled| match unsettled {
             // A table need not keep what its declaration promises.
             Unsettled::Several(key) => Error::Unsupported {
                 what: format!("{}: more than one row with the key {key}, by which rows are looked up,", self.name),
@@ -56,32 +109,39 @@ impl Operator for ViewLookup {
             Unsettled::Absent(key) => {
                 self.join.broken(format!("the view takes back a row that it has not, with the key {key}"))
             }
-        })?;
-        if let Some(delta) = self.waiting.pop_front() {
-            let joined = self.look_up(delta, context, out)?;
-            out.emit(joined);
+        })
+    }
+
+    /// The next rows with what is found for them.
+    fn look_up(&mut self, context: &Context, out: &mut Output) -> Result<Option<Delta>, Error> {
+        let broken = |error: &dyn ToString| self.join.broken(error.to_string());
+        match &mut self.view {
+            View::Latest(latest) => {
+                let Some(delta) = self.waiting.pop_front() else { return Ok(None) };
+                let mut slots: Found = latest.find(&delta, &self.keys);
+                without_null_keys(&delta, &self.keys, &mut slots);
+                let wanted: Vec<u32> = slots.iter().copied().flatten().collect();
+                let columns = latest.columns(&wanted).map_err(|error| broken(&error))?;
+                let mut next = 0_u32..;
+                let found = slots.into_iter().map(|slot| slot.and_then(|_| next.next())).collect();
+                let theirs = Theirs { columns, version: None, weights: None };
+                self.join.join(delta, found, &theirs, context, out).map(Some)
+            }
+            View::Every(every, open) => {
+                let begun = open.take().or_else(|| {
+                    let delta = self.waiting.pop_front()?;
+                    let mut keys = every.find(&delta, &self.keys);
+                    without_null_keys(&delta, &self.keys, &mut keys);
+                    Some(Asking::new(delta, keys))
+                });
+                let Some(mut asking) = begun else { return Ok(None) };
+                let (picks, columns, weights) = every.next(&mut asking).map_err(|error| broken(&error))?;
+                let theirs = Theirs { columns, version: None, weights };
+                let joined = self.join.picked(&mut asking, picks, &theirs, context, out)?;
+                *open = (!asking.is_answered()).then_some(asking);
+                Ok(Some(joined))
+            }
         }
-        Ok(if self.waiting.is_empty() { Flush::Done } else { Flush::More })
-    }
-
-    fn state_size(&self) -> StateSize {
-        self.latest.size()
-    }
-
-    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
-        Some(&mut self.latest)
-    }
-}
-
-impl ViewLookup {
-    fn look_up(&self, delta: Delta, context: &Context, out: &mut Output) -> Result<Delta, Error> {
-        let mut slots: Found = self.latest.find(&delta, &self.keys);
-        without_null_keys(&delta, &self.keys, &mut slots);
-        let wanted: Vec<u32> = slots.iter().copied().flatten().collect();
-        let columns = self.latest.columns(&wanted).map_err(|error| self.join.broken(error))?;
-        let mut next = 0_u32..;
-        let found = slots.into_iter().map(|slot| slot.and_then(|_| next.next())).collect();
-        self.join.join(delta, found, &Theirs { columns, version: None }, context, out)
     }
 }
 
@@ -109,15 +169,26 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &ViewLookupSpec) 
     if let Some(other) = value_types.iter().find(|data_type| !is_saved(data_type)) {
         return Err(unsupported(&format!("looking up values of type {other} in a view")));
     }
+    let every =
+        match spec.unique {
+            true => None,
+            false => Some(Design::new(spec, view_schema).map_err(|what| {
+                unsupported(&format!("looking up rows in a view by what several may share ({what})"))
+            })?),
+        };
     let placed = |task: &TaskId, keys: &[usize]| Input { task: *task, placement: Placement::ByKey(keys.to_vec()) };
     let inputs = vec![placed(rows, &spec.keys), placed(view, &spec.view_keys)];
     let (join, keys) = (Join::of(lowering, spec.residual.clone(), spec.outer), spec.keys.clone());
     let (name, position) = (lowering.name.clone(), lowering.node.position);
     let (schema, view_keys, columns) = (view_schema.clone(), spec.view_keys.clone(), spec.columns.clone());
     let make = move || {
-        let latest = Latest::new(encoder.clone(), schema.clone(), view_keys.clone(), columns.clone());
+        let latest = || Latest::new(encoder.clone(), schema.clone(), view_keys.clone(), columns.clone());
+        let view = match &every {
+            None => View::Latest(latest()),
+            Some(design) => View::Every(Every::new(design.clone()), None),
+        };
         let (name, keys, join) = (name.clone(), keys.clone(), join.clone());
-        let operator = ViewLookup { name, position, keys, join, latest, waiting: VecDeque::new() };
+        let operator = ViewLookup { name, position, keys, join, view, waiting: VecDeque::new() };
         Ok(Box::new(operator) as Box<dyn Operator>)
     };
     Ok(graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make))))

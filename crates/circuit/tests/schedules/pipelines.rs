@@ -333,9 +333,9 @@ impl Pipeline {
 fn names() -> Arc<LookupTable> {
     let fields = vec![Field::new("number", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
     let table = LookupTable::new("names", Arc::new(Schema::new(fields)), vec![0]).expect("integers can be keys");
-    let names = ["one", "two", "three"].map(Some).into_iter().chain([None]);
+    let names = ["one", "two", "three"].map(Some).into_iter().chain([None, Some("a"), Some("bb"), Some("a")]);
     let columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from_iter_values(0..4)), Arc::new(names.collect::<StringArray>())];
+        vec![Arc::new(Int64Array::from_iter_values(0..7)), Arc::new(names.collect::<StringArray>())];
     let rows = RecordBatch::try_new(table.schema().clone(), columns).expect("the table's columns");
     table.set(Arc::new(LookupRows::new(&table, "1.1", rows).expect("keys are there once")));
     Arc::new(table)
@@ -595,7 +595,7 @@ pub(crate) const PIPELINES: &[Named] = &[
         let schema = with(&p.schema(rows), fields.map(|(name, data_type)| Field::new(name, data_type, true)));
         let (name, keys, columns) = (schema.fields().len() - 2, vec![KEY], vec![1]);
         let residual: Option<Expr> = Some(Arc::new(Above(0)));
-        let spec = LookupSpec { table, keys, columns, version: true, residual, outer: true };
+        let spec = LookupSpec { table, keys, table_keys: vec![0], columns, version: true, residual, outer: true };
         let looked = p.add(Spec::Lookup(spec.clone()), vec![rows], schema.clone());
         let inner = p.add(Spec::Lookup(LookupSpec { residual: None, outer: false, ..spec }), vec![rows], schema);
         let by_name = p.group(looked, &[name], numbers());
@@ -622,11 +622,41 @@ pub(crate) const PIPELINES: &[Named] = &[
             let found = p.schema(view);
             let found = found.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
             let schema = with(&p.schema(rows), found);
-            let spec = ViewLookupSpec { keys, view_keys, columns, residual: None, outer: true };
+            let spec = ViewLookupSpec { keys, view_keys, unique: true, columns, residual: None, outer: true };
             let looked = p.add(Spec::ViewLookup(spec), vec![rows, view], schema);
             let counted = p.group(looked, &[0, 1], count.clone());
             p.output(name, counted);
         }
+        p.case()
+    }),
+    ("rows that find several", |updating| {
+        let (mut p, source) = Pipeline::over(updating, DELAY);
+        let count = || vec![call(Count, vec![], DataType::Int64)];
+        // What looks rows up comes when all is over, so that what it finds does not depend on how steps are cut.
+        let all = Window::Tumble { size: 1_000_000, offset: 500_000 };
+        let rows = p.window(source, &[KEY, TEXT], all, count());
+        let table = p.table(source);
+        let sums = p.group(source, &[TEXT], vec![call(Sum, vec![NUMBER], DataType::Int64)]);
+        for (name, view, keys, view_keys) in
+            [("table", table, vec![1, 0], vec![TEXT, KEY]), ("sums", sums, vec![0], vec![1])]
+        {
+            let found = p.schema(view);
+            let columns: Vec<usize> = (0..found.fields().len()).collect();
+            let found = found.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+            let schema = with(&p.schema(rows), found);
+            let asked = p.schema(rows).fields().len();
+            let spec = ViewLookupSpec { keys, view_keys, unique: false, columns, residual: None, outer: true };
+            let looked = p.add(Spec::ViewLookup(spec), vec![rows, view], schema);
+            let counted = p.group(looked, &[0, asked], count());
+            p.output(name, counted);
+        }
+        let schema = with(&p.schema(rows), [Field::new("number", DataType::Int64, true)]);
+        let (table, keys, table_keys, number) = (names(), vec![1], vec![1], schema.fields().len() - 1);
+        let spec =
+            LookupSpec { table, keys, table_keys, columns: vec![0], version: false, residual: None, outer: true };
+        let looked = p.add(Spec::Lookup(spec), vec![rows], schema);
+        let named = p.group(looked, &[KEY, number], count());
+        p.output("named", named);
         p.case()
     }),
     ("windows by processing time", |updating| {

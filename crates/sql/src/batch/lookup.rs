@@ -47,7 +47,7 @@ pub(super) fn relational(
     let search = Search {
         keys: valued(lookup.keys.iter(), &rows, lookup.input.schema())?
             .into_iter()
-            .zip(lookup.table.0.key().iter().copied())
+            .zip(lookup.by.iter().copied())
             .collect(),
         residual: lookup.residual.as_ref(),
         outer: lookup.outer,

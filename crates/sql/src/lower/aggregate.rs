@@ -307,8 +307,7 @@ impl Builder<'_> {
             )
         );
         let schedule_dependent = self.facts.of(input).schedule_dependent || processing;
-        let facts =
-            NodeFacts { attributes, bounds, later: None, keys: identities, from_source: false, schedule_dependent };
+        let facts = NodeFacts { attributes, bounds, keys: identities, schedule_dependent, ..NodeFacts::default() };
         let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness };
         let statement = self.position;
         self.position = lowered.pending.as_ref().and_then(|pending| pending.position).or(statement);

@@ -46,6 +46,8 @@ pub(crate) struct NodeFacts {
     pub(crate) keys: Vec<Vec<usize>>,
     /// Whether rows come from one source in its order, possibly fewer of them.
     pub(crate) from_source: bool,
+    /// Whether several rows may come of one row of the source, so that its place does not tell them apart.
+    pub(crate) several: bool,
     /// Whether the rows depend on when steps ran.
     pub(crate) schedule_dependent: bool,
 }
@@ -102,6 +104,7 @@ impl Facts {
             later: None,
             keys: Vec::new(),
             from_source: false,
+            several: nodes.iter().any(|node| self.nodes[*node].several),
             schedule_dependent: nodes.iter().any(|node| self.nodes[*node].schedule_dependent),
         }
     }
@@ -128,15 +131,22 @@ impl NodeFacts {
             later,
             keys: self.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
             from_source: self.from_source,
+            several: self.several,
             schedule_dependent: self.schedule_dependent || columns.contains(&Some(usize::MAX)),
         }
     }
 
-    /// The facts after the rows were multiplied by elements of `columns` more columns.
-    pub(crate) fn unnested(&self, columns: usize) -> NodeFacts {
+    /// The facts after `columns` more columns were found for each row, of which there is nothing to tell.
+    pub(crate) fn found(&self, columns: usize) -> NodeFacts {
         let mut facts = self.clone();
         facts.attributes.extend(std::iter::repeat_n(Attribute::Plain, columns));
-        (facts.keys, facts.from_source) = (Vec::new(), false);
+        facts
+    }
+
+    /// The facts after the rows were multiplied by elements of `columns` more columns.
+    pub(crate) fn unnested(&self, columns: usize) -> NodeFacts {
+        let mut facts = self.found(columns);
+        (facts.keys, facts.from_source, facts.several) = (Vec::new(), false, true);
         facts
     }
 }

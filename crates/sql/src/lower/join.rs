@@ -384,6 +384,7 @@ impl Builder<'_> {
             later,
             keys: keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
             from_source: false,
+            several: false,
             schedule_dependent: of.iter().any(|facts| facts.schedule_dependent) || clock,
         }
     }

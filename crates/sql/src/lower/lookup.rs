@@ -2,29 +2,59 @@
 //! lookup.
 //!
 //! A view is lowered into the circuit that looks rows up in it, unless it is there already. What makes a row of it unique
-//! is its declared key, or what follows from its query; everything else that the condition says is part of the match.
+//! is its declared key, or what follows from its query. Where the condition gives values for all of that, one row is found
+//! at most, and everything else that it says is part of the match; otherwise every row is found by all that is equal.
 
 use std::sync::Arc;
 
-use arrow_schema::{FieldRef, Schema};
+use arrow_schema::{FieldRef, Schema, SchemaRef};
 use datafusion::common::{DFSchema, Result, internal_err};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use tidemill_base::Position;
 use tidemill_circuit::plan::{LookupSpec, NodeId, Spec, TimeDomain, ViewLookupSpec};
 
-use super::facts::Attribute;
+use super::facts::{Attribute, NodeFacts};
 use super::{Builder, Lowered, Slot, fields_of, is_random, place_of};
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::expr::{compile_named, unaliased};
-use crate::plan::lookup::{Lookup, ViewLookup};
+use crate::plan::lookup::{Equal, Lookup, ViewLookup, nothing_equal};
 use crate::plan::relation::no_processing_time;
-use crate::types::quoted;
+
+/// Rows with what is found for them.
+pub(super) struct Beside {
+    pub(super) schema: SchemaRef,
+    pub(super) slots: Vec<Slot>,
+    /// The rest of the condition, over these columns.
+    pub(super) residual: Option<tidemill_circuit::Expr>,
+    /// What is known of them when at most one row is found for each: what named a row names it still.
+    pub(super) facts: NodeFacts,
+    /// How many columns are not found.
+    width: usize,
+}
+
+impl Beside {
+    /// What is known of them when several rows are found by the columns `by`; `unique` are columns that name one of those,
+    /// and `columns` those that follow.
+    fn several(&self, unique: &[Vec<usize>], by: &[usize], columns: &[usize]) -> NodeFacts {
+        let place = |column: &usize| Some(self.width + columns.iter().position(|other| other == column)?);
+        let others = |key: &Vec<usize>| -> Option<Vec<usize>> {
+            key.iter().filter(|column| !by.contains(column)).map(place).collect()
+        };
+        let others: Vec<Vec<usize>> = unique.iter().filter_map(others).collect();
+        let ours = self.facts.keys.iter();
+        let keys = ours.flat_map(|ours| others.iter().map(|others| [ours.as_slice(), others].concat())).collect();
+        NodeFacts { keys, from_source: false, several: true, ..self.facts.clone() }
+    }
+}
 
 impl Builder<'_> {
     pub(super) fn lookup(&mut self, lookup: &Lookup, origin: bool) -> Result<Lowered> {
         let statement = self.position;
+        if origin && !lookup.is_unique() {
+            self.check_unordered()?;
+        }
         let lowered = self.lower(&lookup.input, origin || lookup.keys.iter().any(is_random))?;
         let lowered = self.materialise(lowered)?;
         self.position = lookup.position.or(statement);
@@ -40,27 +70,17 @@ impl Builder<'_> {
             return Err(self.refused("RAND or UUID in the condition of a LEFT JOIN", help));
         }
         let (lowered, keys) = self.with_keys(&lookup.keys, lookup.input.schema(), lowered)?;
+        let beside = self.beside(&lowered, &lookup.input, &lookup.schema, lookup.residual.as_ref())?;
         let table = Arc::clone(&lookup.table.0);
-        let before = Arc::clone(&self.plan.nodes[lowered.node].schema);
-        let width = lookup.input.schema().fields().len();
-        let found = &fields_of(&lookup.schema)[width..];
-        let mut fields: Vec<FieldRef> = before.fields().iter().map(Arc::clone).collect();
-        fields.extend(found.iter().map(Arc::clone));
-        let schema = Arc::new(Schema::new(fields));
-        let mut slots = lowered.slots.clone();
-        slots.extend((0..found.len()).map(|index| Slot::At(before.fields().len() + index)));
-        let places = Lowered { slots: slots.clone(), ..lowered.clone() }.places();
-        let compiled = |residual: &Expr| compile_named(residual, &lookup.schema, &places, Some(&schema));
-        let residual = lookup.residual.as_ref().map(compiled).transpose()?;
-        let columns = lookup.columns.iter().map(|(column, _)| *column).collect();
-        let (version, outer) = (lookup.version, lookup.outer);
-        // At most one row is found for each, so what named a row names it still.
-        let mut facts = self.facts.of(lowered.node).clone();
-        facts.attributes.extend(vec![Attribute::Plain; found.len()]);
-        facts.schedule_dependent = true;
-        let spec = Spec::Lookup(LookupSpec { table, keys, columns, version, residual, outer });
-        let node = self.add(spec, vec![lowered.node], schema, facts);
-        Ok(Lowered { node, slots, pending: None, ..lowered })
+        let columns: Vec<usize> = lookup.columns.iter().map(|(column, _)| *column).collect();
+        let facts = match lookup.is_unique() {
+            true => beside.facts,
+            false => beside.several(&[table.key().to_vec()], &lookup.by, &columns),
+        };
+        let (version, outer, table_keys) = (lookup.version, lookup.outer, lookup.by.clone());
+        let spec = LookupSpec { table, keys, table_keys, columns, version, residual: beside.residual, outer };
+        let node = self.add(Spec::Lookup(spec), vec![lowered.node], beside.schema, facts);
+        Ok(Lowered { node, slots: beside.slots, pending: None, ..lowered })
     }
 
     pub(super) fn view_lookup(&mut self, lookup: &ViewLookup, origin: bool) -> Result<Lowered> {
@@ -76,7 +96,7 @@ impl Builder<'_> {
             None => {
                 let view = self.view_of(lookup)?;
                 self.position = lookup.position.or(statement);
-                self.look_up_view(lookup, &lowered, view)
+                self.look_up_view(lookup, &lowered, view, origin)
             }
         };
         self.position = statement;
@@ -101,10 +121,23 @@ impl Builder<'_> {
         view
     }
 
-    fn look_up_view(&mut self, lookup: &ViewLookup, lowered: &Lowered, view: NodeId) -> Result<Lowered> {
+    fn look_up_view(&mut self, lookup: &ViewLookup, lowered: &Lowered, view: NodeId, origin: bool) -> Result<Lowered> {
         self.check_lookup(lookup.at.as_ref(), &lookup.input, &lookup.name, lookup.position, lowered)?;
-        let key = self.key_of(lookup, view)?;
-        let (of_key, others): (Vec<_>, Vec<_>) = lookup.equals.iter().partition(|equal| key.contains(&equal.column));
+        let unique = match &lookup.key {
+            Some(key) => vec![key.clone()],
+            None => self.facts.of(view).keys.clone(),
+        };
+        let given = |column: &usize| lookup.equals.iter().any(|equal| equal.column == *column);
+        let key = unique.iter().filter(|key| key.iter().all(given)).min_by_key(|key| key.len());
+        if key.is_none() && lookup.equals.is_empty() {
+            let what = if lookup.is_table { "table" } else { "view" };
+            return Err(nothing_equal(&format!("the {what} {}", lookup.name), lookup.position.or(self.position)));
+        }
+        if key.is_none() && origin {
+            self.check_unordered()?;
+        }
+        let is_key = |equal: &&Equal| key.is_none_or(|key| key.contains(&equal.column));
+        let (of_key, others): (Vec<_>, Vec<_>) = lookup.equals.iter().partition(is_key);
         let also = others.iter().map(|equal| equal.equation.clone());
         let residual = conjunction(also.chain(lookup.residual.clone()));
         if residual.as_ref().is_some_and(is_random) {
@@ -113,62 +146,44 @@ impl Builder<'_> {
         }
         let exprs: Vec<Expr> = of_key.iter().map(|equal| equal.expr.clone()).collect();
         let (lowered, keys) = self.with_keys(&exprs, lookup.input.schema(), lowered)?;
-        let before = Arc::clone(&self.plan.nodes[lowered.node].schema);
-        let found = &fields_of(&lookup.schema)[lookup.input.schema().fields().len()..];
-        let mut fields: Vec<FieldRef> = before.fields().iter().map(Arc::clone).collect();
-        fields.extend(found.iter().map(Arc::clone));
-        let schema = Arc::new(Schema::new(fields));
-        let mut slots = lowered.slots.clone();
-        slots.extend((0..found.len()).map(|index| Slot::At(before.fields().len() + index)));
-        let places = Lowered { slots: slots.clone(), ..lowered.clone() }.places();
-        let compiled = |residual: &Expr| compile_named(residual, &lookup.schema, &places, Some(&schema));
-        let residual = residual.as_ref().map(compiled).transpose()?;
-        let mut facts = self.facts.of(lowered.node).clone();
-        facts.attributes.extend(vec![Attribute::Plain; found.len()]);
-        facts.schedule_dependent = true;
-        let spec = ViewLookupSpec {
-            keys,
-            view_keys: of_key.iter().map(|equal| equal.column).collect(),
-            columns: lookup.columns.iter().map(|(column, _)| *column).collect(),
-            residual,
-            outer: lookup.outer,
+        let beside = self.beside(&lowered, &lookup.input, &lookup.schema, residual.as_ref())?;
+        let view_keys: Vec<usize> = of_key.iter().map(|equal| equal.column).collect();
+        let columns: Vec<usize> = lookup.columns.iter().map(|(column, _)| *column).collect();
+        let facts = match key {
+            Some(_) => beside.facts,
+            None => beside.several(&unique, &view_keys, &columns),
         };
-        let node = self.add(Spec::ViewLookup(spec), vec![lowered.node, view], schema, facts);
-        Ok(Lowered { node, slots, pending: None, ..lowered })
+        let (unique, residual, outer) = (key.is_some(), beside.residual, lookup.outer);
+        let spec = ViewLookupSpec { keys, view_keys, unique, columns, residual, outer };
+        let node = self.add(Spec::ViewLookup(spec), vec![lowered.node, view], beside.schema, facts);
+        Ok(Lowered { node, slots: beside.slots, pending: None, ..lowered })
     }
 
-    /// The columns that make a row of the view unique and that the condition gives values for.
-    fn key_of(&self, lookup: &ViewLookup, view: NodeId) -> Result<Vec<usize>> {
-        let keys = match &lookup.key {
-            Some(key) => vec![key.clone()],
-            // Of a table without a key what it is looked up by has to be one: the circuit says when it is none.
-            None if lookup.is_table => vec![lookup.equals.iter().map(|equal| equal.column).collect()],
-            None => self.facts.of(view).keys.clone(),
-        };
-        let given = |column: &usize| lookup.equals.iter().any(|equal| equal.column == *column);
-        let whole = keys.iter().filter(|key| key.iter().all(given)).min_by_key(|key| key.len());
-        if let Some(key) = whole {
-            return Ok(key.clone());
-        }
-        let position = lookup.position.or(self.position);
-        let Some(nearest) = keys.iter().min_by_key(|key| key.len()) else {
-            let help = "GROUP BY what it is looked up by, or declare CREATE MATERIALIZED VIEW v (PRIMARY KEY (k) NOT ENFORCED)";
-            let problem = format!("nothing makes a row of the view {} unique, so none can be looked up", lookup.name);
-            return Err(outside(Error::Plan { problem, position, help: Some(help.to_string()) }));
-        };
-        let name = |column: &usize| format!("{}.{}", quoted(&lookup.alias()), quoted(&lookup.called(*column)));
-        let missing: Vec<_> = nearest.iter().filter(|column| !given(column)).map(name).collect();
-        let all: Vec<_> = nearest.iter().map(|column| format!("{} = ..", name(column))).collect();
-        Err(outside(Error::Plan {
-            problem: format!(
-                "a row of the {} {} is looked up by what makes it unique, and nothing of the left side is said to equal {}",
-                if lookup.is_table { "table" } else { "view" },
-                lookup.name,
-                missing.join(", ")
-            ),
-            position,
-            help: Some(format!("write ON {}, with values of the left side alone", all.join(" AND "))),
-        }))
+    /// What follows the order of a source cannot follow several rows that are found for one of it. An answer may be of
+    /// several rows: their place tells whose answer they are.
+    fn check_unordered(&self) -> Result<()> {
+        if self.answering { Ok(()) } else { Err(self.unordered("a lookup that may find several rows")) }
+    }
+
+    /// The rows of a lowered plan with columns beside them: `schema` has those of `input`, and then these.
+    pub(super) fn beside(
+        &self,
+        lowered: &Lowered,
+        input: &LogicalPlan,
+        schema: &DFSchema,
+        residual: Option<&Expr>,
+    ) -> Result<Beside> {
+        let ours = &self.plan.nodes[lowered.node].schema;
+        let found = &fields_of(schema)[input.schema().fields().len()..];
+        let fields: Vec<FieldRef> = ours.fields().iter().chain(found).map(Arc::clone).collect();
+        let fields = Arc::new(Schema::new(fields));
+        let mut slots = lowered.slots.clone();
+        slots.extend((0..found.len()).map(|index| Slot::At(ours.fields().len() + index)));
+        let places = Lowered { slots: slots.clone(), ..lowered.clone() }.places();
+        let compiled = |residual: &Expr| compile_named(residual, schema, &places, Some(&fields));
+        let residual = residual.map(compiled).transpose()?;
+        let facts = NodeFacts { schedule_dependent: true, ..self.facts.of(lowered.node).found(found.len()) };
+        Ok(Beside { schema: fields, slots, residual, facts, width: ours.fields().len() })
     }
 
     /// The rows are looked up when they come, and never taken back.

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{FieldRef, Schema};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::logical_plan::{Filter, Projection, SubqueryAlias, Window};
@@ -18,7 +17,7 @@ use super::facts::Attribute;
 use super::{Builder, Lowered, Slot, fields_of, is_random, place_of};
 use crate::catalog::outside;
 use crate::error::Error;
-use crate::expr::{compile_named, unaliased};
+use crate::expr::unaliased;
 use crate::plan::lookup::ViewLookup;
 use crate::plan::relation::no_time_of_lookup;
 use crate::types::quoted;
@@ -81,19 +80,10 @@ impl Builder<'_> {
             },
             None => left_time,
         };
-        let ours = Arc::clone(&self.plan.nodes[lowered.node].schema);
-        let found = &fields_of(&lookup.schema)[lookup.input.schema().fields().len()..];
-        let mut fields: Vec<FieldRef> = ours.fields().iter().map(Arc::clone).collect();
-        fields.extend(found.iter().map(Arc::clone));
-        let schema = Arc::new(Schema::new(fields));
-        let mut slots = lowered.slots.clone();
-        slots.extend((0..found.len()).map(|index| Slot::At(ours.fields().len() + index)));
-        let places = Lowered { slots: slots.clone(), ..lowered.clone() }.places();
-        let compiled = |residual: &Expr| compile_named(residual, &lookup.schema, &places, Some(&schema));
-        let residual = lookup.residual.as_ref().map(compiled).transpose()?;
-        let mut facts = self.facts.of(lowered.node).clone();
-        facts.attributes.extend(vec![Attribute::Plain; found.len()]);
-        facts.schedule_dependent |= self.facts.of(versions.node).schedule_dependent;
+        let beside = self.beside(&lowered, &lookup.input, &lookup.schema, lookup.residual.as_ref())?;
+        let mut facts = beside.facts;
+        let dependent = |node: NodeId| self.facts.of(node).schedule_dependent;
+        facts.schedule_dependent = dependent(lowered.node) || dependent(versions.node);
         facts.from_source = false;
         facts.bounds.retain(|column, _| *column == left_time);
         if !versions.unique {
@@ -106,11 +96,11 @@ impl Builder<'_> {
             right_time: versions.time,
             strict: lookup.asof.is_some_and(|(_, strict)| strict),
             columns: lookup.columns.iter().map(|(column, _)| *column).collect(),
-            residual,
+            residual: beside.residual,
             outer: lookup.outer,
         };
-        let node = self.add(Spec::TemporalJoin(spec), vec![lowered.node, versions.node], schema, facts);
-        Ok(Lowered { node, slots, pending: None, ..lowered })
+        let node = self.add(Spec::TemporalJoin(spec), vec![lowered.node, versions.node], beside.schema, facts);
+        Ok(Lowered { node, slots: beside.slots, pending: None, ..lowered })
     }
 
     /// The rows of the right side by key and time.

@@ -4,7 +4,7 @@
 //!
 //! SQL's planner plans the right side before it joins: the relation alone is [`LookupCall`], a leaf. The join stays one
 //! until types are made to fit, so that both sides of its condition are known. Then [`attach`] takes the condition apart:
-//! what the key equals becomes the lookup's keys, over the left side alone; of the rest an inner join makes a filter
+//! what columns of `t` equal becomes the lookup's keys, over the left side alone; of the rest an inner join makes a filter
 //! above, and a left join a part of what is found.
 
 use std::cmp::Ordering;
@@ -32,8 +32,9 @@ mod condition;
 mod prune;
 mod view;
 
+pub(crate) use condition::nothing_equal;
 pub(crate) use prune::prune;
-pub(crate) use view::{ViewLookup, ViewTarget};
+pub(crate) use view::{Equal, ViewLookup, ViewTarget};
 
 /// The hidden column with the version that was read.
 pub(crate) const VERSION: &str = "$version";
@@ -150,12 +151,14 @@ impl UserDefinedLogicalNodeCore for LookupCall {
     }
 }
 
-/// The rows of `input`, each with the row of a versioned table that its keys name.
+/// The rows of `input`, each with the rows of a versioned table that its keys name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Lookup {
     pub(crate) input: Arc<LogicalPlan>,
     pub(crate) table: Versioned,
-    /// What equals the table's key, in its order and with its types, over the input.
+    /// The columns of the table that rows are found by: its key, or others.
+    pub(crate) by: Vec<usize>,
+    /// What equals them, with their types, over the input.
     pub(crate) keys: Vec<Expr>,
     /// The input's column that says when; none for `PROCTIME()`.
     pub(crate) at: Option<Expr>,
@@ -174,6 +177,11 @@ pub(crate) struct Lookup {
 }
 
 impl Lookup {
+    /// Whether at most one row is found.
+    pub(crate) fn is_unique(&self) -> bool {
+        self.by == self.table.0.key()
+    }
+
     /// The same node with the schema that its parts make.
     fn remade(mut self) -> Result<Self> {
         let inputs = self.input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)));
@@ -331,6 +339,7 @@ fn joined(
     let lookup = Lookup {
         input: Arc::new(input),
         table,
+        by: vec![],
         keys: vec![],
         at,
         residual: None,
@@ -342,10 +351,10 @@ fn joined(
         schema: Arc::new(DFSchema::empty()),
     };
     let lookup = lookup.remade()?;
-    let (keys, rest) = condition::split(versions_in(on, &lookup.schema)?, &lookup)?;
+    let condition::Split { by, keys, rest } = condition::split(versions_in(on, &lookup.schema)?, &lookup)?;
     let rest = conjunction(rest);
     let (residual, above) = if outer { (rest, None) } else { (None, rest) };
-    filtered(LogicalPlan::Extension(Extension { node: Arc::new(Lookup { keys, residual, ..lookup }) }), above)
+    filtered(LogicalPlan::Extension(Extension { node: Arc::new(Lookup { by, keys, residual, ..lookup }) }), above)
 }
 
 /// The rows of a plan for which a condition is true, when there is one.

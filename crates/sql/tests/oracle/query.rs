@@ -6,6 +6,8 @@
 
 #[path = "query/joined.rs"]
 mod joined;
+#[path = "query/lookups.rs"]
+mod lookups;
 #[path = "query/over.rs"]
 mod over;
 #[path = "query/ranks.rs"]
@@ -88,7 +90,7 @@ pub(crate) enum Closing {
 
 impl Query {
     pub(crate) fn draw(choices: &mut Choices) -> Query {
-        let family = choices.below(50);
+        let family = choices.below(53);
         let updating = choices.one_in(3);
         let table = Table::first(choices, updating);
         let mut draw = Draw { choices, updating, table };
@@ -123,6 +125,7 @@ impl Query {
             43 => draw.ranked_windows(),
             44 | 45 => draw.over_changes(),
             46 | 47 => draw.grouping_sets(),
+            50..=52 => draw.lookups(),
             _ => draw.temporal(),
         };
         if query.zoned && choices.one_in(4) {

@@ -44,6 +44,8 @@ pub(crate) struct Manner {
     pub(crate) late: bool,
     /// Whether there are thousands of rows.
     pub(crate) large: bool,
+    /// Whether all rows of the second table come before those of the first.
+    pub(crate) second_first: bool,
 }
 
 /// All steps of a case.
@@ -68,7 +70,10 @@ const START: i64 = 1_700_000_000_000;
 
 impl Script {
     pub(crate) fn draw(rng: &mut Rng, tables: &[Table], manner: Manner) -> Script {
-        let events = events(rng, tables, manner);
+        let mut events = events(rng, tables, manner);
+        if manner.second_first {
+            events.sort_by_key(|event| std::cmp::Reverse(event.table));
+        }
         let every = if manner.large { 300 } else { 6 };
         let mut now = START;
         let mut steps = vec![Step { now, ..Step::default() }];

@@ -1,4 +1,5 @@
-//! [`Join`]: rows beside what was found for each of them, in a versioned table or in a view.
+//! [`Join`]: rows beside what was found for each of them, in a versioned table or in a view: one row at most, or all that
+//! [`Asking`] names.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray,
 use arrow_schema::{ArrowError, SchemaRef};
 use arrow_select::take::take;
 
+use super::asking::{Asking, Pick};
 use crate::delta::Delta;
 use crate::error::Error;
 use crate::expr::Expr;
@@ -23,6 +25,8 @@ pub(in crate::operators) struct Theirs<'a> {
     pub columns: Vec<ArrayRef>,
     /// What follows as a last column, whether a row is found or not.
     pub version: Option<&'a str>,
+    /// How often each is there, where that is not once.
+    pub weights: Option<Vec<i64>>,
 }
 
 /// What becomes of rows and of what was found for them.
@@ -97,12 +101,59 @@ impl Join {
         Ok((delta.filter(&kept.into()).map_err(broken)?, found))
     }
 
+    /// Picked rows with what was found for each, in their order. A row of which all is told and nothing was found stays in
+    /// an outer join; unless the condition failed on it and `on-error` leaves it out.
+    pub fn picked(
+        &self,
+        asking: &mut Asking,
+        picks: Vec<Pick>,
+        theirs: &Theirs<'_>,
+        context: &Context,
+        out: &mut Output,
+    ) -> Result<Delta, Error> {
+        let broken = |error| self.guard.broken(error);
+        let found = || picks.iter().copied().filter(|(_, found)| found.is_some());
+        let picks = match (&self.residual, self.outer) {
+            (None, false) => found().collect(),
+            (None, true) => asking.told(picks, |_| (true, false)),
+            (Some(residual), _) => {
+                let pairs = self.paired(asking.delta(), &found().collect::<Vec<_>>(), theirs).map_err(broken)?;
+                let evaluated = self.guard.attempt(std::slice::from_ref(residual), &pairs, context, out)?;
+                let holds = evaluated.columns[0].as_boolean();
+                let failed = |pair: usize| evaluated.failed.as_ref().is_some_and(|failed| failed.value(pair));
+                let kept = |pair: usize| holds.is_valid(pair) && holds.value(pair) && !failed(pair);
+                if !self.outer {
+                    return pairs.filter(&(0..pairs.rows()).map(|pair| Some(kept(pair))).collect()).map_err(broken);
+                }
+                asking.told(picks, |pair| (kept(pair), failed(pair)))
+            }
+        };
+        self.paired(asking.delta(), &picks, theirs).map_err(broken)
+    }
+
+    /// Rows beside others, or beside nothing.
+    fn paired(&self, delta: &Delta, pairs: &[Pick], theirs: &Theirs<'_>) -> Result<Delta, ArrowError> {
+        let rows = || pairs.iter().map(|(row, _)| *row);
+        let once = pairs.len() == delta.rows() && rows().eq(0..delta.rows() as u32);
+        let ours = if once { delta.clone() } else { delta.take(&UInt32Array::from_iter_values(rows()))? };
+        let joined = self.joined(&ours, pairs.iter().map(|(_, found)| *found).collect(), theirs)?;
+        let Some(weights) = &theirs.weights else { return Ok(joined) };
+        let weight = |pair: usize| joined.weight(pair) * pairs[pair].1.map_or(1, |found| weights[found as usize]);
+        let weights = (0..pairs.len()).map(weight).collect();
+        let carried = joined.carried().map(<[i64]>::to_vec);
+        Ok(Delta::weighted(joined.batch().clone(), weights).with_carried(carried))
+    }
+
     /// The rows with what was found for each.
     fn joined(&self, delta: &Delta, found: Found, theirs: &Theirs<'_>) -> Result<Delta, ArrowError> {
         let mut columns = delta.batch().columns().to_vec();
+        let in_order = found.iter().enumerate().all(|(row, found)| *found == Some(row as u32));
         let indices = UInt32Array::from(found);
         for column in &theirs.columns {
-            columns.push(take(column, &indices, None)?);
+            columns.push(match in_order && column.len() == indices.len() {
+                true => column.clone(),
+                false => take(column, &indices, None)?,
+            });
         }
         if let Some(version) = theirs.version {
             let version = std::iter::repeat_n(version, delta.rows());

@@ -89,6 +89,8 @@ enum ViewOf {
     Sums,
     /// The greatest of the sums, without a key; two exchanges later than the asks.
     Greatest,
+    /// As they are, by who: every one of them, some of which are there several times.
+    Every,
 }
 
 impl Rig {
@@ -112,7 +114,7 @@ impl Rig {
         let group = |keys, calls| {
             Spec::Aggregate(AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 })
         };
-        if view != ViewOf::Facts {
+        if !matches!(view, ViewOf::Facts | ViewOf::Every) {
             let calls = vec![call(AggregateFunction::Sum, 2, DataType::Int64), call(max, 3, DataType::Utf8)];
             let columns = schema(&[("who", DataType::Int64), ("sum", DataType::Int64), ("text", DataType::Utf8)]);
             from = plan.add(node(group(vec![0], calls), vec![from], columns));
@@ -126,11 +128,13 @@ impl Rig {
             ViewOf::Facts => (vec![2, 1], vec![1, 0], vec![2, 3]),
             ViewOf::Sums => (vec![1], vec![0], vec![1, 2]),
             ViewOf::Greatest => (vec![], vec![], vec![0, 1]),
+            ViewOf::Every => (vec![1], vec![0], vec![2, 3]),
         };
+        let unique = view != ViewOf::Every;
         let more = [Field::new("value", DataType::Int64, true), Field::new("text", DataType::Utf8, true)];
         let answer = asks().fields().iter().cloned().chain(more.into_iter().map(Arc::new)).collect::<Vec<_>>();
         let answer = Arc::new(Schema::new(answer));
-        let spec = ViewLookupSpec { keys, view_keys, columns, residual, outer };
+        let spec = ViewLookupSpec { keys, view_keys, unique, columns, residual, outer };
         let looked = plan.add(node(Spec::ViewLookup(spec), vec![asked, from], answer.clone()));
         plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![looked], answer));
         let options = Options { lanes, ..Options::default() };
@@ -161,7 +165,10 @@ impl Rig {
             sources.push(SourceInput { source: name.to_string(), blocks, opened, ..SourceInput::default() });
         }
         let said = self.circuit.step(StepInput { now: 0, sources })?;
-        Ok(said.outputs.iter().flat_map(|output| &output.deltas).flat_map(|delta| lines(delta.batch())).collect())
+        let deltas = said.outputs.iter().flat_map(|output| &output.deltas);
+        let rows =
+            deltas.flat_map(|delta| (0..).zip(lines(delta.batch())).map(|(row, line)| (line, delta.weight(row))));
+        Ok(rows.flat_map(|(line, weight)| std::iter::repeat_n(line, weight as usize)).collect())
     }
 }
 
@@ -169,43 +176,49 @@ fn shown<T: ToString>(value: Option<T>) -> String {
     value.map_or("_".to_string(), |value| value.to_string())
 }
 
-/// The row of the view for an ask, by a search through all facts.
-fn search(view: ViewOf, facts: &[Fact], ask: &Ask) -> Option<(Option<i64>, String)> {
+/// The rows of the view for an ask in their order, by a search through all facts.
+fn search(view: ViewOf, facts: &[Fact], ask: &Ask) -> Vec<(Option<i64>, String)> {
     let sum = |facts: &[&Fact]| facts.iter().filter_map(|fact| fact.2).reduce(|a, b| a + b);
     let text = |facts: &[&Fact]| facts.iter().map(|fact| fact.3).max().unwrap_or_default().to_string();
+    let theirs = || facts.iter().filter(|fact| fact.0.is_some() && fact.0 == ask.1);
+    let row = |fact: &Fact| (fact.2, fact.3.to_string());
     match view {
-        ViewOf::Facts => {
-            let same = |fact: &&Fact| fact.0.is_some() && fact.1.is_some() && (fact.0, fact.1) == (ask.1, ask.2);
-            facts.iter().find(same).map(|fact| (fact.2, fact.3.to_string()))
+        ViewOf::Facts => theirs().find(|fact| fact.1.is_some() && fact.1 == ask.2).map(row).into_iter().collect(),
+        ViewOf::Every => {
+            let mut all: Vec<_> = theirs().map(row).collect();
+            all.sort();
+            all
         }
         ViewOf::Sums => {
-            let theirs: Vec<&Fact> = facts.iter().filter(|fact| fact.0.is_some() && fact.0 == ask.1).collect();
-            (!theirs.is_empty()).then(|| (sum(&theirs), text(&theirs)))
+            let theirs: Vec<&Fact> = theirs().collect();
+            if theirs.is_empty() { vec![] } else { vec![(sum(&theirs), text(&theirs))] }
         }
         ViewOf::Greatest => {
             let people: std::collections::BTreeSet<Option<i64>> = facts.iter().map(|fact| fact.0).collect();
             let theirs = |who| facts.iter().filter(|fact| fact.0 == who).collect::<Vec<_>>();
             let all: Vec<&Fact> = facts.iter().collect();
             let greatest = people.into_iter().filter_map(|who| sum(&theirs(who))).max();
-            Some((greatest, if all.is_empty() { "_".to_string() } else { text(&all) }))
+            vec![(greatest, if all.is_empty() { "_".to_string() } else { text(&all) })]
         }
     }
 }
 
-/// Changes of facts, of which each (who, what) has one at most when all are taken; in any order.
-fn random_changes(rng: &mut Rng, facts: &mut Vec<Fact>) -> Vec<(Fact, i64)> {
+/// Changes of facts, of which each (who, what) has one at most when all are taken, unless they may be `many`; in any order.
+fn random_changes(rng: &mut Rng, facts: &mut Vec<Fact>, many: bool) -> Vec<(Fact, i64)> {
     let mut changes = Vec::new();
     for _ in 0..rng.below(200) {
         let who = rng.chance(9, 10).then(|| rng.below(12) as i64);
         let what = [Some("a"), Some("b"), None][rng.below(3) as usize];
-        if let Some(at) = facts.iter().position(|fact| (fact.0, fact.1) == (who, what)) {
+        let goes = !many || rng.chance(1, 2);
+        if let Some(at) = facts.iter().position(|fact| goes && (fact.0, fact.1) == (who, what)) {
             changes.push((facts.swap_remove(at), -1));
         }
         if rng.chance(3, 4) {
             let value = rng.chance(5, 6).then(|| rng.below(40) as i64 - 20);
             let fact = (who, what, value, ["", "x", "a longer text", "ä"][rng.below(4) as usize]);
-            facts.push(fact);
-            changes.push((fact, 1));
+            let times = if many { 1 + rng.below(2) as usize } else { 1 };
+            facts.extend(std::iter::repeat_n(fact, times));
+            changes.push((fact, times as i64));
         }
     }
     if rng.chance(1, 2) {
@@ -220,7 +233,7 @@ fn against_a_search(seed: u64, view: ViewOf, lanes: usize, outer: bool) {
     let mut rig = Rig::new(view, residual.clone(), outer, OnError::Null, lanes).expect("supported");
     let (mut facts, mut asked) = (Vec::new(), 0);
     for step in 0..12 {
-        let changes = random_changes(&mut rng, &mut facts);
+        let changes = random_changes(&mut rng, &mut facts, view == ViewOf::Every);
         let asks: Vec<Ask> = (0..rng.below(300))
             .map(|_| {
                 asked += 1;
@@ -231,9 +244,12 @@ fn against_a_search(seed: u64, view: ViewOf, lanes: usize, outer: bool) {
         let mut expected = Vec::new();
         for ask in &asks {
             let below = |found: &(Option<i64>, String)| found.0.is_some_and(|value| value < 9);
-            let found = search(view, &facts, ask).filter(|found| residual.is_none() || below(found));
-            if found.is_some() || outer {
-                let (value, text) = found.map_or((None, "_".to_string()), |found| found);
+            let mut found = search(view, &facts, ask);
+            found.retain(|found| residual.is_none() || below(found));
+            if found.is_empty() && outer {
+                found.push((None, "_".to_string()));
+            }
+            for (value, text) in found {
                 expected.push(format!("{} {} {} {} {text}", ask.0, shown(ask.1), shown(ask.2), shown(value)));
             }
         }
@@ -248,9 +264,9 @@ fn against_a_search(seed: u64, view: ViewOf, lanes: usize, outer: bool) {
 
 #[test]
 fn every_ask_is_answered_from_the_view_after_its_step() {
-    for seed in 0..60 {
-        let view = [ViewOf::Facts, ViewOf::Sums, ViewOf::Greatest][seed as usize % 3];
-        against_a_search(seed, view, 1 + (seed / 3) as usize % 3, seed % 2 == 0);
+    for seed in 0..80 {
+        let view = [ViewOf::Facts, ViewOf::Sums, ViewOf::Greatest, ViewOf::Every][seed as usize % 4];
+        against_a_search(seed, view, 1 + (seed / 4) as usize % 3, (seed / 12) % 2 == 0);
     }
 }
 
@@ -260,6 +276,23 @@ fn rig(on_error: OnError, residual: Option<Expr>) -> Rig {
 
 const ANN: Fact = (Some(1), Some("a"), Some(5), "ann");
 const BOB: Fact = (Some(1), Some("a"), Some(6), "bob");
+
+#[test]
+fn a_row_may_find_more_than_a_chunk_holds() {
+    for (outer, below) in [(false, None), (true, None), (false, Some(-1)), (true, Some(20_000)), (true, Some(-1))] {
+        let residual = below.map(|most| Arc::new(Below(most)) as Expr);
+        let mut rig = Rig::new(ViewOf::Every, residual, outer, OnError::Null, 1).expect("supported");
+        let many: Vec<_> = (100..20_100).map(|value| ((Some(1), None, Some(value), ""), 1)).collect();
+        rig.step(&[], &many).expect("it runs");
+        let found = rig.step(&[(7, Some(1), None), (8, Some(2), None), (9, Some(1), None)], &[]).expect("it runs");
+        let of = |id: i64, who: i64| {
+            let values = (100..20_100).filter(move |value| who == 1 && below.is_none_or(|most| *value < most));
+            let lines: Vec<_> = values.map(|value| format!("{id} {who} _ {value} ")).collect();
+            if lines.is_empty() && outer { vec![format!("{id} {who} _ _ _")] } else { lines }
+        };
+        assert!(found == [of(7, 1), of(8, 2), of(9, 1)].concat(), "outer {outer}, below {below:?}");
+    }
+}
 
 #[test]
 fn a_row_may_come_and_go_within_a_step_in_any_order() {
@@ -297,11 +330,29 @@ fn a_row_on_which_the_condition_fails_is_treated_as_on_error_says() {
     assert!(run(OnError::Stop).is_err());
 }
 
+#[test]
+fn of_several_found_those_are_left_out_on_which_the_condition_fails() {
+    let fact = |value, text| ((Some(1), None, Some(value), text), 1);
+    let asked = [(1, Some(1), None), (2, Some(2), None)];
+    let run = |on_error, facts: &[(Fact, i64)]| {
+        let residual: Option<Expr> = Some(Arc::new(Below(10)));
+        Rig::new(ViewOf::Every, residual, true, on_error, 1).expect("supported").step(&asked, facts)
+    };
+    let some = [fact(13, "eve"), fact(5, "ann"), fact(12, "bob")];
+    assert_eq!(run(OnError::DeadLetter, &some).expect("a pair is left out"), ["1 1 _ 5 ann", "2 2 _ _ _"]);
+    assert_eq!(run(OnError::Null, &some).expect("a pair does not match"), ["1 1 _ 5 ann", "2 2 _ _ _"]);
+    let none = [fact(13, "eve"), fact(12, "bob")];
+    assert_eq!(run(OnError::DeadLetter, &none).expect("a row is left out"), ["2 2 _ _ _"]);
+    assert_eq!(run(OnError::Null, &none).expect("a row finds none"), ["1 1 _ _ _", "2 2 _ _ _"]);
+    assert!(run(OnError::Stop, &none).is_err());
+}
+
 /// A lookup of `left` in `right`, by the first column of each.
 fn refused(append_only: bool, left: DataType, right: DataType) -> String {
     let (rows, view) = (schema(&[("key", left.clone())]), schema(&[("key", right.clone()), ("value", right.clone())]));
     let output = schema(&[("key", left), ("value", right)]);
-    let spec = ViewLookupSpec { keys: vec![0], view_keys: vec![0], columns: vec![1], residual: None, outer: false };
+    let (keys, view_keys, columns) = (vec![0], vec![0], vec![1]);
+    let spec = ViewLookupSpec { keys, view_keys, unique: true, columns, residual: None, outer: false };
     let spec = Spec::ViewLookup(spec);
     let node = Node { spec, inputs: vec![0, 1], schema: output, position: None, on_error: OnError::Stop };
     let (input_schemas, appends, name) = (&[rows, view], &[append_only, false], "ViewLookup".to_string());
@@ -329,7 +380,8 @@ fn only_the_rows_decide_whether_the_answers_are_taken_back() {
         let (name, decoded) = ("rows".to_string(), asks());
         Spec::Source(SourceSpec { name, decoded, origin: false, computed: None, watermark: None, append_only })
     };
-    let spec = ViewLookupSpec { keys: vec![0], view_keys: vec![0], columns: vec![], residual: None, outer: false };
+    let (keys, view_keys, columns) = (vec![0], vec![0], vec![]);
+    let spec = ViewLookupSpec { keys, view_keys, unique: true, columns, residual: None, outer: false };
     let node = |spec, inputs| Node { spec, inputs, schema: schema.clone(), position: None, on_error: OnError::Stop };
     let nodes = vec![node(source(true), vec![]), node(source(false), vec![]), node(Spec::ViewLookup(spec), from)];
     assert_eq!(Plan { nodes, ..Plan::default() }.append_only(), [true, false, true]);

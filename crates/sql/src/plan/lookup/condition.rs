@@ -1,4 +1,4 @@
-//! The condition of a lookup, taken apart: what the whole key equals, and the rest.
+//! The condition of a lookup, taken apart: what rows are found by, and the rest.
 
 use arrow_schema::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, DataFusionError, Result};
@@ -13,8 +13,18 @@ use crate::error::Error;
 use crate::expr::{columns_of, print, unaliased};
 use crate::types::{name_of, quoted};
 
-/// What each column of the key equals, in the key's order, and what else has to be true.
-pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<(Vec<Expr>, Vec<Expr>)> {
+/// What columns of the table equal, and what else has to be true.
+pub(super) struct Split {
+    /// The columns: the whole key in its order, or all others of which something is said.
+    pub(super) by: Vec<usize>,
+    /// What each of them equals, with its type.
+    pub(super) keys: Vec<Expr>,
+    pub(super) rest: Vec<Expr>,
+}
+
+/// Takes a condition apart. By the whole key one row is found; where not all of it is named every row is, by whatever
+/// columns are.
+pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<Split> {
     let table = &lookup.table.0;
     let sides = Sides {
         schema: &lookup.schema,
@@ -22,14 +32,29 @@ pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<(Vec<Expr>, Vec<Expr>)>
         columns: &lookup.columns,
         position: lookup.position,
     };
-    let mut keys: Vec<Option<Expr>> = vec![None; table.key().len()];
-    let mut rest = Vec::new();
+    let mut parts = Vec::new();
     for part in split_conjunction_owned(on) {
         let equation = equation(&part, &sides)?;
-        let key = equation.as_ref().and_then(|equation| table.key().iter().position(|key| *key == equation.column));
-        match (equation, key) {
-            (Some(equation), Some(key)) if keys[key].is_none() => {
-                let Equals::To { expr, exact } = equation.equals else { return Err(sides.unfit(&equation)) };
+        if let Some(equation @ Equation { equals: Equals::Unlike { .. }, .. }) = &equation
+            && table.key().contains(&equation.column)
+        {
+            return Err(sides.unfit(equation));
+        }
+        parts.push((part, equation));
+    }
+    let named = |column: &usize| parts.iter().any(|(_, equation)| equation.as_ref().is_some_and(|e| e.finds(*column)));
+    let by: Vec<usize> = match table.key().iter().all(named) {
+        true => table.key().to_vec(),
+        false => (0..table.schema().fields().len()).filter(named).collect(),
+    };
+    if by.is_empty() {
+        return Err(nothing_equal(&format!("the table {}", quoted(table.name())), lookup.position));
+    }
+    let (mut keys, mut rest) = (vec![None; by.len()], Vec::new());
+    for (part, equation) in parts {
+        let key = equation.as_ref().and_then(|equation| by.iter().position(|column| *column == equation.column));
+        match (equation.map(|equation| equation.equals), key) {
+            (Some(Equals::To { expr, exact }), Some(key)) if keys[key].is_none() => {
                 keys[key] = Some(expr);
                 if !exact {
                     rest.push(part);
@@ -38,29 +63,16 @@ pub(super) fn split(on: Expr, lookup: &Lookup) -> Result<(Vec<Expr>, Vec<Expr>)>
             _ => rest.push(part),
         }
     }
-    let missing: Vec<_> = table.key().iter().zip(&keys).filter(|(_, equals)| equals.is_none()).collect();
-    if missing.is_empty() {
-        return Ok((keys.into_iter().flatten().collect(), rest));
-    }
-    let name = |column: usize| {
-        let called = lookup.columns.iter().find(|(of, _)| *of == column).map(|(_, name)| quoted(name));
-        let called = called.unwrap_or_default();
-        match &lookup.alias {
-            Some(alias) => format!("{}.{called}", quoted(alias.table())),
-            None => called,
-        }
-    };
-    let missing: Vec<_> = missing.into_iter().map(|(column, _)| name(*column)).collect();
-    let whole: Vec<_> = table.key().iter().map(|column| format!("{} = ..", name(*column))).collect();
-    Err(outside(Error::Plan {
-        problem: format!(
-            "a row of {} is looked up by its whole key, and nothing of the left side is said to equal {}",
-            quoted(table.name()),
-            missing.join(", ")
-        ),
-        position: lookup.position,
-        help: Some(format!("write ON {}, with values of the left side alone", whole.join(" AND "))),
-    }))
+    Ok(Split { by, keys: keys.into_iter().flatten().collect(), rest })
+}
+
+/// The error that nothing finds a row.
+pub(crate) fn nothing_equal(of: &str, position: Option<Position>) -> DataFusionError {
+    outside(Error::Plan {
+        problem: format!("rows are looked up by columns of {of}, and nothing of the left side is said to equal one"),
+        position,
+        help: Some("write ON b.k = .., with a value of the left side alone".to_string()),
+    })
 }
 
 /// The two sides of a lookup's condition.
@@ -80,6 +92,13 @@ pub(super) struct Equation {
     pub(super) column: usize,
     /// What it equals.
     pub(super) equals: Equals,
+}
+
+impl Equation {
+    /// Whether rows are found by it in a column.
+    fn finds(&self, column: usize) -> bool {
+        self.column == column && matches!(self.equals, Equals::To { .. })
+    }
 }
 
 /// What a column equals.

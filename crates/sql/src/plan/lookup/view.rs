@@ -43,7 +43,7 @@ pub(crate) struct Equal {
     pub(crate) equation: Expr,
 }
 
-/// The rows of `input`, each with the row of a view that its keys name.
+/// The rows of `input`, each with the rows of a view that its keys name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ViewLookup {
     pub(crate) input: Arc<LogicalPlan>,
