@@ -99,7 +99,7 @@ fn query(keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>) -> (
     }
     fields.extend(calls.iter().enumerate().map(|(index, _)| Field::new(format!("c{index}"), DataType::Int64, true)));
     let window = window.map(|window| WindowKey::Time { time: TIME, window, domain: TimeDomain::Event });
-    let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms: 0 };
+    let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms: 0, expiry: None };
     (spec, Arc::new(Schema::new(fields)))
 }
 

@@ -65,7 +65,8 @@ fn plan() -> Plan {
         call(AggregateFunction::Sum, &[1], DataType::Int64),
         call(AggregateFunction::Max, &[2], DataType::Utf8),
     ];
-    let spec = AggregateSpec { keys: vec![0], window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 };
+    let spec =
+        AggregateSpec { keys: vec![0], window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0, expiry: None };
     plan.add(node(Spec::Aggregate(spec), vec![0], output()));
     let spec = OutputSpec { name: "totals".to_string(), key: Some(vec![0]) };
     plan.add(node(Spec::Output(spec), vec![1], output()));

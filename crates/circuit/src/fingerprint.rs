@@ -246,7 +246,10 @@ fn over_changes(spec: &OverChangesSpec, input: &Lineage) -> Lineage {
     });
     let calls: Vec<u64> = calls.collect();
     let (keys, kept) = (of_columns(&spec.keys, &input.columns), all(&input.columns));
-    let frame = text(&format!("{:?}", spec.frame));
+    let mut frame = text(&format!("{:?}", spec.frame));
+    if let Some(expiry) = &spec.expiry {
+        frame = of("expiry", &[frame, input.columns[expiry.time], expiry.after_ms as u64]);
+    }
     let rows = of("over changes", &[input.rows, kept, keys, ordered(&spec.order, input), frame, all(&calls)]);
     let results = (0..calls.len() as u64).map(|result| of("result", &[rows, result]));
     Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }
@@ -341,7 +344,7 @@ fn aggregate(node: &Node, spec: &AggregateSpec, input: &Lineage, inserts_only: b
     let column = |column: &usize| input.columns[*column];
     let keys: Vec<u64> = spec.keys.iter().map(column).collect();
     let window = match &spec.window {
-        None => 0,
+        None => spec.expiry.map_or(0, |expiry| of("expiry", &[column(&expiry.time), expiry.after_ms as u64])),
         Some(WindowKey::Time { time, window, domain }) => {
             of("time", &[column(time), text(&format!("{window:?} {domain:?}"))])
         }
@@ -396,7 +399,8 @@ mod tests {
         let (args, result) = (vec![at("value")], DataType::Int64);
         let call = AggregateCall { function, args, filter: None, distinct: false, result };
         let (keys, calls) = (vec![at("key")], vec![call]);
-        let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 };
+        let spec =
+            AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0, expiry: None };
         let group = plan.add(node(Spec::Aggregate(spec), vec![filter], &["key", "sum"]));
         plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![group], &["key", "sum"]));
         plan

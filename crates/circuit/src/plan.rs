@@ -321,6 +321,8 @@ pub struct AggregateSpec {
     pub emit: Emit,
     /// For how long after its end a window takes rows and emits corrections, in milliseconds.
     pub allowed_lateness_ms: i64,
+    /// When a row's group gets no row any more, of groups by a time without a window: they are forgotten then, and stay said.
+    pub expiry: Option<Expiry>,
 }
 
 /// How the windows of a windowed aggregate are known.
@@ -476,9 +478,9 @@ impl Node {
     /// Whether it keeps entries that nothing else bounds, and can forget those that do not change.
     pub fn takes_ttl(&self) -> bool {
         match &self.spec {
-            Spec::Aggregate(spec) => spec.window.is_none() && !spec.keys.is_empty(),
+            Spec::Aggregate(spec) => spec.window.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
             Spec::Rank(spec) => spec.close.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
-            Spec::OverChanges(spec) => !spec.keys.is_empty(),
+            Spec::OverChanges(spec) => spec.expiry.is_none() && !spec.keys.is_empty(),
             // NOT IN asks whether there is any row at all, so none may be missing.
             Spec::Join(spec) => {
                 !spec.left_keys.is_empty() && spec.expiry.contains(&None) && spec.nulls != JoinNulls::Unknown

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use tidemill_circuit::Plan;
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, Emit, LookupSpec, Node, NodeId, SourceSpec, Spec, TimeDomain,
-    ViewLookupSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, Expiry, LookupSpec, Node, NodeId, SourceSpec, Spec,
+    TimeDomain, ViewLookupSpec, Window, WindowKey,
 };
 
 use crate::expr::duration;
@@ -85,20 +85,21 @@ pub fn decision_operators(decisions: &Decisions) -> Vec<Operator> {
 }
 
 fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool]) -> Operator {
+    let input = |column: usize| quoted(circuit.plan.nodes[node.inputs[0]].schema.field(column).name());
     let (state, bound) = match &node.spec {
-        Spec::Aggregate(spec) => kept(spec),
+        Spec::Aggregate(spec) => kept(spec, &input),
         Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
-        Spec::OverChanges(_) => (Some("all rows of each key".to_string()), None),
+        Spec::OverChanges(spec) => {
+            let bound = spec.expiry.map(|expiry| format!("a key goes when {}", passes(expiry, &input)));
+            (Some("all rows of each key".to_string()), bound)
+        }
         Spec::ViewLookup(spec) => {
             let bound = "as many as the view has rows".to_string();
             let kept = if spec.unique { "the newest row of the view for each key" } else { "all rows of the view" };
             (Some(kept.to_string()), Some(bound))
         }
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::kept(circuit.plan, node),
-        Spec::Rank(spec) => {
-            let input = |column: usize| quoted(circuit.plan.nodes[node.inputs[0]].schema.field(column).name());
-            rank::kept(spec, append_only[node.inputs[0]], &input)
-        }
+        Spec::Rank(spec) => rank::kept(spec, append_only[node.inputs[0]], &input),
         _ => (None, None),
     };
     let bound = match circuit.plan.ttls.get(&id) {
@@ -129,7 +130,7 @@ fn expires(node: &Node, bound: Option<String>, life: &str) -> String {
 }
 
 /// What an aggregate keeps, and what bounds it.
-fn kept(spec: &AggregateSpec) -> (Option<String>, Option<String>) {
+fn kept(spec: &AggregateSpec, input: &dyn Fn(usize) -> String) -> (Option<String>, Option<String>) {
     let per = if spec.keys.is_empty() { "one group".to_string() } else { "one entry a group".to_string() };
     let late =
         if spec.allowed_lateness_ms > 0 { format!(" + {}", duration(spec.allowed_lateness_ms)) } else { String::new() };
@@ -158,7 +159,19 @@ fn kept(spec: &AggregateSpec) -> (Option<String>, Option<String>) {
             let bound = (!distinct).then(|| "it does not grow".to_string());
             (Some(per), bound)
         }
-        None => (Some(per), None),
+        None => (Some(per), spec.expiry.map(|expiry| format!("a group goes when {}", passes(expiry, input)))),
+    }
+}
+
+/// The moment from which a row is of no use.
+fn passes(expiry: Expiry, input: &dyn Fn(usize) -> String) -> String {
+    let time = input(expiry.time);
+    match expiry.after_ms {
+        // Windows end one millisecond after the last time in them.
+        -1 => format!("the watermark reaches its {time}"),
+        0 => format!("the watermark passes its {time}"),
+        more if more > 0 => format!("the watermark passes its {time} by {}", duration(more)),
+        less => format!("the watermark passes its {time} less {}", duration(-less)),
     }
 }
 

@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::graph::{Graph, Lowering, TaskId};
 use crate::operator::Context;
 use crate::operators::guard::Guard;
-use crate::operators::time::column_of;
-use crate::plan::{AggregateSpec, Emit, TimeDomain, Window, WindowKey};
+use crate::operators::time::{column_of, is_time};
+use crate::plan::{AggregateSpec, Emit, Expiry, TimeDomain, Window, WindowKey};
 use groups::{Groups, Recipe};
 use parts::{Parts, Setting};
 use windows::{Cut, Span};
@@ -54,6 +54,8 @@ struct Design {
     key_types: Vec<DataType>,
     recipe: Arc<Recipe>,
     window: Option<WindowKey>,
+    /// When groups are forgotten, of groups by a time.
+    expiry: Option<Expiry>,
     /// What moves windows on.
     domain: TimeDomain,
     emit: Emit,
@@ -95,13 +97,20 @@ impl Design {
         // The name of a session changes while it grows.
         let inline = matches!(&spec.window, Some(WindowKey::Time { window: Window::Session { .. }, .. }));
         let ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
-        let (append_only, retiring) = (lowering.append_only, spec.window.is_some() || ttl_ms.is_some());
+        if let Some(Expiry { time, .. }) = spec.expiry
+            && (spec.window.is_some() || !spec.keys.contains(&time) || !is_time(&types[time]))
+        {
+            return Err(unsupported.error("groups that expire by something else than a time of theirs"));
+        }
+        let goes = spec.window.is_some() || spec.expiry.is_some() || ttl_ms.is_some();
+        let (append_only, retiring) = (lowering.append_only, goes);
         let setting = Setting { types, append_only, retiring, inline };
         let design = Design {
             key_types: spec.keys.iter().map(|key| setting.types[*key].clone()).collect(),
             keys: spec.keys.clone(),
             recipe: Arc::new(Recipe { parts, setting }),
             window: spec.window.clone(),
+            expiry: spec.expiry,
             domain,
             emit: spec.emit,
             lateness: spec.allowed_lateness_ms.max(0),
@@ -115,13 +124,17 @@ impl Design {
         Ok(design)
     }
 
-    /// How time is cut; none without windows and for sessions.
+    /// How time is cut; none for sessions, and for groups that do not go with a time. Groups that expire are in a window of
+    /// their own time, of which nothing is said.
     ///
     /// Hopping windows that say each row once are made of panes, but for DISTINCT: a value that is new in a pane need not
     /// be new in a window, which matters where values are told apart on other lanes than their groups.
     fn cut(&self) -> Option<Cut> {
         let by_panes = self.emit == Emit::OnClose && self.lateness == 0 && self.distinct_parts().is_empty();
-        self.window.as_ref().and_then(|window| Cut::of(window, by_panes))
+        match (&self.window, self.expiry) {
+            (Some(window), _) => Cut::of(window, by_panes),
+            (None, expiry) => expiry.map(Cut::Expiring),
+        }
     }
 
     /// The parts that tell values apart.
@@ -161,7 +174,7 @@ impl Design {
         rows: usize,
     ) -> Result<Delta, ArrowError> {
         let mut columns = keys;
-        if let Some(spans) = spans {
+        if let Some(spans) = spans.filter(|_| self.window.is_some()) {
             let starts = spans.iter().map(|(_, start)| *start).collect();
             let ends: Vec<i64> = spans.iter().map(|(end, _)| *end).collect();
             let times = ends.iter().map(|end| end.saturating_sub(1)).collect();

@@ -2,7 +2,8 @@
 //!
 //! The rows of a key are an ordered multiset ([`Ordered`]). When a step is flushed each key that has changed is computed
 //! twice, with the rows it had and with those it has ([`Sheet`]), and where the answers of a row differ the old one is taken
-//! back and the new one given. So no answer is kept, and what is kept is the rows alone.
+//! back and the new one given. So no answer is kept, and what is kept is the rows alone. A key that has expired is forgotten,
+//! and stays answered.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::keep::value::Column;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
 use crate::operators::ordered::{Layout, Ordered};
+use crate::operators::time::{is_time, unexpired};
 use crate::plan::{FrameBound, FrameUnits, OverChangesSpec, OverFunction};
 use calls::Calls;
 use frames::counts;
@@ -50,6 +52,12 @@ impl Design {
         check(spec, input)?;
         let mut layout = Layout::new(input, &spec.keys, &spec.order)?;
         layout.ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl());
+        layout.time = spec.expiry.map(|expiry| expiry.time);
+        if let Some(time) = layout.time
+            && !(spec.keys.contains(&time) && is_time(input.field(time).data_type()))
+        {
+            return Err(format!("OVER that ends with '{}', which is no time of its keys", input.field(time).name()));
+        }
         let calls = Calls::new(&spec.calls, input)?;
         let types: Vec<DataType> = input.fields().iter().map(|field| field.data_type().clone()).collect();
         let given = types.into_iter().chain(calls.types()?);
@@ -123,6 +131,16 @@ struct OverChanges {
 }
 
 impl OverChanges {
+    /// Forgets what has gone, and keys that have expired.
+    fn end_step(&mut self, clock: i64) -> Result<(), ArrowError> {
+        self.rows.settle()?;
+        if let Some(expiry) = self.design.spec.expiry {
+            let over = self.rows.take_due(|time| expiry.is_over(time, clock));
+            self.rows.forget(&over)?;
+        }
+        self.rows.sweep()
+    }
+
     /// What differs in the answers of some keys.
     fn answer(&self, keys: &[u32]) -> Result<Delta, ArrowError> {
         let design = &self.design;
@@ -202,9 +220,14 @@ fn differ(writers: &[Column], old: Range<usize>, new: Range<usize>, gone: &mut V
 }
 
 impl Operator for OverChanges {
-    fn push(&mut self, _port: usize, delta: Delta, context: &Context, _out: &mut Output) -> Result<(), Error> {
+    fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
+        let (design, closed) = (&self.design, self.rows.progress.closed);
+        let delta = match design.spec.expiry {
+            Some(expiry) => unexpired(&design.guard, expiry, delta, closed, context, out)?,
+            None => delta,
+        };
         self.rows.advance(context);
-        self.rows.push(delta.batch(), delta.weights()).map_err(|error| self.design.guard.broken(error))
+        self.rows.push(delta.batch(), delta.weights()).map_err(|error| design.guard.broken(error))
     }
 
     fn flush(&mut self, context: &Context, out: &mut Output) -> Result<Flush, Error> {
@@ -225,8 +248,9 @@ impl Operator for OverChanges {
             self.answering = Some((keys, answered));
             return Ok(Flush::More);
         }
-        self.rows.settle().and_then(|()| self.rows.sweep()).map_err(|error| self.design.guard.broken(error))?;
-        self.rows.progress.closed = context.watermark.millis();
+        let clock = context.watermark.millis();
+        self.end_step(clock).map_err(|error| self.design.guard.broken(error))?;
+        self.rows.progress.closed = clock;
         self.rows.progress.started = true;
         Ok(Flush::Done)
     }

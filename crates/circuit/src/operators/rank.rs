@@ -19,8 +19,8 @@ use crate::graph::{Graph, Input, Lowering, Placement, TaskId};
 use crate::keep::keeper::Keeper;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, StateSize};
 use crate::operators::guard::Guard;
-use crate::operators::ordered::{Cut, Layout, NEVER, Ordered};
-use crate::operators::time::{millis, read_times};
+use crate::operators::ordered::{Cut, Layout, Ordered};
+use crate::operators::time::{millis, read_times, unexpired};
 use crate::plan::RankSpec;
 use answer::{Change, Changes};
 
@@ -69,15 +69,10 @@ impl Design {
         let Some(time) = self.layout.time else { return Ok(delta) };
         let (delta, times) = match self.spec.close {
             Some(_) => read_times(&self.guard, delta, time, context, out)?,
-            None => {
-                let column = delta.column(time);
-                let times = millis(column).ok_or_else(|| self.guard.broken("no time to expire by"))?;
-                let nulls = column.nulls().cloned();
-                let valid = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-                let times = times.into_iter().enumerate();
-                let times = times.map(|(row, time)| if valid(row) { time } else { NEVER }).collect();
-                (delta, times)
-            }
+            None => match self.spec.expiry {
+                Some(expiry) => return unexpired(&self.guard, expiry, delta, closed, context, out),
+                None => return Ok(delta),
+            },
         };
         let stood = |row: usize| delta.carried().map_or(NO_SUSPECT, |carried| carried[row]).max(closed);
         let late = |row: &usize| self.is_over(times[*row], stood(*row));
@@ -86,10 +81,7 @@ impl Design {
             return Ok(delta);
         }
         for row in &rows {
-            match self.spec.close {
-                Some(_) => self.guard.late(&delta, *row, context, out),
-                None => self.guard.late_because("its key had expired", &delta, *row, context, out),
-            }
+            self.guard.late(&delta, *row, context, out);
         }
         let kept = (0..delta.rows()).filter(|row| rows.binary_search(row).is_err()).map(|row| row as u32);
         delta.take(&UInt32Array::from_iter_values(kept)).map_err(|error| self.guard.broken(error))
@@ -99,7 +91,7 @@ impl Design {
     fn is_over(&self, time: i64, watermark: i64) -> bool {
         match (self.spec.close, self.spec.expiry) {
             (Some(_), _) => time <= watermark,
-            (None, Some(expiry)) => time != NEVER && time.saturating_add(expiry.after_ms) < watermark,
+            (None, Some(expiry)) => expiry.is_over(time, watermark),
             (None, None) => false,
         }
     }

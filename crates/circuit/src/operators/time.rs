@@ -13,11 +13,11 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, TimeUnit};
 
-use crate::delta::Delta;
+use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::operator::{Context, Output};
 use crate::operators::guard::Guard;
-use crate::plan::Window;
+use crate::plan::{Expiry, Window};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -119,6 +119,37 @@ pub(crate) fn read_times(
     let times =
         times.ok_or_else(|| guard.broken(format!("column '{}' is no time", delta.schema().field(column).name())))?;
     Ok((delta, times))
+}
+
+/// The milliseconds of a column of time, `i64::MAX` where it is null: a time that never passes.
+pub(crate) fn millis_or_never(guard: &Guard, column: &ArrayRef) -> Result<Vec<i64>, Error> {
+    let mut times = millis(column).ok_or_else(|| guard.broken("no time to expire by"))?;
+    if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) {
+        times.iter_mut().zip(nulls).filter(|(_, valid)| !valid).for_each(|(time, _)| *time = i64::MAX);
+    }
+    Ok(times)
+}
+
+/// Leaves out rows of keys that have expired, or that would have had only their own partition counted.
+pub(crate) fn unexpired(
+    guard: &Guard,
+    expiry: Expiry,
+    delta: Delta,
+    closed: i64,
+    context: &Context,
+    out: &mut Output,
+) -> Result<Delta, Error> {
+    let times = millis_or_never(guard, delta.column(expiry.time))?;
+    let stood = |row: usize| delta.carried().map_or(NO_SUSPECT, |carried| carried[row]).max(closed);
+    let over: Vec<bool> = times.iter().enumerate().map(|(row, time)| expiry.is_over(*time, stood(row))).collect();
+    if !over.contains(&true) {
+        return Ok(delta);
+    }
+    for row in (0..delta.rows()).filter(|row| over[*row]) {
+        guard.late_because("its key had expired", &delta, row, context, out);
+    }
+    let kept = BooleanArray::from_iter(over.into_iter().map(|over| Some(!over)));
+    delta.filter(&kept).map_err(|error| guard.broken(error))
 }
 
 /// The greatest multiple of `size`, shifted by `offset`, that is not above `time`.

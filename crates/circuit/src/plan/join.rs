@@ -76,6 +76,13 @@ pub struct Expiry {
     pub after_ms: i64,
 }
 
+impl Expiry {
+    /// Whether a row of this time is of no use once the watermark stands there; `i64::MAX` stands for a null.
+    pub fn is_over(&self, time: i64, watermark: i64) -> bool {
+        time != i64::MAX && time.saturating_add(self.after_ms) < watermark
+    }
+}
+
 /// `left JOIN right FOR SYSTEM_TIME AS OF left.time ON ..`, and `ASOF JOIN`.
 ///
 /// The node has two inputs. Of the right side, all rows of a key with the greatest time that is not above the left row's

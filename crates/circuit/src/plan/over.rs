@@ -1,12 +1,12 @@
 //! `OVER` that follows changes, as a plan asks for it.
 
-use crate::plan::{AggregateCall, OrderBy};
+use crate::plan::{AggregateCall, Expiry, OrderBy};
 
 /// `function(..) OVER (PARTITION BY .. ORDER BY .. frame)` over rows that may be taken back, by any order and over any frame.
 ///
 /// After each step all rows of a key are answered as a query over the rows so far would answer them; answers that change
-/// are taken back. So nothing is ever late, and rows that the order does not tell apart are ordered by the remaining
-/// columns in the order of the schema, ascending and nulls first. The node's schema is the input's columns and then one
+/// are taken back. Rows that the order does not tell apart are ordered by the remaining columns in the order of the schema,
+/// ascending and nulls first. Nothing is late but rows of keys that have expired. The node's schema is the input's columns and then one
 /// column a call. [`super::OverSpec`] is for rows that are answered once.
 #[derive(Debug, Clone)]
 pub struct OverChangesSpec {
@@ -18,6 +18,8 @@ pub struct OverChangesSpec {
     pub frame: OverFrame,
     /// What is computed.
     pub calls: Vec<OverFunction>,
+    /// When a row's key gets no row any more, of keys that hold a time: they are forgotten then, and stay answered.
+    pub expiry: Option<Expiry>,
 }
 
 /// The rows of a key that a row sees, from `start` to `end`, both included.

@@ -218,8 +218,17 @@ impl Pipeline {
             fields.extend(window_fields());
         }
         fields.extend(call_fields(&calls));
-        let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms };
+        let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms, expiry: None };
         self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)))
+    }
+
+    /// Groups, of which one key is a time, that go when the watermark has passed it by so much.
+    fn passing(&mut self, input: NodeId, keys: &[usize], calls: Vec<AggregateCall>, after_ms: i64) -> NodeId {
+        let node = self.group(input, keys, calls);
+        if let Spec::Aggregate(spec) = &mut self.plan.nodes[node].spec {
+            spec.expiry = Some(Expiry { time: TIME, after_ms });
+        }
+        node
     }
 
     fn framed(&mut self, input: NodeId, keys: &[usize], turn: OverTurn, frame: Frame, calls: Vec<OverCall>) -> NodeId {
@@ -311,7 +320,8 @@ impl Pipeline {
         let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
         let schema = with(&schema, fields.collect::<Vec<_>>());
         let (keys, order) = (keys.to_vec(), order.to_vec());
-        self.add(Spec::OverChanges(OverChangesSpec { keys, order, frame, calls }), vec![input], schema)
+        let spec = OverChangesSpec { keys, order, frame, calls, expiry: None };
+        self.add(Spec::OverChanges(spec), vec![input], schema)
     }
 
     /// Has a node forget what does not change for so many steps: a step is a millisecond.
@@ -796,6 +806,22 @@ pub(crate) const PIPELINES: &[Named] = &[
         let join = p.add(Spec::TemporalJoin(spec), vec![source, versions], schema);
         let join = p.forget(join, 2);
         p.output("found", join);
+        p.case()
+    }),
+    ("groups and keys of times that pass", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let source = p.table(source);
+        let groups = p.passing(source, &[KEY, TIME], [numbers(), distincts()].concat(), 7);
+        let rows = p.passing(source, &[TIME, TEXT], vec![], 0);
+        let frame = OverFrame { units: FrameUnits::Rows, start: FrameBound::Preceding(1), end: FrameBound::CurrentRow };
+        let calls = numbers().into_iter().map(OverFunction::Aggregate).chain([OverFunction::RowNumber]);
+        let over = p.changing(source, &[FLAG, TIME], &[by(NUMBER, true)], frame, calls.collect());
+        if let Spec::OverChanges(spec) = &mut p.plan.nodes[over].spec {
+            spec.expiry = Some(Expiry { time: TIME, after_ms: 3 });
+        }
+        p.output("groups", groups);
+        p.output("rows", rows);
+        p.output("over", over);
         p.case()
     }),
     ("rows numbered by key", |updating| {

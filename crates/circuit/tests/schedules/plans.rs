@@ -209,7 +209,7 @@ fn windowed_aggregate(rng: &mut Rng, builder: &mut Builder, updating: bool, emit
     let calls = random_calls(rng, updating);
     let fields: Vec<Field> =
         key_fields(&schema, &keys).into_iter().chain(window_fields()).chain(call_fields(&calls)).collect();
-    let spec = AggregateSpec { keys, window: Some(key), calls, emit, allowed_lateness_ms: 0 };
+    let spec = AggregateSpec { keys, window: Some(key), calls, emit, allowed_lateness_ms: 0, expiry: None };
     builder.node(Spec::Aggregate(spec), Arc::new(Schema::new(fields)));
 }
 
@@ -218,7 +218,7 @@ fn grouped_aggregate(rng: &mut Rng, builder: &mut Builder, updating: bool) {
     let keys = random_keys(rng);
     let calls = if !keys.is_empty() && rng.chance(1, 5) { Vec::new() } else { random_calls(rng, updating) };
     let fields: Vec<Field> = key_fields(&schema, &keys).into_iter().chain(call_fields(&calls)).collect();
-    let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 };
+    let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0, expiry: None };
     builder.node(Spec::Aggregate(spec), Arc::new(Schema::new(fields)));
 }
 
@@ -237,7 +237,7 @@ fn second_aggregate(rng: &mut Rng, builder: &mut Builder) {
         }
     }
     let fields: Vec<Field> = key_fields(&schema, &keys).into_iter().chain(call_fields(&calls)).collect();
-    let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 };
+    let spec = AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0, expiry: None };
     builder.node(Spec::Aggregate(spec), Arc::new(Schema::new(fields)));
 }
 

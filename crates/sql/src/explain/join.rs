@@ -1,10 +1,9 @@
 //! Joins and set operations, explained: which rows meet, what is kept of both sides, and when it goes.
 
 use tidemill_circuit::plan::{
-    Emit, Expiry, JoinKind, JoinNulls, JoinSpec, Node, NodeId, Plan, SetOperation, SetSpec, Spec, TemporalJoinSpec,
+    Emit, JoinKind, JoinNulls, JoinSpec, Node, NodeId, Plan, SetOperation, SetSpec, Spec, TemporalJoinSpec,
 };
 
-use crate::expr::duration;
 use crate::lower::Facts;
 use crate::types::quoted;
 
@@ -89,15 +88,8 @@ pub(super) fn kept(plan: &Plan, node: &Node) -> (Option<String>, Option<String>)
     match &node.spec {
         Spec::Join(spec) => {
             let goes = |side: usize| -> Option<String> {
-                let Expiry { time, after_ms } = spec.expiry[side]?;
-                let time = quoted(plan.nodes[node.inputs[side]].schema.field(time).name());
-                Some(match after_ms {
-                    // Windows end one millisecond after the last time in them.
-                    -1 => format!("the watermark reaches its {time}"),
-                    0 => format!("the watermark passes its {time}"),
-                    more if more > 0 => format!("the watermark passes its {time} by {}", duration(more)),
-                    less => format!("the watermark passes its {time} less {}", duration(-less)),
-                })
+                let schema = &plan.nodes[node.inputs[side]].schema;
+                Some(super::passes(spec.expiry[side]?, &|time| quoted(schema.field(time).name())))
             };
             match (goes(0), goes(1)) {
                 (Some(left), Some(right)) => {

@@ -2,8 +2,6 @@
 
 use tidemill_circuit::plan::{RankFunction, RankSpec};
 
-use crate::expr::duration;
-
 /// Which rows stay.
 pub(super) fn detail(spec: &RankSpec, input: &dyn Fn(usize) -> String) -> String {
     let mut parts = Vec::new();
@@ -45,15 +43,7 @@ pub(super) fn kept(
     let kept = if spec.keys.is_empty() { kept } else { format!("{kept} of each key") };
     let bound = match (spec.close, spec.expiry) {
         (Some(end), _) => Some(format!("a window goes when the watermark reaches its {}", input(end))),
-        (None, Some(expiry)) => {
-            let time = input(expiry.time);
-            Some(match expiry.after_ms {
-                -1 => format!("a key goes when the watermark reaches its {time}"),
-                0 => format!("a key goes when the watermark passes its {time}"),
-                more if more > 0 => format!("a key goes when the watermark passes its {time} by {}", duration(more)),
-                less => format!("a key goes when the watermark passes its {time} less {}", duration(-less)),
-            })
-        }
+        (None, Some(expiry)) => Some(format!("a key goes when {}", super::passes(expiry, input))),
         (None, None) => {
             (spec.keys.is_empty() && spec.to.is_some() && append_only).then(|| "it does not grow".to_string())
         }

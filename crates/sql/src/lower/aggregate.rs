@@ -13,10 +13,10 @@ use datafusion::logical_expr::logical_plan::Aggregate;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use tidemill_base::Position;
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, TimeDomain, Window, WindowKey,
+    AggregateCall, AggregateFunction, AggregateSpec, Emit, Node, NodeId, OverTurn, Spec, TimeDomain, Window, WindowKey,
 };
 
-use super::bounds::Bounds;
+use super::bounds::{self, Bounds};
 use super::facts::{Attribute, NodeFacts};
 use super::window::{Pending, length};
 use super::{Builder, Lowered, Slot, instant_type, is_constant, type_of, window_type};
@@ -297,6 +297,15 @@ impl Builder<'_> {
             fields.push(Field::new(&titles[index], call.result.clone(), true));
             attributes.push(Attribute::Plain);
         }
+        let expiry = match &window {
+            None if self.is_in_time(input) => bounds::expiry(&self.facts.of(input).bounds, &columns),
+            _ => None,
+        };
+        if window.is_none() {
+            let below = &self.facts.of(input).bounds;
+            let slack = |(place, column): (usize, &usize)| Some((place, *below.get(column)?));
+            bounds = columns.iter().enumerate().filter_map(slack).filter(|_| expiry.is_some()).collect();
+        }
         let emit = if window.is_some() { self.emit } else { Emit::Changes };
         let lateness = if window.is_some() { self.allowed_lateness_ms } else { 0 };
         let processing = matches!(
@@ -308,7 +317,7 @@ impl Builder<'_> {
         );
         let schedule_dependent = self.facts.of(input).schedule_dependent || processing;
         let facts = NodeFacts { attributes, bounds, keys: identities, schedule_dependent, ..NodeFacts::default() };
-        let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness };
+        let spec = AggregateSpec { keys: columns, window, calls, emit, allowed_lateness_ms: lateness, expiry };
         let statement = self.position;
         self.position = lowered.pending.as_ref().and_then(|pending| pending.position).or(statement);
         let mut node = self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)), facts);
@@ -317,6 +326,29 @@ impl Builder<'_> {
         }
         self.position = statement;
         Ok(Lowered { node, slots, origin: None, asked: None, pending: None })
+    }
+
+    /// Whether no row of a node is below the bounds of its columns, but for those that were left out as late already: then
+    /// groups can go with their times, and no row is late for it that Flink would count.
+    fn is_in_time(&self, node: NodeId) -> bool {
+        let Node { spec, inputs, .. } = &self.plan.nodes[node];
+        match spec {
+            Spec::Join(spec) => spec.expiry.iter().all(Option::is_some),
+            Spec::TemporalJoin(_) => true,
+            Spec::Aggregate(spec) => spec.window.is_some() || spec.expiry.is_some(),
+            Spec::Rank(spec) => spec.close.is_some() || spec.expiry.is_some(),
+            Spec::OverChanges(spec) => spec.expiry.is_some(),
+            Spec::Over(spec) => spec.turn == OverTurn::Watermark || self.is_in_time(inputs[0]),
+            Spec::Filter(_) | Spec::Project(_) | Spec::Unnest(_) | Spec::Delay(_) | Spec::Union => {
+                inputs.iter().all(|input| self.is_in_time(*input))
+            }
+            Spec::Source(_)
+            | Spec::Lookup(_)
+            | Spec::ViewLookup(_)
+            | Spec::SetOperation(_)
+            | Spec::AssignWindow(_)
+            | Spec::Output(_) => false,
+        }
     }
 
     /// How far below the watermark the windows still to come may be, which follow `width` keys.

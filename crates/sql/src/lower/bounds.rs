@@ -12,6 +12,7 @@ use arrow_schema::DataType;
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Cast, ScalarFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
+use tidemill_circuit::plan::Expiry;
 
 use super::facts::{Attribute, NodeFacts};
 use crate::expr::unaliased;
@@ -219,6 +220,12 @@ pub(crate) fn kept(attributes: &[Attribute], bounds: &Bounds) -> (Vec<Attribute>
         kept.push(if still { *attribute } else { Attribute::Plain });
     }
     (kept, behind)
+}
+
+/// When keys of these columns get no row any more: by the time among them that passes first.
+pub(crate) fn expiry(bounds: &Bounds, keys: &[usize]) -> Option<Expiry> {
+    let bounded = keys.iter().filter_map(|key| Some((*key, *bounds.get(key)?)));
+    bounded.min_by_key(|(_, slack)| *slack).map(|(time, after_ms)| Expiry { time, after_ms })
 }
 
 /// The facts of rows whose times are told by a watermark that is so much behind.

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameU
 use tidemill_base::Position;
 use tidemill_circuit::plan::{FrameBound, FrameUnits, OrderBy, OverChangesSpec, OverFrame, OverFunction, Spec};
 
+use super::bounds;
 use super::facts::Attribute;
 use super::over::{millis_of, number, parts, rows_of};
 use super::{Builder, Lowered, Project, Slot, place_of, rank, type_of};
@@ -82,7 +83,8 @@ impl Builder<'_> {
         let mut facts = self.facts.of(lowered.node).clone();
         let Some(Changing { keys, order, position, .. }) = group.first() else { return Ok(lowered) };
         let (keys, order, position) = (keys.clone(), order.clone(), *position);
-        self.until(&mut facts, &keys);
+        let bounds = facts.bounds.clone();
+        let expiry = self.until(&mut facts, &keys).1.or_else(|| bounds::expiry(&bounds, &keys));
         facts.from_source = false;
         let frame = group.iter().find_map(|call| call.frame).unwrap_or(TO_THE_ROW);
         let mut functions = Vec::with_capacity(group.len());
@@ -92,7 +94,7 @@ impl Builder<'_> {
             facts.attributes.push(Attribute::Plain);
             functions.push(placed(function, before.fields().len()));
         }
-        let spec = OverChangesSpec { keys, order, frame, calls: functions };
+        let spec = OverChangesSpec { keys, order, frame, calls: functions, expiry };
         let statement = self.position;
         self.position = position.or(statement);
         let node = self.add(Spec::OverChanges(spec), vec![lowered.node], Arc::new(Schema::new(fields)), facts);

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use tidemill_base::Position;
 use tidemill_circuit::plan::{Emit, Expiry, OrderBy, RankFunction, RankSpec, Spec, TimeDomain};
 
+use super::bounds;
 use super::facts::{Attribute, NodeFacts, is_proctime};
 use super::over::{self, number};
 use super::{Builder, Lowered, Project, Slot};
@@ -157,8 +158,7 @@ impl Builder<'_> {
             _ => None,
         });
         let window = window.filter(|(end, _)| facts.bounds.get(end).is_some_and(|slack| *slack <= -1));
-        let bounded = keys.iter().filter_map(|key| Some((*key, *facts.bounds.get(key)?)));
-        let expiry = bounded.min_by_key(|(_, slack)| *slack).map(|(time, after_ms)| Expiry { time, after_ms });
+        let expiry = bounds::expiry(&facts.bounds, keys);
         let id = window.map(|(_, id)| id);
         let stays = |(column, attribute): (usize, &Attribute)| match *attribute {
             Start(_, of) | End(_, of) | Time(_, Some(of)) => Some(of) == id,

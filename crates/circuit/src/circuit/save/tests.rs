@@ -44,7 +44,8 @@ fn grouped(functions: &[AggregateFunction]) -> Plan {
             result: DataType::Int64,
         };
         let (window, emit) = (None, Emit::Changes);
-        let spec = AggregateSpec { keys: vec![0], window, calls: vec![call], emit, allowed_lateness_ms: 0 };
+        let spec =
+            AggregateSpec { keys: vec![0], window, calls: vec![call], emit, allowed_lateness_ms: 0, expiry: None };
         let group = plan.add(node(Spec::Aggregate(spec), vec![source], schema(&["n", "value"])));
         let name = format!("{function:?}");
         plan.add(node(Spec::Output(OutputSpec { name, key: None }), vec![group], schema(&["n", "value"])));

@@ -15,6 +15,7 @@ use crate::plan::{AggregateCall, AggregateFunction, AggregateSpec, Emit, Spec, T
 use AggregateFunction::*;
 
 mod expiring;
+mod passing;
 mod plain;
 mod reference;
 mod windowed;
@@ -215,6 +216,7 @@ impl Case {
             calls: self.calls.clone(),
             emit: self.emit,
             allowed_lateness_ms: self.lateness,
+            expiry: None,
         };
         let output = output(&self.calls, &self.keys, self.window.is_some());
         Bench::new(Spec::Aggregate(spec), schema(), output, self.append_only, lanes)

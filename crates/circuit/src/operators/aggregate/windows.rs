@@ -12,8 +12,8 @@ use super::Design;
 use crate::delta::{Delta, NO_SUSPECT};
 use crate::error::Error;
 use crate::operator::{Context, Output};
-use crate::operators::time::{floor, read_times, windows_of};
-use crate::plan::{TimeDomain, Window, WindowKey};
+use crate::operators::time::{floor, millis_or_never, read_times, unexpired, windows_of};
+use crate::plan::{Expiry, TimeDomain, Window, WindowKey};
 
 /// A window as (end, start), or a pane as (its end, the end of the first window that it counts in).
 pub(super) type Span = (i64, i64);
@@ -35,6 +35,8 @@ pub(super) enum Cut {
     Panes(usize, Panes),
     /// Windows that the rows carry: start and end.
     Carried(usize, usize),
+    /// No windows: groups of rows that go with their time.
+    Expiring(Expiry),
 }
 
 /// Panes: slices of `step` that windows are made of.
@@ -123,6 +125,14 @@ pub(super) fn place(
             let (delta, starts) = read_times(guard, delta, start, context, out)?;
             gather(design, delta, closed, context, out, |row, each| each(starts[row], ends[row]))
         }
+        Cut::Expiring(expiry) => {
+            let delta = unexpired(guard, expiry, delta, closed, context, out)?;
+            let times = millis_or_never(guard, delta.column(expiry.time))?;
+            let end = |time: i64| time.saturating_add(expiry.after_ms).saturating_add(1);
+            let ends = times.into_iter().map(|time| if time == i64::MAX { time } else { end(time) });
+            let spans = ends.map(|end| (end, end)).collect();
+            Ok(Placed { delta, spans })
+        }
         Cut::Panes(time, panes) => {
             let (delta, times) = read_times(guard, delta, time, context, out)?;
             let (mut rows, mut spans) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
@@ -189,7 +199,7 @@ pub(super) fn admit_partials(design: &Design, cut: &Cut, spans: &mut [Span], clo
     for (row, span) in spans.iter_mut().enumerate() {
         let admitted = match cut {
             Cut::Panes(_, panes) => panes.admit(span.0, bound).map(|(pane, from)| (pane, from.max(span.1))),
-            Cut::Windows(..) | Cut::Carried(..) => (span.0 > bound).then_some(*span),
+            Cut::Windows(..) | Cut::Carried(..) | Cut::Expiring(_) => (span.0 > bound).then_some(*span),
         };
         if let Some(admitted) = admitted {
             *span = admitted;
@@ -219,6 +229,7 @@ impl Cut {
         match *self {
             Cut::Windows(time, _) | Cut::Panes(time, _) => vec![time],
             Cut::Carried(start, end) => vec![start, end],
+            Cut::Expiring(expiry) => vec![expiry.time],
         }
     }
 
@@ -228,6 +239,7 @@ impl Cut {
             Cut::Windows(time, window) => Cut::Windows(at(time), window),
             Cut::Panes(time, panes) => Cut::Panes(at(time), panes),
             Cut::Carried(start, end) => Cut::Carried(at(start), at(end)),
+            Cut::Expiring(expiry) => Cut::Expiring(Expiry { time: at(expiry.time), ..expiry }),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::delta::Delta;
 use crate::operators::testing::{Bench, Table, add, check};
 use crate::plan::AggregateFunction::{self, *};
 use crate::plan::FrameBound::{self, CurrentRow, Following, Preceding, Unbounded};
-use crate::plan::{AggregateCall, FrameUnits, OrderBy, OverChangesSpec, OverFrame, OverFunction, Spec};
+use crate::plan::{AggregateCall, Expiry, FrameUnits, OrderBy, OverChangesSpec, OverFrame, OverFunction, Spec};
 
 const KEY: usize = 0;
 const AT: usize = 1;
@@ -46,7 +46,7 @@ fn frame(units: FrameUnits, start: FrameBound, end: FrameBound) -> OverFrame {
 }
 
 fn spec(frame: OverFrame, calls: Vec<OverFunction>) -> OverChangesSpec {
-    OverChangesSpec { keys: vec![KEY], order: vec![by(AT, false, true)], frame, calls }
+    OverChangesSpec { keys: vec![KEY], order: vec![by(AT, false, true)], frame, calls, expiry: None }
 }
 
 fn bench(spec: &OverChangesSpec, lanes: usize) -> Bench {
@@ -307,7 +307,7 @@ fn check_random(seed: u64) {
         });
         calls.truncate(1 + rng.below(calls.len() as u64) as usize);
     }
-    let spec = OverChangesSpec { keys, order, frame: frame(units, start, end), calls };
+    let spec = OverChangesSpec { keys, order, frame: frame(units, start, end), calls, expiry: None };
     let mut bench = bench(&spec, 1 + rng.below(4) as usize);
     let mut live = BTreeMap::<Row, i64>::new();
     for step in 0..10 {
@@ -385,5 +385,42 @@ fn many_rows_of_one_key_are_put_together_of_few_states() {
             bench.step(vec![delta(&rows)], 0, 0).expect("the rows are sound");
         }
         assert_eq!(bench.integral, naive(&spec, &live), "{start:?} {end:?}");
+    }
+}
+
+#[test]
+fn keys_of_times_that_have_passed_are_forgotten_and_stay_answered() {
+    const AFTER: i64 = 3;
+    for seed in 0..60 {
+        let mut rng = Rng::seeded(seed);
+        let frame = frame(FrameUnits::Rows, Preceding(1), CurrentRow);
+        let (keys, order) = (vec![KEY, AT], vec![by(VALUE, rng.chance(1, 2), true)]);
+        let expiry = Some(Expiry { time: AT, after_ms: AFTER });
+        let spec = OverChangesSpec { keys, order, expiry, ..spec(frame, every_call()) };
+        let mut bench = bench(&spec, 1 + rng.below(4) as usize);
+        let (mut live, mut watermark, mut late) = (BTreeMap::<Row, i64>::new(), i64::MIN, 0);
+        for step in 0..12 {
+            let mut rows: Vec<(Row, i64)> = Vec::new();
+            for _ in 0..rng.below(25) {
+                let at = rng.chance(9, 10).then(|| 2 * step + rng.below(8) as i64);
+                let row = [Some(rng.below(2) as i64), at, Some(rng.below(5) as i64)];
+                let there = live.get(&row).copied().unwrap_or(0);
+                let weight = if there > 0 && rng.chance(1, 2) { -there } else { 1 };
+                rows.push((row, weight));
+                if at.is_some_and(|at| at + AFTER < watermark) {
+                    late += 1;
+                } else {
+                    *live.entry(row).or_default() += weight;
+                }
+            }
+            live.retain(|_, weight| *weight != 0);
+            watermark = watermark.max(2 * step + rng.below(4) as i64);
+            let deltas = rows.chunks(5).map(delta).collect();
+            bench.step(deltas, watermark, 0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(bench.integral, naive(&spec, &live), "seed {seed}, step {step}");
+            assert_eq!(bench.said.late_rows, late, "seed {seed}, step {step}");
+            let open = live.keys().filter(|row| row[AT].is_none_or(|at| at + AFTER >= watermark)).count();
+            assert_eq!(bench.size().entries, open as u64, "seed {seed}, step {step}");
+        }
     }
 }

@@ -112,7 +112,14 @@ impl Rig {
         };
         let max = AggregateFunction::Max;
         let group = |keys, calls| {
-            Spec::Aggregate(AggregateSpec { keys, window: None, calls, emit: Emit::Changes, allowed_lateness_ms: 0 })
+            Spec::Aggregate(AggregateSpec {
+                keys,
+                window: None,
+                calls,
+                emit: Emit::Changes,
+                allowed_lateness_ms: 0,
+                expiry: None,
+            })
         };
         if !matches!(view, ViewOf::Facts | ViewOf::Every) {
             let calls = vec![call(AggregateFunction::Sum, 2, DataType::Int64), call(max, 3, DataType::Utf8)];

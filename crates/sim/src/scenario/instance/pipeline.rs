@@ -66,8 +66,14 @@ fn plan() -> Plan {
         Field::new("key", DataType::Int64, false),
         Field::new("count", DataType::Int64, false),
     ]));
-    let aggregate =
-        AggregateSpec { keys: vec![0], window: None, calls: vec![count], emit: Emit::Changes, allowed_lateness_ms: 0 };
+    let aggregate = AggregateSpec {
+        keys: vec![0],
+        window: None,
+        calls: vec![count],
+        emit: Emit::Changes,
+        allowed_lateness_ms: 0,
+        expiry: None,
+    };
     let aggregate = add(Spec::Aggregate(aggregate), vec![source], counts.clone());
     add(Spec::Output(OutputSpec { name: "counts".to_string(), key: Some(vec![0]) }), vec![aggregate], counts);
     plan

@@ -194,7 +194,8 @@ impl Draw<'_> {
             Interval { before: self.choices.below(4) as i64, after: [0, 2, 5, 9][self.choices.below(4) as usize] };
         let key = self.one(&["x.k = y.a AND ", "x.g = y.name AND ", "x.k = y.a AND x.v > y.b AND ", ""]);
         let on = format!("{key}{}", interval.condition());
-        let kind = self.choices.below(6);
+        let kind = self.choices.below(10);
+        let grouped = self.choices.below(4);
         let from = |joined: &str, t: &str, u: &str| {
             format!("(SELECT k, g, v, ts FROM {t}) AS x {joined} (SELECT a, b, name, at FROM {u}) AS y ON {on}")
         };
@@ -204,9 +205,34 @@ impl Draw<'_> {
                 format!("SELECT x.k AS k, x.v AS v, x.ts AS ts, y.b AS b, y.at AS at FROM {}", from("LEFT JOIN", t, u))
             }
             4 => format!("SELECT k, v, ts FROM {t} AS x WHERE EXISTS (SELECT 1 FROM {u} AS y WHERE {on})"),
-            _ => format!("SELECT COUNT(*) AS n, SUM(v) AS s FROM (SELECT x.v AS v FROM {})", from("JOIN", t, u)),
+            5 => format!("SELECT COUNT(*) AS n, SUM(v) AS s FROM (SELECT x.v AS v FROM {})", from("JOIN", t, u)),
+            // Groups go with the times of the rows that are joined.
+            _ => {
+                let joined = if kind == 9 { "LEFT JOIN" } else { "JOIN" };
+                let rows = format!(
+                    "(SELECT x.k AS k, x.v AS v, x.ts AS ts, y.b AS b, y.at AS at FROM {})",
+                    from(joined, t, u)
+                );
+                match grouped {
+                    0 => format!(
+                        "SELECT k, ts, COUNT(*) AS n, SUM(v) AS s, MAX(v) AS m, COUNT(DISTINCT b) AS d FROM {rows} GROUP BY k, ts"
+                    ),
+                    1 => format!(
+                        "SELECT k, SUM(m) AS s, COUNT(*) AS n FROM (SELECT k, at, MAX(v) AS m FROM {rows} GROUP BY k, at) GROUP BY k"
+                    ),
+                    2 => format!(
+                        "SELECT k, at, COUNT(*) AS n FROM (SELECT DISTINCT k, v, ts, at FROM {rows}) GROUP BY k, at"
+                    ),
+                    _ => format!(
+                        "SELECT k, v, at, COUNT(*) OVER (PARTITION BY at ORDER BY v) AS n FROM (SELECT k, v, at, COUNT(*) AS c FROM {rows} GROUP BY k, v, at)"
+                    ),
+                }
+            }
         };
         let mut query = self.with_second(select("t", "u"));
+        if kind == 9 {
+            query.set_emit(" EMIT CHANGES");
+        }
         if late {
             query.tables[1].updating = false;
             query.views = "CREATE VIEW on_time AS SELECT * FROM t WHERE mark IS NULL OR ts >= mark;\n\

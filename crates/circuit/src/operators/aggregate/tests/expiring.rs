@@ -10,7 +10,7 @@ const TTL: i64 = 1_000;
 fn bench(calls: Vec<AggregateCall>, append_only: bool, lanes: usize) -> Bench {
     let output = output(&calls, &[KEY], false);
     let (keys, emit) = (vec![KEY], Emit::Changes);
-    let spec = AggregateSpec { keys, window: None, calls, emit, allowed_lateness_ms: 0 };
+    let spec = AggregateSpec { keys, window: None, calls, emit, allowed_lateness_ms: 0, expiry: None };
     Bench::expiring(Spec::Aggregate(spec), schema(), output, append_only, lanes, TTL).expect("supported")
 }
 
