@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures how tidemill's costs grow, and writes the tables into bench/RESULTS.md. Four parts:
+"""Measures how tidemill's costs grow, and writes the tables into bench/RESULTS.md. Five parts:
 
 growth: CPU per event over the first tenth of the events and over all of them, for queries whose state is bounded. With
 `--generated 1000000,10000000,100000000` over as many events of the generator instead.
@@ -7,10 +7,11 @@ lanes: wall time on one lane and on two, in turn.
 skew: wall time where keys are drawn by Zipf's law, exponent 1.2, beside keys of equal chance, and how evenly the lanes are
 busy.
 first: from the start of the process to its first row of output, beside Flink when `--flink` names its jars.
+memory: the peak, beside the bytes of the rows that a query has to keep.
 
 Wall times say something on an idle machine only: on another, `lanes` and `skew` are not measured, unless `--busy` is given.
 
-usage: bench/scaling.py --data FOLDER [--tidemill BINARY] [--parts growth,lanes,skew,first] [--pairs 3] [--write]
+usage: bench/scaling.py --data FOLDER [--tidemill BINARY] [--parts growth,lanes,skew,first,memory] [--pairs 3] [--write]
 """
 
 import argparse
@@ -27,11 +28,15 @@ from measured import HERE, cpu, measure, median, seen, write_table
 
 sys.path.insert(0, str(HERE / "peers"))
 import flink  # noqa: E402
+import kept  # noqa: E402
 
 GROWTH = ["q0", "q1", "q2", "q4", "q5", "q7", "q8", "q9", "q11", "q14", "q21", "q22"]
 LANES = ["q4", "q5", "q7", "q16", "q18", "q19", "q20"]
 SKEW = ["q16", "q17", "q18", "q19"]
 FIRST = ["q0", "q3", "q5", "q17", "q20"]
+
+# The most memory that a query is meant to have: so many times the bytes of the rows that it has to keep, and so much besides.
+MEMORY_GOAL, MEMORY_BESIDE = 1.4, 150e6
 
 GROWTH_GOAL, LANES_GOAL, SKEW_GOAL, EVEN_GOAL, FIRST_GOAL_MS = 1.3, 1.6, 1.3, 1.15, 100
 
@@ -124,7 +129,7 @@ def rows(queries, row):
 
 
 def verdict(goal, met):
-    return f"{goal:g} {'met' if met else 'missed'}"
+    return f"{goal:.4g} {'met' if met else 'missed'}"
 
 
 def growth(options):
@@ -253,7 +258,20 @@ def first_line(command):
     return seconds
 
 
-PARTS = {"growth": growth, "lanes": lanes, "skew": skew, "first": first}
+def memory(options):
+    def row(query):
+        raw = int(measure([sys.executable, HERE / "peers" / "kept.py", query, options.data])[0])
+        peak = median([run(options, query, options.data, 2) for _ in range(options.pairs)], lambda one: one["peak_bytes"])
+        most = MEMORY_GOAL * raw + MEMORY_BESIDE
+        tell(f"memory {query}: {raw / 1e6:,.0f} MB to keep, peak {peak / 1e6:,.0f} MB")
+        return f"| {query} | {raw / 1e6:,.0f} | **{peak / 1e6:,.0f}** | {verdict(most / 1e6, peak <= most)} |"
+
+    head = ["| query | to keep, MB | peak MB | goal |", "|---" * 4 + "|"]
+    return head + rows(options.queries or kept.KEPT, row) + [
+        "", seen(f"{count_events(options.data):,} events", "2 lanes", f"{options.pairs} runs each")]
+
+
+PARTS = {"growth": growth, "lanes": lanes, "skew": skew, "first": first, "memory": memory}
 
 
 def main():
