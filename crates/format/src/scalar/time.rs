@@ -158,15 +158,6 @@ fn zone(bytes: &[u8]) -> Result<Option<i32>, Misfit> {
     Ok(Some(sign * (hours * 3_600 + minutes * 60) as i32))
 }
 
-fn push_digits(mut value: u64, width: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + width, b'0');
-    for slot in out[start..].iter_mut().rev() {
-        *slot = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-}
-
 /// How many digits of a second's fraction are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fraction {
@@ -174,6 +165,16 @@ pub(crate) enum Fraction {
     Needed,
     /// As many as the unit has.
     All,
+}
+
+/// The last `N` digits of a number.
+fn digits<const N: usize>(mut value: u64) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    digits
 }
 
 /// Appends `YYYY-MM-DD`.
@@ -186,29 +187,41 @@ pub(crate) fn write_date(days: i64, out: &mut Vec<u8>) {
     if year > 9_999 {
         out.extend_from_slice(year.to_string().as_bytes());
     } else {
-        push_digits(year, 4, out);
+        out.extend_from_slice(&digits::<4>(year));
     }
-    out.push(b'-');
-    push_digits(u64::from(month), 2, out);
-    out.push(b'-');
-    push_digits(u64::from(day), 2, out);
+    let mut text = *b"-00-00";
+    text[1..3].copy_from_slice(&digits::<2>(month.into()));
+    text[4..].copy_from_slice(&digits::<2>(day.into()));
+    out.extend_from_slice(&text);
 }
 
 /// Appends `HH:MM:SS` and the fraction of a time of day counted in `unit`.
 pub(crate) fn write_clock(value: i64, unit: TimeUnit, fraction: Fraction, out: &mut Vec<u8>) {
-    let per_second = per_second(unit);
-    let (seconds, part) = (value / per_second, value % per_second);
-    push_digits((seconds / 3_600) as u64, 2, out);
-    out.push(b':');
-    push_digits((seconds / 60 % 60) as u64, 2, out);
-    out.push(b':');
-    push_digits((seconds % 60) as u64, 2, out);
-    let width = per_second.ilog10() as usize;
-    if width == 0 || (part == 0 && fraction == Fraction::Needed) {
+    let (seconds, part) = in_seconds(value, unit);
+    write_seconds(seconds as u64, out);
+    write_fraction(part as u64, unit, fraction, out);
+}
+
+fn write_seconds(seconds: u64, out: &mut Vec<u8>) {
+    let mut text = *b"00:00:00";
+    text[..2].copy_from_slice(&digits::<2>(seconds / 3_600));
+    text[3..5].copy_from_slice(&digits::<2>(seconds / 60 % 60));
+    text[6..].copy_from_slice(&digits::<2>(seconds % 60));
+    out.extend_from_slice(&text);
+}
+
+fn write_fraction(part: u64, unit: TimeUnit, fraction: Fraction, out: &mut Vec<u8>) {
+    if part == 0 && fraction == Fraction::Needed {
         return;
     }
-    out.push(b'.');
-    push_digits(part as u64, width, out);
+    let whole = out.len();
+    match unit {
+        TimeUnit::Second => return,
+        TimeUnit::Millisecond => out.extend_from_slice(&digits::<4>(part)),
+        TimeUnit::Microsecond => out.extend_from_slice(&digits::<7>(part)),
+        TimeUnit::Nanosecond => out.extend_from_slice(&digits::<10>(part)),
+    }
+    out[whole] = b'.';
     if fraction == Fraction::Needed {
         while out.last() == Some(&b'0') {
             out.pop();
@@ -216,12 +229,23 @@ pub(crate) fn write_clock(value: i64, unit: TimeUnit, fraction: Fraction, out: &
     }
 }
 
+/// Whole seconds, and what is left in the unit. Each division is by a number that the compiler knows.
+fn in_seconds(value: i64, unit: TimeUnit) -> (i64, i64) {
+    match unit {
+        TimeUnit::Second => (value, 0),
+        TimeUnit::Millisecond => (value.div_euclid(1_000), value.rem_euclid(1_000)),
+        TimeUnit::Microsecond => (value.div_euclid(1_000_000), value.rem_euclid(1_000_000)),
+        TimeUnit::Nanosecond => (value.div_euclid(1_000_000_000), value.rem_euclid(1_000_000_000)),
+    }
+}
+
 /// Appends a timestamp counted in `unit`s since the epoch; `separator` stands between date and time.
 pub(crate) fn write_timestamp(value: i64, unit: TimeUnit, separator: u8, fraction: Fraction, out: &mut Vec<u8>) {
-    let per_day = 86_400 * per_second(unit);
-    write_date(value.div_euclid(per_day), out);
+    let (seconds, part) = in_seconds(value, unit);
+    write_date(seconds.div_euclid(86_400), out);
     out.push(separator);
-    write_clock(value.rem_euclid(per_day), unit, fraction, out);
+    write_seconds(seconds.rem_euclid(86_400) as u64, out);
+    write_fraction(part as u64, unit, fraction, out);
 }
 
 #[cfg(test)]
