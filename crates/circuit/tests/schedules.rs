@@ -6,22 +6,26 @@
 //! them, `TIDEMILL_SEED=17 ...` runs one.
 
 mod schedules {
+    pub(crate) mod build;
     pub(crate) mod crashes;
     pub(crate) mod fixture;
     pub(crate) mod input;
+    pub(crate) mod layers;
     pub(crate) mod naive;
     pub(crate) mod pipelines;
     pub(crate) mod plans;
+    pub(crate) mod table;
     pub(crate) mod value;
 }
 
 use std::collections::BTreeMap;
 
+use schedules::build::Case;
 use schedules::crashes::{disturbed, undisturbed};
 use schedules::input::Script;
-use schedules::naive;
+use schedules::naive::Naive;
 use schedules::pipelines::{self, PIPELINES};
-use schedules::plans::{self, Case};
+use schedules::plans;
 use schedules::value::{self, Row};
 use tidemill_base::rand::Rng;
 use tidemill_circuit::Circuit;
@@ -68,10 +72,11 @@ fn check(seed: u64) {
     let told = |what: &str, script: &Script| format!("seed {seed}: {what}\n{}\n{}", case.describe(), script.describe());
     let mut finals = Vec::new();
     for lanes in [1, 1 + rng.below(4) as usize] {
-        let script = script.recut(&mut rng);
+        let script = if case.cuts { script.recut(&mut rng) } else { script.clone() };
         let integrals = run(&case, &script, lanes);
+        let naive = Naive::new(&case, &script);
         for (step, integral) in integrals.iter().enumerate() {
-            let expected = naive::answer(&case, &script, step);
+            let expected = naive.answer(step);
             if let Err(difference) = value::same(integral, &expected) {
                 panic!("{}", told(&format!("{lanes} lanes, step {step}: {difference}"), &script));
             }
@@ -128,6 +133,12 @@ fn crashes_change_nothing() {
 #[test]
 fn pipelines_use_every_operator_and_function() {
     assert_eq!(pipelines::missing(), Vec::<String>::new(), "add them to a pipeline in tests/schedules/pipelines.rs");
+}
+
+#[test]
+fn random_plans_use_every_operator() {
+    let plans = (0..CASES).map(|seed| plans::random(&mut Rng::seeded(seed)).plan);
+    assert_eq!(pipelines::unused(plans), Vec::<String>::new(), "add them to a layer in tests/schedules/layers.rs");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use tidemill_circuit::plan::Spec;
 use tidemill_circuit::step::{StepInput, StepOutput};
 use tidemill_circuit::view::{self, View, ViewSpec, ViewWriter};
 
+use super::build::Case;
 use super::input::Script;
-use super::plans::Case;
 use super::value::{self, Row};
 
 /// Rows of each output, each as often as it is there.
@@ -184,8 +184,8 @@ pub(crate) fn undisturbed(case: &Case, script: &Script) -> Outcome {
 
 /// Random lanes, steps, saves and crashes.
 pub(crate) fn disturbed(case: &Case, script: &Script, rng: &mut Rng) -> Outcome {
-    // What is forgotten depends on when steps run, so that those must stay as they are.
-    let cuts = case.plan.ttls.is_empty();
+    // What is forgotten and what is found may depend on when steps run, so that those must stay as they are.
+    let cuts = case.cuts;
     let mut script = if cuts { script.recut(rng) } else { script.clone() };
     let lanes = |rng: &mut Rng| 1 + rng.below(4) as usize;
     let chunk_slots = |rng: &mut Rng| [1, 2, 5, 64, 4_096][rng.below(5) as usize];

@@ -13,9 +13,9 @@ use tidemill_circuit::circuit::Options;
 use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::keep::{Blob, ChunkId, Roots};
 
+use super::build::Case;
 use super::input::Script;
 use super::pipelines::PIPELINES;
-use super::plans::Case;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {

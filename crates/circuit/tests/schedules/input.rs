@@ -9,7 +9,8 @@ use tidemill_circuit::Delta;
 use tidemill_circuit::decode::{Block, BlockData};
 use tidemill_circuit::step::{SourceInput, StepInput};
 
-use super::plans::{Case, DELAY, TIME, decoded};
+use super::build::Case;
+use super::table::{DELAY, TIME, decoded};
 use super::value::{Row, Value};
 
 /// One row on its way in.
@@ -36,13 +37,13 @@ impl Script {
     pub(crate) fn random(rng: &mut Rng, case: &Case) -> Self {
         let partitions = 1 + rng.below(3) as u32;
         let count = [0, 1, 20, 200][rng.below(4) as usize];
-        Self::rows(rng, case, partitions, count)
+        Self::rows(rng, case, partitions, count.min(case.rows_max))
     }
 
     /// So many rows of one to three partitions.
     pub(crate) fn of(rng: &mut Rng, case: &Case, count: usize) -> Self {
         let partitions = 1 + rng.below(3) as u32;
-        Self::rows(rng, case, partitions, count)
+        Self::rows(rng, case, partitions, count.min(case.rows_max))
     }
 
     fn rows(rng: &mut Rng, case: &Case, partitions: u32, count: usize) -> Self {

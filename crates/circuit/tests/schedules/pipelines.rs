@@ -5,351 +5,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, UInt64Type};
-use arrow_array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use tidemill_circuit::expr::{Column, Expr, OnError, Scalar};
-use tidemill_circuit::lookup::{LookupRows, LookupTable};
+use arrow_schema::{DataType, Field};
+use tidemill_circuit::expr::Expr;
 use tidemill_circuit::plan::{
-    AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, FrameBound,
-    FrameUnits, JoinKind, JoinNulls, JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall,
-    OverChangesSpec, OverFrame, OverFunction, OverSpec, OverTurn, Plan, RankFunction, RankSpec, SetOperation, SetSpec,
-    SourceSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    AggregateCall, AggregateFunction, AssignSpec, DelaySpec, Emit, Expiry, Frame, FrameBound, FrameUnits, JoinKind,
+    JoinNulls, LookupSpec, OverCall, OverFrame, OverFunction, OverTurn, Plan, RankFunction, RankSpec, SetOperation,
+    SetSpec, Spec, TemporalJoinSpec, TimeDomain, UnnestSpec, ViewLookupSpec, Window, WindowKey,
 };
 
-use super::plans::{
-    Above, Case, DELAY, FLAG, FLOAT, KEY, NUMBER, ORIGIN, Shifted, TEXT, TIME, call, call_fields, decoded, key_fields,
-    window_fields, with,
+use super::build::{Case, Pipeline, by, call, first, names};
+use super::table::{
+    Above, AsDecimal, DECIMAL, DELAY, FLAG, FLOAT, KEY, NUMBER, ORIGIN, Partition, Shifted, TEXT, TIME, Upto, decoded,
+    less, list_type, near, nearby, window_fields, with,
 };
 
 use AggregateFunction::*;
-
-/// The list of the numbers from 0 to `number`, null of a null.
-#[derive(Debug)]
-struct Upto;
-
-fn list_type() -> DataType {
-    DataType::List(Arc::new(Field::new("item", DataType::Int64, true)))
-}
-
-impl Scalar for Upto {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let numbers = batch.column(NUMBER).as_primitive::<Int64Type>();
-        let lists = numbers.iter().map(|number| number.map(|number| (0..number).map(Some).collect::<Vec<_>>()));
-        Ok(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)))
-    }
-
-    fn data_type(&self) -> DataType {
-        list_type()
-    }
-
-    fn print(&self) -> String {
-        "upto(number)".to_string()
-    }
-}
-
-/// The partition that a row came from.
-#[derive(Debug)]
-struct Partition;
-
-impl Scalar for Partition {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let origins = batch.column(ORIGIN).as_primitive::<UInt64Type>();
-        Ok(Arc::new(origins.iter().map(|origin| origin.map(|origin| (origin >> 40) as i64)).collect::<Int64Array>()))
-    }
-
-    fn data_type(&self) -> DataType {
-        DataType::Int64
-    }
-
-    fn print(&self) -> String {
-        "partition".to_string()
-    }
-
-    fn columns(&self) -> Option<Vec<usize>> {
-        Some(vec![ORIGIN])
-    }
-}
-
-const DECIMAL: DataType = DataType::Decimal128(10, 2);
-
-/// `number` as a decimal.
-#[derive(Debug)]
-struct AsDecimal;
-
-impl Scalar for AsDecimal {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let numbers = batch.column(NUMBER).as_primitive::<Int64Type>();
-        let decimals: Decimal128Array = numbers.iter().map(|number| number.map(|n| i128::from(n) * 125)).collect();
-        decimals.with_precision_and_scale(10, 2).map(|column| Arc::new(column) as ArrayRef).map_err(|e| e.to_string())
-    }
-
-    fn data_type(&self) -> DataType {
-        DECIMAL
-    }
-
-    fn print(&self) -> String {
-        "CAST(number AS DECIMAL(10, 2))".to_string()
-    }
-}
-
-/// A condition of a join over a number or a time of each side, in this order.
-#[derive(Debug)]
-struct Both {
-    columns: [usize; 2],
-    holds: fn(i64, i64) -> bool,
-    printed: &'static str,
-}
-
-impl Scalar for Both {
-    fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let [left, right] = self.columns.map(|column| {
-            let column = arrow_cast::cast(batch.column(column), &DataType::Int64).map_err(|error| error.to_string())?;
-            Ok::<_, String>(column.as_primitive::<Int64Type>().clone())
-        });
-        let (left, right) = (left?, right?);
-        let pairs = left.iter().zip(right.iter()).map(|pair| match pair {
-            (Some(left), Some(right)) => Some((self.holds)(left, right)),
-            _ => None,
-        });
-        Ok(Arc::new(pairs.collect::<BooleanArray>()))
-    }
-
-    fn data_type(&self) -> DataType {
-        DataType::Boolean
-    }
-
-    fn print(&self) -> String {
-        self.printed.to_string()
-    }
-
-    fn columns(&self) -> Option<Vec<usize>> {
-        Some(self.columns.to_vec())
-    }
-}
-
-/// The columns of the table without `$origin`, which a row that is taken back does not have from the row that came.
-const PLAIN: usize = ORIGIN;
-
-/// `left.number <= right.number`.
-fn less() -> Option<Expr> {
-    Some(Arc::new(Both { columns: [NUMBER, PLAIN + NUMBER], holds: |l, r| l <= r, printed: "number <= number" }))
-}
-
-/// `right.time BETWEEN left.time - 20 AND left.time + 30`.
-fn near() -> Option<Expr> {
-    let holds = |left, right| left - 20 <= right && right <= left + 30;
-    Some(Arc::new(Both { columns: [TIME, PLAIN + TIME], holds, printed: "time near time" }))
-}
-
-/// When rows expire that meet others [`near`] to them.
-fn nearby() -> [Option<Expiry>; 2] {
-    [30, 20].map(|after_ms| Some(Expiry { time: TIME, after_ms }))
-}
-
-/// A plan that is being put together.
-struct Pipeline {
-    plan: Plan,
-    updating: bool,
-}
-
-impl Pipeline {
-    /// A pipeline over the table; its watermark follows `delay` behind its rows.
-    fn over(updating: bool, delay: i64) -> (Self, NodeId) {
-        let bound: Expr = Arc::new(Shifted { column: TIME, millis: -delay });
-        let source = Spec::Source(SourceSpec {
-            name: "rows".to_string(),
-            decoded: decoded(),
-            origin: true,
-            computed: None,
-            watermark: Some(WatermarkSpec { time: TIME, bound, idle_timeout_ms: None }),
-            append_only: !updating,
-        });
-        let mut pipeline = Pipeline { plan: Plan::default(), updating };
-        let schema = with(&decoded(), [Field::new("$origin", DataType::UInt64, false)]);
-        let source = pipeline.add(source, vec![], schema);
-        (pipeline, source)
-    }
-
-    fn add(&mut self, spec: Spec, inputs: Vec<NodeId>, schema: SchemaRef) -> NodeId {
-        self.plan.add(Node { spec, inputs, schema, position: None, on_error: OnError::Stop })
-    }
-
-    fn schema(&self, node: NodeId) -> SchemaRef {
-        self.plan.nodes[node].schema.clone()
-    }
-
-    fn filter(&mut self, input: NodeId, least: i64) -> NodeId {
-        self.add(Spec::Filter(Arc::new(Above(least))), vec![input], self.schema(input))
-    }
-
-    /// All columns, and `more`.
-    fn project(&mut self, input: NodeId, more: Vec<(&str, Expr)>) -> NodeId {
-        let schema = self.schema(input);
-        let column =
-            |(index, field): (usize, &Arc<Field>)| Column::new(index, field.name().as_str(), field.data_type().clone());
-        let mut exprs: Vec<Expr> = schema.fields().iter().enumerate().map(column).collect();
-        exprs.extend(more.iter().map(|(_, expr)| expr.clone()));
-        let schema = with(&schema, more.iter().map(|(name, expr)| Field::new(*name, expr.data_type(), true)));
-        self.add(Spec::Project(exprs), vec![input], schema)
-    }
-
-    fn group(&mut self, input: NodeId, keys: &[usize], calls: Vec<AggregateCall>) -> NodeId {
-        self.aggregate(input, keys, None, calls, Emit::Changes, 0)
-    }
-
-    fn window(&mut self, input: NodeId, keys: &[usize], window: Window, calls: Vec<AggregateCall>) -> NodeId {
-        let key = WindowKey::Time { time: TIME, window, domain: TimeDomain::Event };
-        self.aggregate(input, keys, Some(key), calls, Emit::OnClose, 0)
-    }
-
-    fn aggregate(
-        &mut self,
-        input: NodeId,
-        keys: &[usize],
-        window: Option<WindowKey>,
-        calls: Vec<AggregateCall>,
-        emit: Emit,
-        allowed_lateness_ms: i64,
-    ) -> NodeId {
-        let mut fields = key_fields(&self.schema(input), keys);
-        if window.is_some() {
-            fields.extend(window_fields());
-        }
-        fields.extend(call_fields(&calls));
-        let spec = AggregateSpec { keys: keys.to_vec(), window, calls, emit, allowed_lateness_ms, expiry: None };
-        self.add(Spec::Aggregate(spec), vec![input], Arc::new(Schema::new(fields)))
-    }
-
-    /// Groups, of which one key is a time, that go when the watermark has passed it by so much.
-    fn passing(&mut self, input: NodeId, keys: &[usize], calls: Vec<AggregateCall>, after_ms: i64) -> NodeId {
-        let node = self.group(input, keys, calls);
-        if let Spec::Aggregate(spec) = &mut self.plan.nodes[node].spec {
-            spec.expiry = Some(Expiry { time: TIME, after_ms });
-        }
-        node
-    }
-
-    fn framed(&mut self, input: NodeId, keys: &[usize], turn: OverTurn, frame: Frame, calls: Vec<OverCall>) -> NodeId {
-        let result = |call: &OverCall| match call {
-            OverCall::Aggregate(call) => call.result.clone(),
-            OverCall::RowNumber => DataType::Int64,
-            OverCall::Lag { column, .. } => decoded().field(*column).data_type().clone(),
-        };
-        let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
-        let schema = with(&self.schema(input), fields.collect::<Vec<_>>());
-        let (order, domain, origin, keys) = (Some(TIME), TimeDomain::Event, Some(ORIGIN), keys.to_vec());
-        let spec = OverSpec { keys, order, domain, origin, turn, frame, calls };
-        self.add(Spec::Over(spec), vec![input], schema)
-    }
-
-    /// The columns of the table alone: a row that is taken back comes from elsewhere than it came from.
-    fn table(&mut self, input: NodeId) -> NodeId {
-        let columns: Vec<usize> = (0..decoded().fields().len()).collect();
-        self.columns(input, &columns)
-    }
-
-    /// Some columns of the table.
-    fn columns(&mut self, input: NodeId, columns: &[usize]) -> NodeId {
-        let schema = decoded();
-        let fields: Vec<Field> = columns.iter().map(|column| schema.field(*column).clone()).collect();
-        let column = |(column, field): (&usize, &Field)| Column::new(*column, field.name(), field.data_type().clone());
-        let exprs: Vec<Expr> = columns.iter().zip(&fields).map(column).collect();
-        self.add(Spec::Project(exprs), vec![input], Arc::new(Schema::new(fields)))
-    }
-
-    fn rank(&mut self, input: NodeId, spec: RankSpec) -> NodeId {
-        let number = spec.number.then(|| Field::new("rank", DataType::Int64, true));
-        let schema = with(&self.schema(input), number);
-        self.add(Spec::Rank(spec), vec![input], schema)
-    }
-
-    /// Each row once for each window it is in; `window_end` is the column before the last.
-    fn assigned(&mut self, input: NodeId, window: Window) -> (NodeId, usize) {
-        let schema = with(&self.schema(input), window_fields());
-        let end = schema.fields().len() - 2;
-        let spec = AssignSpec { time: TIME, window, domain: TimeDomain::Event };
-        (self.add(Spec::AssignWindow(spec), vec![input], schema), end)
-    }
-
-    /// A join of two inputs by the same columns of each, with all columns of both, or of the left one alone.
-    fn join(
-        &mut self,
-        kind: JoinKind,
-        left: NodeId,
-        right: NodeId,
-        keys: &[usize],
-        more: impl FnOnce(&mut JoinSpec),
-    ) -> NodeId {
-        let (left_schema, right_schema) = (self.schema(left), self.schema(right));
-        let one_sided = matches!(kind, JoinKind::Semi | JoinKind::Anti);
-        let fields = left_schema.fields().iter().chain(right_schema.fields().iter().filter(|_| !one_sided));
-        let fields: Vec<Field> = fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
-        let mut spec = JoinSpec {
-            kind,
-            left_keys: keys.to_vec(),
-            right_keys: keys.to_vec(),
-            nulls: JoinNulls::Unequal,
-            residual: None,
-            columns: (0..fields.len()).collect(),
-            expiry: [None, None],
-            late: [None, None],
-            pad: Emit::Changes,
-        };
-        more(&mut spec);
-        self.add(Spec::Join(spec), vec![left, right], Arc::new(Schema::new(fields)))
-    }
-
-    fn changing(
-        &mut self,
-        input: NodeId,
-        keys: &[usize],
-        order: &[OrderBy],
-        frame: OverFrame,
-        calls: Vec<OverFunction>,
-    ) -> NodeId {
-        let schema = self.schema(input);
-        let result = |call: &OverFunction| match call {
-            OverFunction::Aggregate(call) => call.result.clone(),
-            OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => DataType::Int64,
-            OverFunction::Lag { column, .. } | OverFunction::Lead { column, .. } => {
-                schema.field(*column).data_type().clone()
-            }
-        };
-        let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
-        let schema = with(&schema, fields.collect::<Vec<_>>());
-        let (keys, order) = (keys.to_vec(), order.to_vec());
-        let spec = OverChangesSpec { keys, order, frame, calls, expiry: None };
-        self.add(Spec::OverChanges(spec), vec![input], schema)
-    }
-
-    /// Has a node forget what does not change for so many steps: a step is a millisecond.
-    fn forget(&mut self, node: NodeId, ttl_ms: i64) -> NodeId {
-        self.plan.ttls.insert(node, ttl_ms);
-        node
-    }
-
-    fn output(&mut self, name: &str, input: NodeId) {
-        self.add(Spec::Output(OutputSpec { name: name.to_string(), key: None }), vec![input], self.schema(input));
-    }
-
-    fn case(self) -> Case {
-        Case { plan: self.plan, updating: self.updating, closes: false }
-    }
-}
-
-/// A table of names by number, at one version.
-fn names() -> Arc<LookupTable> {
-    let fields = vec![Field::new("number", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
-    let table = LookupTable::new("names", Arc::new(Schema::new(fields)), vec![0]).expect("integers can be keys");
-    let names = ["one", "two", "three"].map(Some).into_iter().chain([None, Some("a"), Some("bb"), Some("a")]);
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from_iter_values(0..7)), Arc::new(names.collect::<StringArray>())];
-    let rows = RecordBatch::try_new(table.schema().clone(), columns).expect("the table's columns");
-    table.set(Arc::new(LookupRows::new(&table, "1.1", rows).expect("keys are there once")));
-    Arc::new(table)
-}
 
 fn counts(args: &[usize], distinct: bool) -> Vec<AggregateCall> {
     let one = |filter| AggregateCall { filter, distinct, ..call(Count, args.to_vec(), DataType::Int64) };
@@ -428,15 +98,6 @@ fn rows(preceding: Option<u64>) -> Frame {
 
 fn range(preceding_ms: Option<i64>, unit_ms: Option<i64>) -> Frame {
     Frame::Range { preceding_ms, unit_ms }
-}
-
-fn by(column: usize, descending: bool) -> OrderBy {
-    OrderBy { column, descending, nulls_first: !descending }
-}
-
-fn first(keys: &[usize], order: &[OrderBy], function: RankFunction, to: Option<u64>) -> RankSpec {
-    let (keys, order) = (keys.to_vec(), order.to_vec());
-    RankSpec { keys, order, function, from: 1, to, number: true, close: None, expiry: None }
 }
 
 fn hop() -> Window {
@@ -816,9 +477,7 @@ pub(crate) const PIPELINES: &[Named] = &[
         let frame = OverFrame { units: FrameUnits::Rows, start: FrameBound::Preceding(1), end: FrameBound::CurrentRow };
         let calls = numbers().into_iter().map(OverFunction::Aggregate).chain([OverFunction::RowNumber]);
         let over = p.changing(source, &[FLAG, TIME], &[by(NUMBER, true)], frame, calls.collect());
-        if let Spec::OverChanges(spec) = &mut p.plan.nodes[over].spec {
-            spec.expiry = Some(Expiry { time: TIME, after_ms: 3 });
-        }
+        p.expiring(over, 3);
         p.output("groups", groups);
         p.output("rows", rows);
         p.output("over", over);
@@ -1078,22 +737,29 @@ const FUNCTIONS: [&str; 17] = [
 /// Files among the operators that are no operator.
 const HELPERS: [&str; 5] = ["guard", "ordered", "testing", "time", "ttl"];
 
-/// Operators, functions and ways of aggregating that no pipeline uses.
-pub(crate) fn missing() -> Vec<String> {
-    let mut used: BTreeSet<String> = BTreeSet::new();
-    for case in PIPELINES.iter().flat_map(|(_, make)| [make(false), make(true)]) {
-        for node in &case.plan.nodes {
-            used.insert(kind(&node.spec).to_string());
-            if let Spec::Aggregate(spec) = &node.spec {
-                used.extend(spec.calls.iter().map(|call| function(call.function).to_string()));
-            }
-        }
-    }
+/// The operators there are.
+fn operators() -> impl Iterator<Item = String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/operators");
     let files = std::fs::read_dir(folder).expect("the operators are there");
     let names =
         files.map(|file| file.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned());
-    let mut wanted: BTreeSet<String> = names.filter(|name| !HELPERS.contains(&name.as_str())).collect();
-    wanted.extend(FUNCTIONS.map(str::to_string));
-    wanted.into_iter().filter(|name| !used.contains(name)).collect()
+    names.filter(|name| !HELPERS.contains(&name.as_str()))
+}
+
+/// Operators that none of these plans uses.
+pub(crate) fn unused(plans: impl Iterator<Item = Plan>) -> Vec<String> {
+    let used: BTreeSet<&str> = plans.flat_map(|plan| plan.nodes).map(|node| kind(&node.spec)).collect();
+    operators().filter(|name| !used.contains(name.as_str())).collect()
+}
+
+/// Operators and functions that no pipeline uses.
+pub(crate) fn missing() -> Vec<String> {
+    let plans = || PIPELINES.iter().flat_map(|(_, make)| [make(false), make(true)]).map(|case| case.plan);
+    let calls = |spec: &Spec| match spec {
+        Spec::Aggregate(spec) => spec.calls.iter().map(|call| function(call.function)).collect(),
+        _ => Vec::new(),
+    };
+    let used: BTreeSet<&str> = plans().flat_map(|plan| plan.nodes).flat_map(|node| calls(&node.spec)).collect();
+    let functions = FUNCTIONS.iter().filter(|name| !used.contains(*name)).map(ToString::to_string);
+    unused(plans()).into_iter().chain(functions).collect()
 }
