@@ -58,9 +58,10 @@ bench: release venv nexmark-data ## measure beside DuckDB, Flink and arrow-json,
 	$(PYTHON) bench/one_row.py --tidemill $(TIDEMILL) --write
 
 .PHONY: bench-scaling
-bench-scaling: release venv nexmark-data ## measure growth, lanes, skew and the first row, into bench/RESULTS.md
+bench-scaling: release venv nexmark-data ## measure growth, lanes, skew, memory, the first row and readers, into bench/RESULTS.md
 	tools/flink-libs.sh $(FLINK)
 	$(PYTHON) bench/scaling.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --flink $(FLINK) --scratch $(TARGET) --write $(BENCH_ARGS)
+	$(PYTHON) bench/readers.py --tidemill $(TIDEMILL) --data $(NEXMARK_DATA) --scratch $(TARGET) --write
 
 .PHONY: bench-gateway
 bench-gateway: release venv ## measure the doors beside hyper, axum and Go, into bench/RESULTS.md (needs wrk, h2load, Go)
