@@ -98,7 +98,9 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
             let kept = if spec.unique { "the newest row of the view for each key" } else { "all rows of the view" };
             (Some(kept.to_string()), Some(bound))
         }
-        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::kept(circuit.plan, node),
+        Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => {
+            join::kept(circuit.plan, node, append_only, circuit.plan.ttls.contains_key(&id))
+        }
         Spec::Rank(spec) => rank::kept(spec, append_only[node.inputs[0]], &input),
         _ => (None, None),
     };

@@ -138,6 +138,11 @@ impl Design {
         self.is_padded(side) && (self.spec.residual.is_some() || expires)
     }
 
+    /// Whether left rows go that have met one.
+    fn lets_met_go(&self) -> bool {
+        self.spec.lets_met_go(self.appends, self.ttl_ms.is_some())
+    }
+
     /// Whether pairs are said as rows come. Where rows that are taken back may have expired before, it has to be known first
     /// whether they are still there.
     fn is_linear(&self) -> bool {
@@ -194,6 +199,7 @@ impl Design {
             merges,
             expires: self.spec.expiry[side].is_some(),
             lifetime: self.lifetime(side),
+            leaves: side == LEFT && self.lets_met_go(),
             counts: self.counts(side),
             logs: merges || !self.is_linear(),
         }

@@ -38,6 +38,15 @@ impl JoinSpec {
     pub fn appends(&self) -> bool {
         matches!(self.kind, JoinKind::Inner | JoinKind::Semi) || self.pad == Emit::OnClose
     }
+
+    /// Whether a row of the left side goes once it has met one: a semi or anti join says nothing more of it, for what it has
+    /// met is never taken back. `appends` says of each side whether no row of it is, and `forgets` whether rows of the right
+    /// side have a time to live: a left row can be taken back as long as those are there that it had met.
+    pub fn lets_met_go(&self, appends: [bool; 2], forgets: bool) -> bool {
+        let one_sided = matches!(self.kind, JoinKind::Semi | JoinKind::Anti) && self.nulls != JoinNulls::Unknown;
+        let stays = self.expiry[1].is_none() && !forgets;
+        one_sided && appends[1] && (appends[0] || stays)
+    }
 }
 
 /// Which rows a join gives.

@@ -84,9 +84,11 @@ pub(super) fn crossed(plan: &Plan, facts: &Facts) -> Vec<NodeId> {
 }
 
 /// What is kept, and what bounds it.
-pub(super) fn kept(plan: &Plan, node: &Node) -> (Option<String>, Option<String>) {
+pub(super) fn kept(plan: &Plan, node: &Node, append_only: &[bool], forgets: bool) -> (Option<String>, Option<String>) {
     match &node.spec {
         Spec::Join(spec) => {
+            let appends = [0, 1].map(|side| append_only[node.inputs[side]]);
+            let leaves = spec.lets_met_go(appends, forgets);
             let goes = |side: usize| -> Option<String> {
                 let schema = &plan.nodes[node.inputs[side]].schema;
                 Some(super::passes(spec.expiry[side]?, &|time| quoted(schema.field(time).name())))
@@ -102,6 +104,10 @@ pub(super) fn kept(plan: &Plan, node: &Node) -> (Option<String>, Option<String>)
                 (None, Some(right)) => {
                     (Some(format!("all rows of the left side, and each of the right side until {right}")), None)
                 }
+                (None, None) if leaves => (
+                    Some("the rows of the right side, and of the left side those that have met none".to_string()),
+                    None,
+                ),
                 (None, None) => (Some("the rows of both sides".to_string()), None),
             }
         }

@@ -151,11 +151,21 @@ impl Outer {
             self.state.release(*slot);
         }
         let watermark = context.watermark.millis();
-        let due = self.state.due(watermark);
+        let mut due = self.state.due(watermark);
         for side in [LEFT, RIGHT] {
             self.say_unmet(side, &due[side])?;
         }
+        if self.state.design.lets_met_go() {
+            let leaving = self.met(&totals[RIGHT], &due[LEFT]);
+            due[LEFT].extend(leaving);
+        }
         self.state.end_step(&due, watermark)
+    }
+
+    /// The changed rows of the left side that have met one, but for those that are due.
+    fn met(&self, totals: &Totals, due: &[u32]) -> Vec<u32> {
+        let is_met = |before: &&Before| self.is_met(LEFT, before, totals).1 && due.binary_search(&before.id).is_err();
+        self.state.sides[LEFT].logged().iter().filter(is_met).map(|before| before.id).collect()
     }
 
     /// Looks at the pairs of changed rows of a side; those of two changed rows are looked at from the left.

@@ -29,6 +29,8 @@ pub(super) struct Shape {
     pub expires: bool,
     /// Rows expire so many milliseconds after they have changed.
     pub lifetime: Option<i64>,
+    /// Rows go for another reason.
+    pub leaves: bool,
     /// Each row has the number of rows of the other side that it has met.
     pub counts: bool,
     /// Changes are logged.
@@ -155,7 +157,7 @@ impl Side {
 
     /// Whether single rows go.
     fn has_goers(&self) -> bool {
-        self.shape.merges || self.has_deadlines()
+        self.shape.merges || self.shape.leaves || self.has_deadlines()
     }
 
     fn has_deadlines(&self) -> bool {

@@ -665,6 +665,10 @@ impl Lives {
             }
             self.0[side].retain(|_, row| row.weight > 0);
         }
+        if setup.is_one_sided() && setup.appends == [true; 2] {
+            // Nothing more is said of them.
+            self.0[LEFT].retain(|_, row| row.met == 0);
+        }
         out.retain(|_, weight| *weight != 0);
         out
     }
@@ -721,6 +725,41 @@ fn rows_live_as_long_as_they_should_in_joins_of_all_kinds() {
                     let lanes = 1 + round as usize % 3;
                     against_lives(number as u64 * 100 + round, &Setup { appends, lanes, ..plain(kind, condition) });
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_which_nothing_more_can_be_said_goes_once_it_has_met_one() {
+    for (kind, condition) in [JoinKind::Semi, JoinKind::Anti]
+        .into_iter()
+        .flat_map(|kind| [(kind, Condition::Nothing), (kind, Condition::Less)])
+    {
+        for (appends, goes) in [([true; 2], true), ([false, true], true), ([true, false], false)] {
+            let mut rig = Rig::new(&Setup { appends, ..plain(kind, condition) }).expect("supported");
+            let mut step = |changes: [&[(Row, i64)]; 2]| {
+                let mut said = sum(&rig.step(changes, false).unwrap_or_else(|error| panic!("{error}")));
+                said.retain(|_, weight| *weight != 0);
+                (said.into_values().collect::<Vec<_>>(), rig.entries())
+            };
+            let lefts = [come(1, 1, 0), come(2, 1, 0), come(3, 1, 0)];
+            let is_semi = kind == JoinKind::Semi;
+            assert_eq!(step([&lefts, &[]]), (if is_semi { vec![] } else { vec![1; 3] }, 3));
+            let stay = if goes { 0 } else { 2 };
+            let change = if is_semi { 1 } else { -1 };
+            assert_eq!(
+                step([&[], &[come(1, 2, 0), come(2, 2, 0)]]),
+                (vec![change; 2], 3 + stay),
+                "{kind:?} {appends:?}"
+            );
+            let said = if is_semi { vec![1] } else { vec![] };
+            let stay = if goes { 0 } else { 3 };
+            assert_eq!(step([&[come(1, 1, 1)], &[]]), (said, 3 + stay), "it meets what is there");
+            if !appends[LEFT] {
+                let (row, _) = come(1, 1, 0);
+                let said = if is_semi { vec![-1] } else { vec![] };
+                assert_eq!(step([&[(row, -1)], &[]]), (said, 3), "it is taken back though it is gone");
             }
         }
     }
