@@ -3,7 +3,7 @@
 //! at random moments: the rows, the state and what came out are those of an undisturbed run on one lane.
 //!
 //! A case is named by its seed. `TIDEMILL_CASES=20000 cargo test -p tidemill-circuit --test schedules` runs more of
-//! them, `TIDEMILL_SEED=17 ...` runs one.
+//! them, `TIDEMILL_FIRST=100000 ...` others, `TIDEMILL_SEED=17 ...` one.
 
 mod schedules {
     pub(crate) mod build;
@@ -37,6 +37,17 @@ const CASES: u64 = 3_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Checks the seeds that were asked for, as many as `count` unless another number was.
+fn each_seed(count: u64, check: fn(u64)) {
+    if let Some(seed) = number("TIDEMILL_SEED") {
+        return check(seed);
+    }
+    for seed in (number("TIDEMILL_FIRST").unwrap_or(0)..).take(number("TIDEMILL_CASES").unwrap_or(count) as usize) {
+        let caught = std::panic::catch_unwind(|| check(seed));
+        assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
+    }
 }
 
 /// The integral of the output after each step.
@@ -88,13 +99,7 @@ fn check(seed: u64) {
 
 #[test]
 fn every_schedule_gives_the_naive_answer() {
-    if let Some(seed) = number("TIDEMILL_SEED") {
-        return check(seed);
-    }
-    for seed in 0..number("TIDEMILL_CASES").unwrap_or(CASES) {
-        let caught = std::panic::catch_unwind(|| check(seed));
-        assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
-    }
+    each_seed(CASES, check);
 }
 
 /// Runs with crashes of one run of the test, unless `TIDEMILL_CASES` says otherwise.
@@ -121,13 +126,7 @@ fn check_crashes(seed: u64) {
 
 #[test]
 fn crashes_change_nothing() {
-    if let Some(seed) = number("TIDEMILL_SEED") {
-        return check_crashes(seed);
-    }
-    for seed in 0..number("TIDEMILL_CASES").unwrap_or(CRASHES) {
-        let caught = std::panic::catch_unwind(|| check_crashes(seed));
-        assert!(caught.is_ok(), "replay it alone with TIDEMILL_SEED={seed}");
-    }
+    each_seed(CRASHES, check_crashes);
 }
 
 #[test]
