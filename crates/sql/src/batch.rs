@@ -207,6 +207,16 @@ fn relational(
         {
             return Ok(Transformed::yes(plan));
         }
+        if let LogicalPlan::Limit(_) = &node {
+            // Inside a larger plan nothing asks for an order, and the rows would be the first of none.
+            let schema = Arc::clone(node.schema());
+            let first = together(&schema, &evaluated(node, tables, options)?)?;
+            let rows = numbered(first.columns().to_vec(), first.num_rows())?;
+            let name = format!("$first.{}", tables.len());
+            let plan = named(&rows, &name, &schema)?;
+            tables.insert(name, rows);
+            return Ok(Transformed::yes(plan));
+        }
         let LogicalPlan::Extension(Extension { node: extension }) = &node else { return Ok(Transformed::no(node)) };
         if let Some(unnest) = extension.as_any().downcast_ref::<Unnest>() {
             let input = evaluated(unnest.input.as_ref().clone(), tables, options)?;
@@ -355,6 +365,19 @@ mod tests {
         check("SELECT * FROM busy ORDER BY n DESC, auction LIMIT 1", &[r#"{"auction": 1, "n": 2}"#]);
         check("SELECT MAX(n) AS m, COUNT(DISTINCT auction) AS d FROM busy", &[r#"{"m": 2, "d": 2}"#]);
         check("SELECT DISTINCT channel FROM bid WHERE auction = 1", &[r#"{"channel": "a"}"#]);
+    }
+
+    #[test]
+    fn the_first_rows_of_a_query_inside_another_are_those_of_its_order() {
+        let first = |order: &str, limit: &str| {
+            format!("SELECT auction FROM bid WHERE channel IN (SELECT channel FROM bid ORDER BY {order} {limit})")
+        };
+        check(&first("auction DESC", "LIMIT 1"), &[r#"{"auction": 2}"#]);
+        check(&first("auction", "LIMIT 1"), &[r#"{"auction": null}"#]);
+        check(&first("auction", "OFFSET 3"), &[r#"{"auction": 2}"#]);
+        check(&first("auction", "FETCH FIRST ROW ONLY"), &[r#"{"auction": null}"#]);
+        check(&first("auction", "LIMIT 0"), &[]);
+        check("SELECT auction FROM bid ORDER BY auction DESC LIMIT 0", &[]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) mod subquery;
 mod table;
 pub(crate) mod table_version;
 pub mod tail;
+mod top;
 mod translate;
 pub(crate) mod unnest;
 mod versioned;
@@ -576,7 +577,8 @@ impl Planner {
         let mut needs = BTreeMap::new();
         let mut optimised = Vec::with_capacity(queries.len());
         for query in queries {
-            let plan = sessions::filtered(query.plan.clone(), &self.catalog)
+            let plan = top::ranked(query.plan.clone())
+                .and_then(|plan| sessions::filtered(plan, &self.catalog))
                 .and_then(|plan| optimise(plan, self.catalog.options(), self.options.rules))
                 .map_err(|error| translated(error, query.position))?;
             Needs::gather(&plan, &mut needs).map_err(|error| translated(error, query.position))?;

@@ -6,11 +6,13 @@
 //! - `INTERSECT` and `EXCEPT` become a query with a marked name over UNION ALL ([`set_operation`]).
 //! - `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)` becomes a left join with `t FOR SYSTEM_TIME AS OF` both times ([`asof`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
+//! - `FETCH FIRST n ROWS ONLY` becomes `LIMIT n` ([`fetch`]).
 //! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
 //! Other forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
 
 mod asof;
+mod fetch;
 mod field;
 mod group_window;
 pub(crate) mod set_operation;
@@ -69,6 +71,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
         values::query(query);
+        fetch::query(query);
         set_operation::body(&mut query.body);
         table_version::query(query, self.position)
     }

@@ -70,6 +70,12 @@ fn the_query_leads_from_the_request_row_by_row() {
         format!("{what} between a request and its answer is not supported: an answer is made of the request's row")
     };
     check(&recorded("SELECT card, COUNT(*) AS n FROM payments GROUP BY card"), "card", &only("GROUP BY"), "look it up");
+    check(
+        &recorded("SELECT card FROM payments ORDER BY amount LIMIT 3"),
+        "card FROM",
+        &only("ORDER BY with LIMIT"),
+        "in a view",
+    );
     check(&recorded("SELECT DISTINCT card FROM payments"), "SELECT DISTINCT", &only("DISTINCT"), "in a view");
     check(
         &recorded("SELECT card FROM payments UNION ALL SELECT card FROM bid"),

@@ -65,6 +65,25 @@ fn check_error(text: &str, line: u64, column: u64, message: &str, help: &str) {
 }
 
 #[test]
+fn rows_that_depend_on_the_query_around_them_are_not_numbered() {
+    for (inner, column) in [
+        ("SELECT price FROM bid AS o WHERE o.auction = b.auction ORDER BY price LIMIT 1", 53),
+        (
+            "SELECT n FROM (SELECT ROW_NUMBER() OVER (ORDER BY price) AS n FROM bid AS o WHERE o.auction = b.auction) WHERE n < 2",
+            96,
+        ),
+    ] {
+        check_error(
+            &format!("SELECT auction FROM bid AS b WHERE price IN ({inner})"),
+            3,
+            column,
+            "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it",
+            "ROW_NUMBER() OVER (PARTITION BY id",
+        );
+    }
+}
+
+#[test]
 fn errors_say_what_and_where_and_how_to_fix_it() {
     check_error("SELECT acution FROM bid", 3, 8, "there is no column acution", "did you mean auction?");
     check_error("SELECT auction FROM bids", 3, 21, "there is no table or view bids", "did you mean bid?");

@@ -22,7 +22,7 @@ use tidemill_circuit::expr::OnError;
 use super::asked::Asked;
 use super::table::Table;
 use super::translate::translate;
-use super::{Planner, optimise, planned, random, rebind, sessions};
+use super::{Planner, optimise, planned, random, rebind, sessions, top};
 use crate::error::Error;
 use crate::explain;
 use crate::functions::{Registry, Session};
@@ -269,7 +269,8 @@ impl Planner {
         let mut needs: BTreeMap<String, Needs> = BTreeMap::new();
         let mut plans = Vec::with_capacity(group.len());
         for endpoint in group {
-            let plan = sessions::filtered(endpoint.plan.clone(), &self.catalog)
+            let plan = top::ranked(endpoint.plan.clone())
+                .and_then(|plan| sessions::filtered(plan, &self.catalog))
                 .and_then(|plan| optimise(plan, self.catalog.options(), self.options.rules))
                 .and_then(|plan| rebind::plan(plan, &registry))
                 .map_err(|error| translated(error, endpoint.position))?;

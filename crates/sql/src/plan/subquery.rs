@@ -16,7 +16,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result};
 use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
-use datafusion::logical_expr::logical_plan::{Aggregate, EmptyRelation, Filter, Projection, Subquery, SubqueryAlias};
+use datafusion::logical_expr::logical_plan::{
+    Aggregate, EmptyRelation, Filter, Limit, Projection, Subquery, SubqueryAlias,
+};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -25,6 +27,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidemill_base::Position;
 
+use super::tail::count;
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::lower::place_of;
@@ -34,6 +37,8 @@ pub(crate) fn normalised(plan: LogicalPlan) -> Result<LogicalPlan> {
     let written = plan.transform_up_with_subqueries(|node| {
         node.apply_expressions(|expr| expr.apply(|part| single(part).map(|()| TreeNodeRecursion::Continue)))?;
         match node {
+            // The condition that names a column around the query would be looked at after the rows are numbered.
+            LogicalPlan::Window(_) | LogicalPlan::Limit(_) if reaches_out(&node) => Err(numbered(place_below(&node))),
             LogicalPlan::Filter(Filter { predicate, input, .. }) if asks(&predicate) => {
                 let predicate = condition(predicate, input.schema(), true, true)?;
                 Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
@@ -170,6 +175,13 @@ fn single(expr: &Expr) -> Result<()> {
     ))
 }
 
+/// Whether a plan names columns of the query around it; those of queries inside it aside.
+fn reaches_out(plan: &LogicalPlan) -> bool {
+    let inputs = plan.inputs();
+    let mut inputs = inputs.into_iter().filter(|input| !matches!(input, LogicalPlan::Subquery(_)));
+    plan.contains_outer_reference() || inputs.any(reaches_out)
+}
+
 /// Whether a plan gives one row at most, whatever there is.
 fn one_row(plan: &LogicalPlan) -> bool {
     match plan {
@@ -177,6 +189,9 @@ fn one_row(plan: &LogicalPlan) -> bool {
         | LogicalPlan::Projection(Projection { input, .. })
         | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => one_row(input),
         LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => group_expr.is_empty(),
+        LogicalPlan::Limit(Limit { fetch, input, .. }) => {
+            fetch.as_deref().is_some_and(|fetch| matches!(count(fetch), Ok(0 | 1))) || one_row(input)
+        }
         LogicalPlan::Values(values) => values.values.len() <= 1,
         LogicalPlan::EmptyRelation(EmptyRelation { .. }) => true,
         _ => false,
@@ -220,9 +235,14 @@ fn place_in(subquery: &Subquery) -> Option<Position> {
     if let Some(span) = subquery.spans.first() {
         return Some(Position { line: span.start.line, column: span.start.column });
     }
+    place_below(&subquery.subquery)
+}
+
+/// The first column that a plan names.
+pub(crate) fn place_below(plan: &LogicalPlan) -> Option<Position> {
     let mut first = None;
     // The closure gives no error.
-    let _ = subquery.subquery.apply(|node| {
+    let _ = plan.apply(|node| {
         let found = node.expressions().iter().filter_map(place_of).min();
         first = [first, found].into_iter().flatten().min();
         Ok(TreeNodeRecursion::Continue)
@@ -255,6 +275,15 @@ fn misplaced(expr: &Expr) -> DataFusionError {
         "IN and EXISTS with a query can stand in WHERE and HAVING, joined by AND, OR and NOT, and not here",
         place_within(expr),
         "filter in a query below, or join the two: LEFT JOIN (SELECT DISTINCT id FROM t) AS t ON .., and t.id IS NOT NULL",
+    )
+}
+
+fn numbered(position: Option<Position>) -> DataFusionError {
+    wrong(
+        "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it",
+        position,
+        "number the rows of each key, ROW_NUMBER() OVER (PARTITION BY id ORDER BY ..), and compare id and the number with \
+         what is around that",
     )
 }
 

@@ -166,7 +166,7 @@ fn nullable(schema: &DFSchema) -> SchemaRef {
     Arc::new(arrow_schema::Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn count(expr: &Expr) -> Result<usize> {
+pub(super) fn count(expr: &Expr) -> Result<usize> {
     match unaliased(expr) {
         Expr::Literal(ScalarValue::Int64(Some(count)), _) if *count >= 0 => Ok(*count as usize),
         Expr::Cast(cast) => count(&cast.expr),

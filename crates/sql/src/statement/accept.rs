@@ -183,22 +183,19 @@ impl Accept<'_, '_> {
         place: Place,
     ) -> Result<(), Error> {
         let limited = limit.is_some() || fetch.is_some();
-        if place == Place::Continuous && limited {
+        if place == Place::Continuous && limited && order_by.is_none() {
             let word = if fetch.is_some() { "FETCH" } else { "LIMIT" };
             let position = self.limit_position(limit, fetch, word);
-            let (what, help) = match order_by {
-                None => (
-                    format!(
-                        "{word} without ORDER BY is refused in continuous queries: which rows stay would depend on their arrival"
-                    ),
-                    "filter with WHERE, or limit the SELECT that reads the result",
-                ),
-                Some(_) => (
-                    "ORDER BY with LIMIT is not supported yet in continuous queries".to_string(),
-                    "keep the rows in a MATERIALIZED VIEW, and order and limit the SELECT that reads it",
-                ),
-            };
+            let what = format!(
+                "{word} without ORDER BY is refused in continuous queries: which rows stay would depend on their arrival"
+            );
+            let help = "say which rows are the first: ORDER BY .. LIMIT; or limit the SELECT that reads the result";
             return Err(self.unsupported(position, &what, help));
+        }
+        let counts = matches!(limit, Some(LimitClause::LimitOffset { limit: Some(_), .. }));
+        if counts && fetch.is_some() {
+            let position = self.limit_position(limit, fetch, "LIMIT");
+            return Err(self.unsupported(position, "LIMIT and FETCH say the same", "write one of them"));
         }
         if let Some(OrderBy { kind, interpolate }) = order_by {
             let OrderByKind::Expressions(keys) = kind else {
@@ -207,8 +204,8 @@ impl Accept<'_, '_> {
             };
             let position = keys.first().map_or(self.start, |key| self.at(&key.expr));
             let position = self.cursor.back_to(position, "ORDER");
-            if place == Place::Continuous {
-                let help = "remove it here; a SELECT that stands alone can order its rows";
+            if place == Place::Continuous && !limited {
+                let help = "remove it here, or add LIMIT; a SELECT that stands alone can order its rows";
                 let what = "ORDER BY is not supported in continuous queries: a stream has no last row to sort by";
                 return Err(self.unsupported(position, what, help));
             }

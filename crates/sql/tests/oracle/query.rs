@@ -90,7 +90,7 @@ pub(crate) enum Closing {
 
 impl Query {
     pub(crate) fn draw(choices: &mut Choices) -> Query {
-        let family = choices.below(53);
+        let family = choices.below(55);
         let updating = choices.one_in(3);
         let table = Table::first(choices, updating);
         let mut draw = Draw { choices, updating, table };
@@ -126,6 +126,7 @@ impl Query {
             44 | 45 => draw.over_changes(),
             46 | 47 => draw.grouping_sets(),
             50..=52 => draw.lookups(),
+            53 | 54 => draw.first_rows(),
             _ => draw.temporal(),
         };
         if query.zoned && choices.one_in(4) {

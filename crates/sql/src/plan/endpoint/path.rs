@@ -62,6 +62,10 @@ pub(super) fn check(plan: &LogicalPlan, source: &str, reads: &str, position: Pos
                 let near = exprs.filter_map(place_of).min();
                 return Err(refused("JOIN", in_view("join"), near));
             }
+            LogicalPlan::Limit(_) => {
+                let near = subquery::place_below(plan);
+                return Err(refused("ORDER BY with LIMIT", in_view("keep the first rows"), near));
+            }
             LogicalPlan::Distinct(_) => return Err(refused("DISTINCT", in_view("make rows distinct"), None)),
             LogicalPlan::Union(_) => {
                 let help = format!("read FROM {reads} alone; bring other events together in a view");

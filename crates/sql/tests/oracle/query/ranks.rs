@@ -74,6 +74,37 @@ impl Draw<'_> {
         self.query(select)
     }
 
+    /// The first rows of all.
+    pub(super) fn first_rows(&mut self) -> Query {
+        let (filter, order) = (self.filtered(), self.ranked_order());
+        let limit = self.one(&[
+            "LIMIT 1",
+            "LIMIT 3",
+            "LIMIT 4 OFFSET 2",
+            "OFFSET 3",
+            "OFFSET 1 ROWS FETCH NEXT 2 ROWS ONLY",
+            "FETCH FIRST ROW ONLY",
+        ]);
+        // No two rows that are not equal have one place.
+        let first = |columns: &str| format!("SELECT {columns} FROM t{filter} ORDER BY {order}, {COLUMNS} {limit}");
+        let select = match self.choices.below(7) {
+            0 | 1 => first(COLUMNS),
+            2 => format!("SELECT k, COUNT(*) AS c, SUM(v) AS s FROM ({}) GROUP BY k", first("k, v")),
+            3 => format!("SELECT v, g FROM ({}) WHERE v > 0", first(COLUMNS)),
+            4 => {
+                let direction = self.one(&["", " DESC", " DESC NULLS LAST"]);
+                format!("SELECT k, g, COUNT(*) AS c FROM t{filter} GROUP BY k, g ORDER BY c{direction}, k, g {limit}")
+            }
+            5 => format!("SELECT k, v FROM (SELECT {COLUMNS} FROM t) WHERE i IN ({})", first("i")),
+            _ => {
+                let order = self.one(&["v", "v DESC", "v NULLS LAST"]);
+                let least = format!("SELECT v FROM t{filter} ORDER BY {order} LIMIT 1");
+                format!("SELECT k, v FROM (SELECT {COLUMNS} FROM t) WHERE v >= ({least})")
+            }
+        };
+        self.query(select)
+    }
+
     /// The first rows of each group of groups: what an aggregate changes changes ranks.
     pub(super) fn ranked_groups(&mut self) -> Query {
         let filter = self.filtered();
