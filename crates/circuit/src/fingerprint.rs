@@ -133,6 +133,13 @@ fn lineage(node: &Node, inputs: &[&Lineage], (inserts_only, expires): (bool, boo
         Spec::OverChanges(spec) => over_changes(spec, input),
         Spec::Join(spec) => join(node, spec, inputs, expires),
         Spec::TemporalJoin(spec) => temporal_join(node, spec, inputs),
+        Spec::Versions(spec) => {
+            let keys = of_columns(&spec.keys, &input.columns);
+            let by = [input.columns[spec.time], input.columns[spec.origin]];
+            let rows = of("versions", &[input.rows, keys, all(&by)]);
+            let ended = of("ended", &[rows]);
+            Lineage { rows, columns: input.columns.iter().copied().chain([ended]).collect() }
+        }
         Spec::SetOperation(spec) => {
             let how = text(&format!("{spec:?}"));
             let sides = inputs.iter().map(|input| of("side", &[input.rows, all(&input.columns)]));
@@ -313,6 +320,7 @@ fn temporal_join(node: &Node, spec: &TemporalJoinSpec, inputs: &[&Lineage]) -> L
     let residual = spec.residual.as_ref().map_or(0, |residual| expression(residual, &plain));
     let how = [residual, u64::from(spec.outer), left_out(node, &[residual])];
     let rows = of("temporal join", &[rows, all(&both), all(&keys), all(&times), all(&how)]);
+    let rows = spec.ended.map_or(rows, |ended| of("until", &[rows, theirs[ended]]));
     Lineage { rows, columns: plain.iter().map(|column| of("valid", &[rows, *column])).collect() }
 }
 

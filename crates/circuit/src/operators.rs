@@ -21,6 +21,7 @@ pub(crate) mod time;
 pub(crate) mod ttl;
 pub mod union;
 pub mod unnest;
+pub mod versions;
 pub mod view_lookup;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>) -> Result<TaskId, Error
         Spec::SetOperation(spec) => set_operation::lower(graph, lowering, spec),
         Spec::Rank(spec) => rank::lower(graph, lowering, spec),
         Spec::TemporalJoin(spec) => temporal_join::lower(graph, lowering, spec),
+        Spec::Versions(spec) => versions::lower(graph, lowering, spec),
         Spec::OverChanges(spec) => over_changes::lower(graph, lowering, spec),
         Spec::Union => Ok(union::lower(graph, lowering)),
         Spec::AssignWindow(spec) => Ok(assign_window::lower(graph, lowering, spec)),

@@ -16,7 +16,7 @@ pub mod join;
 pub mod over;
 pub mod rank;
 
-pub use join::{Expiry, JoinKind, JoinNulls, JoinSpec, SetOperation, SetSpec, TemporalJoinSpec};
+pub use join::{Expiry, JoinKind, JoinNulls, JoinSpec, SetOperation, SetSpec, TemporalJoinSpec, VersionsSpec};
 pub use over::{FrameBound, FrameUnits, OverChangesSpec, OverFrame, OverFunction};
 pub use rank::{OrderBy, RankFunction, RankSpec};
 
@@ -71,6 +71,8 @@ pub enum Spec {
     Join(JoinSpec),
     /// Pairs each row of an input with the row of another that was valid at its time.
     TemporalJoin(TemporalJoinSpec),
+    /// Makes versions of the changes of a table.
+    Versions(VersionsSpec),
     /// The rows of both inputs, or of the first one alone.
     SetOperation(SetSpec),
     /// Keeps the first rows of each key.
@@ -458,6 +460,7 @@ impl Plan {
                 Spec::Join(join) => inputs && join.appends(),
                 Spec::Rank(rank) => inputs && rank.close.is_some(),
                 Spec::OverChanges(_) => false,
+                Spec::Versions(_) => true,
                 Spec::SetOperation(set) => inputs && set.operation == SetOperation::Intersect,
                 _ => inputs,
             });
@@ -502,6 +505,7 @@ impl Node {
             Spec::ViewLookup(_) => "ViewLookup",
             Spec::Join(_) => "Join",
             Spec::TemporalJoin(_) => "TemporalJoin",
+            Spec::Versions(_) => "Versions",
             Spec::SetOperation(_) => "SetOperation",
             Spec::Rank(_) => "Rank",
             Spec::Over(_) | Spec::OverChanges(_) => "Over",

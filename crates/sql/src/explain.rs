@@ -211,6 +211,10 @@ fn detail(circuit: Circuit<'_>, node: &Node) -> String {
         Spec::OverChanges(spec) => over::changes(spec, node.schema.fields().len() - spec.calls.len(), &input),
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => join::detail(circuit.plan, node),
         Spec::Rank(spec) => rank::detail(spec, &input),
+        Spec::Versions(spec) => {
+            let keys: Vec<_> = spec.keys.iter().map(|key| input(*key)).collect();
+            format!("by {} and {}: an update begins one, a row that goes ends it", keys.join(", "), input(spec.time))
+        }
         Spec::Union => format!("{} inputs", node.inputs.len()),
         Spec::Delay(spec) => format!("the watermark is {} behind", duration(spec.behind_ms)),
         Spec::AssignWindow(spec) => windowed(&spec.window, &input(spec.time), spec.domain),

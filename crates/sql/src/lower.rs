@@ -116,6 +116,8 @@ pub(crate) struct Builder<'a> {
     wanted: Option<Wanted>,
     /// Whether the next rank below is of the last row of each key, and all that have been are wanted; true once it is so.
     versions: Option<bool>,
+    /// Whether what is lowered are the changes of a table, each of which is of one record.
+    changing: bool,
     /// The tables in which rows are looked up as they stand.
     pub(crate) looked_up: BTreeSet<String>,
     /// How many sources of rows in the file other circuits have.
@@ -146,6 +148,7 @@ impl<'a> Builder<'a> {
             answering: false,
             wanted: None,
             versions: None,
+            changing: false,
             looked_up: BTreeSet::new(),
             values_before: 0,
         }

@@ -61,6 +61,10 @@ impl Design {
                 return Err(format!("a temporal join by '{}', which is no time", field.name()));
             }
         }
+        if let Some(other) = spec.ended.map(|ended| right.field(ended)).filter(|f| *f.data_type() != DataType::Boolean)
+        {
+            return Err(format!("a temporal join whose versions end by '{}', which is no boolean", other.name()));
+        }
         let given = types(left, &(0..left.fields().len()).collect::<Vec<_>>());
         let given = given.into_iter().chain(types(right, &spec.columns));
         if !given.eq(lowering.node.schema.fields().iter().map(|field| field.data_type().clone())) {
@@ -298,7 +302,7 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &TemporalJoinSpec
     let inputs = lowering.inputs.iter().zip(keys);
     let inputs = inputs.map(|(task, keys)| Input { task: *task, placement: lowering.together(keys) });
     let make = move || {
-        let sides = Sides::new(design.left.clone(), design.right.clone(), design.spec.right_time, design.spec.strict);
+        let sides = Sides::new(design.left.clone(), design.right.clone(), &design.spec);
         let operator = TemporalJoin { sides, answering: None, leaving: Vec::new(), design: design.clone() };
         Ok(Box::new(operator) as Box<dyn Operator>)
     };

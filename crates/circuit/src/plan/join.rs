@@ -114,12 +114,29 @@ pub struct TemporalJoinSpec {
     pub right_time: usize,
     /// Whether a right row of the same time is too late (`ASOF` with `>`).
     pub strict: bool,
+    /// The boolean column of the right side that says of a row that nothing is valid from its time on.
+    pub ended: Option<usize>,
     /// The columns of the right side that follow those of the left side.
     pub columns: Vec<usize>,
     /// What has to be true besides, over the node's own columns.
     pub residual: Option<Expr>,
     /// Whether a row for which nothing is found stays, with nulls.
     pub outer: bool,
+}
+
+/// What the changes of a table say of its versions.
+///
+/// The rows of an update (what was, taken back, and what is, of one key and one record) are one row, what is; any other row
+/// that is taken back is a row that ends what was valid. None is taken back. The node's schema is the input's columns and
+/// then a boolean: whether nothing is valid from the row's time on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionsSpec {
+    /// The columns that name what has versions.
+    pub keys: Vec<usize>,
+    /// The column of event time.
+    pub time: usize,
+    /// The column of `$origin`, which says of which record a row is.
+    pub origin: usize,
 }
 
 /// `left INTERSECT right`, `left EXCEPT right`: whole rows, nulls equal. Both inputs may take rows back.

@@ -10,7 +10,7 @@ use tidemill_circuit::plan::{
     AggregateCall, AggregateFunction, AggregateSpec, AssignSpec, DelaySpec, Emit, Expiry, Frame, JoinKind, JoinNulls,
     JoinSpec, LookupSpec, Node, NodeId, OrderBy, OutputSpec, OverCall, OverChangesSpec, OverFrame, OverFunction,
     OverSpec, OverTurn, Plan, RankFunction, RankSpec, SetSpec, SourceSpec, Spec, TemporalJoinSpec, TimeDomain,
-    UnnestSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
+    UnnestSpec, VersionsSpec, ViewLookupSpec, WatermarkSpec, Window, WindowKey,
 };
 
 use super::table::{Above, KEY, ORIGIN, Shifted, TEXT, TIME, Upto, decoded, key_fields, window_fields, with};
@@ -202,6 +202,15 @@ impl Pipeline {
         let other = self.schema(other);
         let found = columns.iter().map(|column| other.field(*column).clone().with_nullable(true));
         with(&self.schema(input), found)
+    }
+
+    /// What the changes of the source say of its versions by these columns and its time, and the column that says which of
+    /// them end what was valid.
+    pub(crate) fn versions(&mut self, source: NodeId, keys: &[usize]) -> (NodeId, usize) {
+        let schema = with(&self.schema(source), [Field::new("ended", DataType::Boolean, true)]);
+        let (ended, spec) =
+            (schema.fields().len() - 1, VersionsSpec { keys: keys.to_vec(), time: TIME, origin: ORIGIN });
+        (self.add(Spec::Versions(spec), vec![source], schema), ended)
     }
 
     pub(crate) fn temporal(&mut self, left: NodeId, right: NodeId, spec: TemporalJoinSpec) -> NodeId {

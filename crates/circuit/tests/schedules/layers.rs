@@ -175,7 +175,19 @@ fn pairs_of_windows(rng: &mut Rng, p: &mut Pipeline, table: NodeId) -> NodeId {
 }
 
 fn beside_versions(rng: &mut Rng, p: &mut Pipeline, table: NodeId) -> NodeId {
-    let (versions, left_keys) = (some(rng, p, table), random_keys(rng));
+    let left_keys = random_keys(rng);
+    let (versions, ended) = match rng.chance(1, 2) {
+        true => (some(rng, p, table), None),
+        // What the changes of the table say of its versions.
+        false => {
+            let (changes, ended) = p.versions(0, &left_keys);
+            let keys = left_keys.iter().copied().chain([TIME]).collect();
+            let order = vec![OrderBy { column: ORIGIN, descending: true, nulls_first: true }];
+            let (function, expiry) = (RankFunction::RowNumber, Some(Expiry { time: TIME, after_ms: 0 }));
+            let last = RankSpec { keys, order, function, from: 1, to: Some(1), number: false, close: None, expiry };
+            (p.rank(changes, last), Some(ended))
+        }
+    };
     let residual: Option<Expr> = if rng.chance(1, 3) { Some(Arc::new(Above(0))) } else { None };
     let spec = TemporalJoinSpec {
         right_keys: left_keys.clone(),
@@ -183,6 +195,7 @@ fn beside_versions(rng: &mut Rng, p: &mut Pipeline, table: NodeId) -> NodeId {
         left_time: TIME,
         right_time: TIME,
         strict: rng.chance(1, 2),
+        ended,
         columns: vec![NUMBER, FLAG, TIME],
         residual,
         outer: rng.chance(1, 2),

@@ -460,6 +460,7 @@ pub(crate) const PIPELINES: &[Named] = &[
             left_time: TIME,
             right_time: TIME,
             strict: false,
+            ended: None,
             columns: vec![NUMBER],
             residual: None,
             outer: true,
@@ -481,6 +482,27 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("groups", groups);
         p.output("rows", rows);
         p.output("over", over);
+        p.case()
+    }),
+    ("versions that changes begin and end", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let (versions, ended) = p.versions(source, &[KEY]);
+        let last = first(&[KEY, TIME], &[by(ORIGIN, true)], RankFunction::RowNumber, Some(1));
+        let versions = p.rank(versions, RankSpec { expiry: Some(Expiry { time: TIME, after_ms: 0 }), ..last });
+        let rows = p.table(source);
+        let spec = TemporalJoinSpec {
+            left_keys: vec![KEY],
+            right_keys: vec![KEY],
+            left_time: TIME,
+            right_time: TIME,
+            strict: false,
+            ended: Some(ended),
+            columns: vec![NUMBER, TEXT],
+            residual: None,
+            outer: true,
+        };
+        let join = p.temporal(rows, versions, spec);
+        p.output("out", join);
         p.case()
     }),
     ("rows numbered by key", |updating| {
@@ -515,9 +537,18 @@ pub(crate) const PIPELINES: &[Named] = &[
             let (columns, right_keys) = (vec![NUMBER, FLOAT, TIME], left_keys.clone());
             let found = columns.iter().map(|column| decoded().field(*column).clone().with_nullable(true));
             let schema = with(&p.schema(source), found.collect::<Vec<_>>());
-            let (left_time, right_time) = (TIME, TIME);
-            let spec =
-                TemporalJoinSpec { left_keys, right_keys, left_time, right_time, strict, columns, residual, outer };
+            let (left_time, right_time, ended) = (TIME, TIME, None);
+            let spec = TemporalJoinSpec {
+                left_keys,
+                right_keys,
+                left_time,
+                right_time,
+                strict,
+                ended,
+                columns,
+                residual,
+                outer,
+            };
             p.add(Spec::TemporalJoin(spec), vec![source, versions], schema)
         };
         let by_key = join(&mut p, vec![KEY], None, false, true);
@@ -682,6 +713,7 @@ fn kind(spec: &Spec) -> &'static str {
         Spec::OverChanges(_) => "over_changes",
         Spec::Join(_) => "join",
         Spec::TemporalJoin(_) => "temporal_join",
+        Spec::Versions(_) => "versions",
         Spec::SetOperation(_) => "set_operation",
         Spec::Rank(_) => "rank",
         Spec::Union => "union",

@@ -343,6 +343,7 @@ impl Builder<'_> {
                 inputs.iter().all(|input| self.is_in_time(*input))
             }
             Spec::Source(_)
+            | Spec::Versions(_)
             | Spec::Lookup(_)
             | Spec::ViewLookup(_)
             | Spec::SetOperation(_)

@@ -59,6 +59,8 @@ pub(crate) struct Needs {
     pub(crate) columns: BTreeMap<usize, Demand>,
     /// Where in its source each row stood.
     pub(crate) origin: bool,
+    /// Whether that is also asked of rows that are taken back.
+    pub(crate) changes: bool,
     /// How far event time has moved on.
     pub(crate) watermark: bool,
     /// Whether windows are cut by it, which is by a wall clock where the time is a TIMESTAMP_LTZ.
@@ -72,7 +74,7 @@ impl Needs {
     pub(crate) fn gather(plan: &LogicalPlan, needs: &mut BTreeMap<String, Needs>) -> Result<()> {
         let (mut origin, mut watermark, mut windows) = (false, false, false);
         let mut scans = Vec::new();
-        let mut versioned: Vec<String> = Vec::new();
+        let (mut versioned, mut changing): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         plan.apply(|node| {
             origin |= node.expressions().iter().any(super::is_random);
             match node {
@@ -91,6 +93,7 @@ impl Needs {
                         && lookup.at.as_ref().is_some_and(|at| !is_clock(&lookup.input, at))
                     {
                         watermark = true;
+                        changing.extend(lookup.is_table.then(|| scanned(&lookup.view)).into_iter().flatten());
                         versioned.extend(lookup.orders_versions().then(|| scanned(&lookup.view)).into_iter().flatten());
                     }
                 }
@@ -101,6 +104,7 @@ impl Needs {
         for scan in scans {
             let needs = needs.entry(scan.table_name.table().to_string()).or_default();
             needs.origin |= origin || versioned.iter().any(|name| name == scan.table_name.table());
+            needs.changes |= changing.iter().any(|name| name == scan.table_name.table());
             needs.watermark |= watermark || windows;
             needs.windows |= windows;
         }
@@ -169,9 +173,10 @@ impl Source {
         Ok(())
     }
 
-    /// Whether each row has its place in the source: one that is taken back would have another.
+    /// Whether each row has its place in the source: one that is taken back has that of the record that says so, which is
+    /// for its versions alone.
     fn gives_origin(&self) -> bool {
-        self.needs.origin && self.append_only
+        self.needs.origin && (self.append_only || self.needs.changes)
     }
 
     /// The columns of the source's node, as places in the declaration.
@@ -245,7 +250,7 @@ impl Builder<'_> {
         let Some(source) = sources.get(table_name.table()) else {
             return internal_err!("{table_name} is no source");
         };
-        if origin && !source.append_only {
+        if origin && !source.append_only && !self.changing {
             return Err(self.unordered("a table whose rows are taken back"));
         }
         let (node, present) = self.source(source)?;

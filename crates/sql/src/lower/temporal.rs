@@ -3,17 +3,21 @@
 //! `JOIN t FOR SYSTEM_TIME AS OF a.ts` and `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)`. The versions of `t` are its rows by
 //! key and time. A table with a primary key has one for each, the one that came last; a view that keeps the last row of
 //! each key (`ROW_NUMBER() .. ORDER BY ts DESC`, 1) is not taken as it stands, which would be its newest version alone, but
-//! as the rows that it chooses from. So both become a [`RankSpec`] whose keys hold the time, which lets it forget.
+//! as the rows that it chooses from. So both become a [`RankSpec`] whose keys hold the time, which lets it forget. Where
+//! rows of the table are taken back, a [`VersionsSpec`] below tells updates, which begin a version, from rows that go.
 
 use std::sync::Arc;
 
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::logical_plan::{Filter, Projection, SubqueryAlias, Window};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use tidemill_circuit::plan::{Expiry, NodeId, OrderBy, RankFunction, RankSpec, Spec, TemporalJoinSpec, TimeDomain};
+use tidemill_circuit::plan::{
+    Expiry, NodeId, OrderBy, RankFunction, RankSpec, Spec, TemporalJoinSpec, TimeDomain, VersionsSpec,
+};
 
-use super::facts::Attribute;
+use super::facts::{Attribute, NodeFacts};
 use super::{Builder, Lowered, Slot, fields_of, is_random, place_of};
 use crate::catalog::outside;
 use crate::error::Error;
@@ -29,6 +33,8 @@ struct Versions {
     time: usize,
     /// Whether there is one row for each key and time.
     unique: bool,
+    /// Its column that says of a row that nothing is valid from its time on.
+    ended: Option<usize>,
 }
 
 impl Builder<'_> {
@@ -95,6 +101,7 @@ impl Builder<'_> {
             left_time,
             right_time: versions.time,
             strict: lookup.asof.is_some_and(|(_, strict)| strict),
+            ended: versions.ended,
             columns: lookup.columns.iter().map(|(column, _)| *column).collect(),
             residual: beside.residual,
             outer: lookup.outer,
@@ -106,7 +113,10 @@ impl Builder<'_> {
     /// The rows of the right side by key and time.
     fn versions(&mut self, lookup: &ViewLookup) -> Result<Versions> {
         self.versions = (lookup.asof.is_none() && keeps_last(&lookup.view)).then_some(false);
-        let lowered = self.apart(lookup, lookup.orders_versions() && self.orders(&lookup.view))?;
+        self.changing = lookup.asof.is_none() && lookup.is_table && self.changes_of(&lookup.view);
+        let ordered = self.changing || lookup.orders_versions() && self.orders(&lookup.view);
+        let lowered = self.apart(lookup, ordered);
+        let (changing, lowered) = (std::mem::take(&mut self.changing), lowered?);
         let by_rank = self.versions.take() == Some(true);
         let lowered = self.timely(lowered);
         let origin = lowered.origin;
@@ -123,17 +133,20 @@ impl Builder<'_> {
         let unique = self.facts.of(node).keys.iter().any(|key| key.iter().all(equal));
         if by_rank {
             self.check_whole_key(lookup, node, time)?;
-            return Ok(Versions { node, time, unique: true });
+            return Ok(Versions { node, time, unique: true, ended: None });
+        }
+        if changing {
+            return self.versions_of_changes(lookup, node, time);
         }
         if !self.plan.append_only()[node] {
-            let help = "join a table with a primary key and a watermark whose rows only come, or a view that keeps the last \
-                        row of each key: SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS n \
-                        FROM t) WHERE n = 1";
+            let help = "join a table with a primary key and a watermark, or a view that keeps the last row of each key of one \
+                        whose rows only come: SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) \
+                        AS n FROM t) WHERE n = 1";
             let what = format!("{} takes rows back and does not keep what they were: as of event time", lookup.name);
             return Err(self.refused_at(lookup, &what, help));
         }
         if lookup.asof.is_none() && !lookup.is_table && unique {
-            return Ok(Versions { node, time, unique });
+            return Ok(Versions { node, time, unique, ended: None });
         }
         let keys = self.version_keys(lookup, time)?;
         let order = origin.map(|_| OrderBy { column: fields.len(), descending: true, nulls_first: true });
@@ -213,7 +226,27 @@ impl Builder<'_> {
             expiry: Some(Expiry { time, after_ms: 0 }),
         };
         let node = self.add(Spec::Rank(spec), vec![node], schema, facts);
-        Ok(Versions { node, time, unique: true })
+        Ok(Versions { node, time, unique: true, ended: None })
+    }
+
+    /// The versions of a table whose rows are taken back; what says of which record they are is its last column.
+    fn versions_of_changes(&mut self, lookup: &ViewLookup, node: NodeId, time: usize) -> Result<Versions> {
+        let keys = self.version_keys(lookup, time)?;
+        if !self.facts.of(node).bounds.contains_key(&time) {
+            let help = "set 'table.local-time-zone' to UTC, or give the windows a table of their own";
+            let what = format!("{}, whose windows are cut by the clock of another zone: as of event time", lookup.name);
+            return Err(self.refused_at(lookup, &what, help));
+        }
+        let schema = Arc::clone(&self.plan.nodes[node].schema);
+        let (ended, origin) = (schema.fields().len(), schema.fields().len() - 1);
+        let mut fields: Vec<FieldRef> = schema.fields().iter().map(Arc::clone).collect();
+        fields.push(Arc::new(Field::new("$ended", DataType::Boolean, true)));
+        let named = lookup.key.clone().unwrap_or_default();
+        let spec = Spec::Versions(VersionsSpec { keys: named, time, origin });
+        let facts = NodeFacts { keys: vec![], ..self.facts.of(node).found(1) };
+        let node = self.add(spec, vec![node], Arc::new(Schema::new(fields)), facts);
+        let order = OrderBy { column: origin, descending: true, nulls_first: true };
+        Ok(Versions { ended: Some(ended), ..self.last_of(node, keys, vec![order], time)? })
     }
 
     /// The column of event time of the right side: the one that ASOF names, or the only one.
@@ -232,6 +265,18 @@ impl Builder<'_> {
                 };
                 Err(self.refused_at(lookup, &what, help))
             }
+        }
+    }
+
+    /// Whether a plan is a table whose rows are taken back.
+    fn changes_of(&self, plan: &LogicalPlan) -> bool {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                self.sources.get(scan.table_name.table()).is_some_and(|source| !source.append_only)
+            }
+            LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. })
+            | LogicalPlan::Projection(Projection { input, .. }) => self.changes_of(input),
+            _ => false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
 
@@ -17,6 +18,7 @@ use crate::keep::wire::Damage;
 use crate::operator::StateSize;
 use crate::operators::ordered::{Layout, NEVER, Ordered};
 use crate::operators::time::{NANOS_PER_MILLI, nanos_at};
+use crate::plan::TemporalJoinSpec;
 
 const LEFT: u16 = 0;
 const RIGHT: u16 = 1;
@@ -35,6 +37,8 @@ pub(super) struct Sides {
     pub right: Ordered,
     time: usize,
     strict: bool,
+    /// The right side's column that says of a row that nothing is valid from its time on.
+    ended: Option<usize>,
     /// Right keys by the time at which something of them can go.
     frees: BTreeMap<i64, Vec<u32>>,
     /// For each right key the time under which it is listed first.
@@ -44,10 +48,18 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    /// No rows yet; `time` is the right side's.
-    pub fn new(left: Layout, right: Layout, time: usize, strict: bool) -> Self {
-        let (left, right) = (Ordered::new(left), Ordered::new(right));
-        Sides { left, right, time, strict, frees: BTreeMap::new(), listed: Vec::new(), restored: false }
+    /// No rows yet.
+    pub fn new(left: Layout, right: Layout, spec: &TemporalJoinSpec) -> Self {
+        Sides {
+            left: Ordered::new(left),
+            right: Ordered::new(right),
+            time: spec.right_time,
+            strict: spec.strict,
+            ended: spec.ended,
+            frees: BTreeMap::new(),
+            listed: Vec::new(),
+            restored: false,
+        }
     }
 
     /// Takes right rows; a row with a null in its key equals nothing and is passed over.
@@ -82,7 +94,19 @@ impl Sides {
     /// The slots of the rows of a key that are valid for a left row of this time.
     pub fn valid(&self, key: u32, time: i128, slots: &mut Vec<u32>) {
         let version = self.version(key, time, self.strict);
-        slots.extend(version.filter(|slot| self.right.store().get(*slot).weight > 0));
+        slots.extend(version.filter(|slot| self.right.store().get(*slot).weight > 0 && !self.says_ended(*slot)));
+    }
+
+    /// Whether a row says that nothing is valid from its time on.
+    fn says_ended(&self, slot: u32) -> bool {
+        let Some(ended) = self.ended else { return false };
+        let place = self.right.store().place(slot);
+        place.columns[ended].as_boolean().value(place.row)
+    }
+
+    /// Whether a row of a version leaves nothing valid.
+    fn ends(&self, slot: u32) -> bool {
+        self.right.store().get(slot).weight < 0 || self.says_ended(slot)
     }
 
     /// The slots of the newest version of a key whose time is not above this one, or is below it, its last row first.
@@ -106,7 +130,7 @@ impl Sides {
         let Some(first) = list.iter().next() else { return };
         let time = self.time_of(first);
         let same = || list.iter().take_while(|slot| self.time_of(*slot) == time);
-        let is_ended = same().all(|slot| self.right.store().get(slot).weight < 0);
+        let is_ended = same().all(|slot| self.ends(slot));
         let next = if is_ended { Some(time) } else { list.iter().nth(same().count()).map(|slot| self.time_of(slot)) };
         let Some(at) = next.map(millis_up) else { return };
         self.listed.resize(self.listed.len().max(self.right.keys()), NEVER);
@@ -128,7 +152,7 @@ impl Sides {
             self.listed[*key as usize] = NEVER;
             let newest: Vec<u32> = self.version(*key, i128::from(clock) * NANOS_PER_MILLI, true).collect();
             let Some(first) = newest.last().copied() else { continue };
-            let is_ended = newest.iter().all(|slot| self.right.store().get(*slot).weight < 0);
+            let is_ended = newest.iter().all(|slot| self.ends(*slot));
             let mut gone: Vec<u32> = self.right.track(*key).list.iter().take_while(|slot| *slot != first).collect();
             if is_ended {
                 gone.extend(newest);

@@ -91,6 +91,7 @@ fn spec(outer: bool) -> TemporalJoinSpec {
         left_time: TIME,
         right_time: TIME,
         strict: false,
+        ended: None,
         columns: vec![VALUE, TIME],
         residual: None,
         outer,

@@ -112,6 +112,7 @@ pub(super) fn temporal_join(left: &Bag, right: &Bag, spec: &TemporalJoinSpec, wa
         let known: Vec<(&Row, i64)> = known.map(|(other, times)| (other, *times)).collect();
         let newest = known.iter().map(|(other, _)| time(other, spec.right_time)).max();
         let valid = known.into_iter().filter(|(other, _)| Some(time(other, spec.right_time)) == newest);
+        let valid = valid.filter(|(other, _)| spec.ended.is_none_or(|ended| other[ended] == Value::Flag(false)));
         let found = valid.map(|(other, times)| (beside(row, &key_of(other, &spec.columns)), times));
         let mut found: Vec<(Row, i64)> = found.filter(|(row, _)| holds(spec.residual.as_ref(), row)).collect();
         if found.is_empty() && spec.outer {
