@@ -188,6 +188,12 @@ impl Design {
         }
     }
 
+    /// Whether suspects of this side stay suspects. Where the other side expires they have been judged; where neither does
+    /// no time of what comes out is bounded, so that nobody asks.
+    fn keeps_suspects(&self, side: usize) -> bool {
+        self.spec.expiry[side].is_some() && self.spec.expiry[1 - side].is_none()
+    }
+
     fn keys(&self, side: usize) -> &[usize] {
         if side == LEFT { &self.spec.left_keys } else { &self.spec.right_keys }
     }
@@ -202,6 +208,7 @@ impl Design {
             leaves: side == LEFT && self.lets_met_go(),
             counts: self.counts(side),
             logs: merges || !self.is_linear(),
+            suspects: self.keeps_suspects(side),
         }
     }
 }
@@ -288,12 +295,20 @@ impl Inner {
                 );
             }
             let said = pairs.rows(picks(port, delta, rows, side, ids), ids.len(), weights)?;
-            let carried = delta.carried().map(|carried| rows.iter().map(|row| carried[*row as usize]).collect());
-            out.emit(said.with_carried(carried));
+            let given = delta.carried().map(|carried| rows.iter().map(|row| carried[*row as usize]).collect());
+            out.emit(said.with_carried(later(given, side.carried(ids))));
         }
         rows.clear();
         ids.clear();
         Ok(())
+    }
+}
+
+/// The greater watermark of each pair of rows that came below one.
+fn later(one: Option<Vec<i64>>, other: Option<Vec<i64>>) -> Option<Vec<i64>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.into_iter().zip(other).map(|(one, other)| one.max(other)).collect()),
+        (one, other) => one.or(other),
     }
 }
 

@@ -16,7 +16,7 @@ use tidemill_circuit::plan::{
 use super::build::{Case, Pipeline, by, call, first, names};
 use super::table::{
     Above, AsDecimal, DECIMAL, DELAY, FLAG, FLOAT, KEY, NUMBER, ORIGIN, Partition, Shifted, TEXT, TIME, Upto, decoded,
-    less, list_type, near, nearby, window_fields, with,
+    less, list_type, near, nearby, not_before, window_fields, with,
 };
 
 use AggregateFunction::*;
@@ -605,6 +605,27 @@ pub(crate) const PIPELINES: &[Named] = &[
                 spec.pad = if updating || kind != JoinKind::Left { Emit::Changes } else { Emit::OnClose };
             });
             p.output(name, joined);
+        }
+        p.case()
+    }),
+    ("windows over rows of which one side goes, some of them late", |_| {
+        let (mut p, rows) = Pipeline::over(false, 0);
+        let (left, high) = (p.table(rows), p.filter(rows, 1));
+        let right = p.table(high);
+        for (name, kind, pad) in [
+            ("inner", JoinKind::Inner, Emit::Changes),
+            ("left", JoinKind::Left, Emit::Changes),
+            ("left_once", JoinKind::Left, Emit::OnClose),
+            ("semi", JoinKind::Semi, Emit::Changes),
+            ("anti", JoinKind::Anti, Emit::Changes),
+        ] {
+            let expiry = [Some(Expiry { time: TIME, after_ms: 5 }), None];
+            let joined = p.join(kind, left, right, &[KEY], |spec| {
+                (spec.residual, spec.expiry, spec.pad) = (not_before(), expiry, pad);
+            });
+            let joined = p.delay(joined, 5);
+            let windows = p.window(joined, &[TEXT], Window::Tumble { size: 10, offset: 0 }, numbers());
+            p.output(name, windows);
         }
         p.case()
     }),

@@ -213,6 +213,12 @@ pub(crate) fn near() -> Option<Expr> {
     Some(Arc::new(Both { columns: [TIME, PLAIN + TIME], holds: is_near, printed: "time near time" }))
 }
 
+/// `left.time >= right.time - 5`: the rows of the left side expire, those of the right side never.
+pub(crate) fn not_before() -> Option<Expr> {
+    let holds = |left, right| left >= right - 5;
+    Some(Arc::new(Both { columns: [TIME, PLAIN + TIME], holds, printed: "time not before time" }))
+}
+
 /// Whether a time of the right side is near one of the left side.
 pub(crate) fn is_near(left: i64, right: i64) -> bool {
     left - 20 <= right && right <= left + 30

@@ -12,6 +12,7 @@ use arrow_schema::ArrowError;
 use super::side::Rows;
 use super::state::{State, deadline};
 use super::{LEFT, RIGHT};
+use crate::delta::NO_SUSPECT;
 use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
 use crate::keep::value::Builder;
@@ -76,7 +77,7 @@ impl State {
         let schema = &design.inputs[side];
         let fields = schema.fields().iter();
         let mut builders = fields.map(|field| Builder::new(field.data_type())).collect::<Result<Vec<_>, _>>()?;
-        let (mut weights, mut counts, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut weights, mut counts, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let (_, mut rest) = name_of(row)?;
             if shape.merges {
@@ -86,8 +87,8 @@ impl State {
                 counts.push(rest.i64()?);
             }
             builders.iter_mut().try_for_each(|builder| builder.read(&mut rest))?;
-            // A time is there when it was asked for when the row was saved.
-            changed.push(if rest.is_empty() { None } else { Some(rest.i64()?) });
+            // A time is there when it was asked for when the row was saved, or when it was a suspect.
+            times.push(if rest.is_empty() { None } else { Some(rest.i64()?) });
             rest.end()?;
         }
         if weights.iter().any(|weight| *weight < 1) {
@@ -99,7 +100,7 @@ impl State {
         let slots = self.slots_of(rows)?;
         let deadlines = match design.lifetime(side) {
             Some(lifetime) => {
-                changed.into_iter().map(|changed| changed.map_or(i64::MAX, |now| deadline(now, lifetime))).collect()
+                times.iter().map(|changed| changed.map_or(i64::MAX, |now| deadline(now, lifetime))).collect()
             }
             None => self.deadlines(side, &batch).map_err(|error| Damage(error.to_string()))?,
         };
@@ -109,7 +110,12 @@ impl State {
                 self.add_total(side, *slot, weights.get(row).copied().unwrap_or(1));
             }
         }
-        let rows = Rows { columns: batch.columns().to_vec(), slots, weights, hashes, deadlines };
+        let carried = if shape.suspects {
+            times.into_iter().map(|time| time.unwrap_or(NO_SUSPECT)).collect()
+        } else {
+            Vec::new()
+        };
+        let rows = Rows { columns: batch.columns().to_vec(), slots, weights, hashes, deadlines, carried };
         let first = self.preferred.take();
         Ok(self.sides[side].restore(&rows, &counts, first)?)
     }

@@ -13,7 +13,7 @@ use super::pairs::Pick;
 use super::side::Before;
 use super::state::{State, Verdict, merged};
 use super::store::NONE;
-use super::{LEFT, RIGHT};
+use super::{LEFT, RIGHT, later};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::keep::keeper::Keeper;
@@ -121,7 +121,7 @@ impl Outer {
             let weights = some.weights().map(<[i64]>::to_vec).unwrap_or_default();
             let picks = self.alone(side, Pick::Given(some.batch(), &rows));
             let said = design.pairs.rows(picks, rows.len(), weights)?;
-            self.said.push_back(said);
+            self.said.push_back(said.with_carried(some.carried().map(<[i64]>::to_vec)));
         }
         Ok(())
     }
@@ -215,7 +215,9 @@ impl Outer {
         pairs.retain(|_, change| change.weight != 0);
         if design.says_pairs() && !pairs.lefts.is_empty() {
             let weights = pairs.changes.iter().map(|change| change.weight).collect();
-            said.push_back(design.pairs.rows(pairs.picks(state), pairs.lefts.len(), weights)?);
+            let rows = design.pairs.rows(pairs.picks(state), pairs.lefts.len(), weights)?;
+            let [left, right] = &state.sides;
+            said.push_back(rows.with_carried(later(left.carried(&pairs.lefts), right.carried(&pairs.rights))));
         }
         pairs.retain(|_, _| false);
         Ok(())
@@ -329,7 +331,7 @@ impl Outer {
         for (ids, weights) in ids.chunks(DELTA_ROWS_MAX).zip(weights.chunks(DELTA_ROWS_MAX)) {
             let picks = self.alone(side, Pick::Kept(&self.state.sides[side].store, ids));
             let said = self.state.design.pairs.rows(picks, ids.len(), weights.to_vec())?;
-            self.said.push_back(said);
+            self.said.push_back(said.with_carried(self.state.sides[side].carried(ids)));
         }
         Ok(())
     }

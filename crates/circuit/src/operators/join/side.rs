@@ -5,6 +5,11 @@
 //! found by what they are: equal ones are kept as one, with a weight, which may be below zero until the step ends.
 //!
 //! What a step changes is logged: each row once, as it was before the step.
+//!
+//! A suspect that is kept though the other side never forgets what it could meet stays one ([`Shape::suspects`]): whatever
+//! is said of it, now or when a row of the other side meets it, is as late as it was.
+
+use std::collections::BTreeMap;
 
 use arrow_array::{ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
@@ -14,6 +19,7 @@ use hashbrown::HashTable;
 use super::deadlines::Deadlines;
 use super::index::Index;
 use super::store::{NONE, Store};
+use crate::delta::NO_SUSPECT;
 use crate::keep::CHUNK_SLOTS;
 use crate::keep::marks::Marks;
 use crate::keep::value::Column;
@@ -35,6 +41,8 @@ pub(super) struct Shape {
     pub counts: bool,
     /// Changes are logged.
     pub logs: bool,
+    /// Suspects stay suspects: what is said of them later is late where they were.
+    pub suspects: bool,
 }
 
 /// Rows on their way in.
@@ -50,6 +58,8 @@ pub(super) struct Rows {
     pub hashes: Vec<u64>,
     /// The deadline of each, where they expire.
     pub deadlines: Vec<i64>,
+    /// The watermark that each came below, where suspects stay suspects; empty where none is one.
+    pub carried: Vec<i64>,
 }
 
 /// A row as it was before the step.
@@ -75,6 +85,8 @@ pub(super) struct Side {
     identity: Identity,
     counts: Vec<i64>,
     deadlines: Deadlines,
+    /// The watermarks that suspects came below, by row.
+    suspects: BTreeMap<u32, i64>,
     log: Log,
     pub marks: Marks,
     live: u64,
@@ -120,6 +132,7 @@ impl Rows {
             weights: pick(&self.weights, rows),
             hashes: pick(&self.hashes, rows),
             deadlines: pick(&self.deadlines, rows),
+            carried: pick(&self.carried, rows),
         })
     }
 }
@@ -137,6 +150,7 @@ impl Side {
             identity: Identity::default(),
             counts: Vec::new(),
             deadlines: Deadlines::default(),
+            suspects: BTreeMap::new(),
             log: Log::default(),
             marks: Marks::default(),
             live: 0,
@@ -190,6 +204,12 @@ impl Side {
     #[inline]
     pub fn weight(&self, id: u32) -> i64 {
         if self.shape.merges { self.identity.weights[id as usize] } else { 1 }
+    }
+
+    /// The watermarks that some rows came below; none where no row that is kept is a suspect.
+    pub fn carried(&self, ids: &[u32]) -> Option<Vec<i64>> {
+        let carried = |id| self.suspects.get(id).copied().unwrap_or(NO_SUSPECT);
+        (!self.suspects.is_empty()).then(|| ids.iter().map(carried).collect())
     }
 
     /// How many rows a row has met.
@@ -296,6 +316,8 @@ impl Side {
         if self.has_deadlines() {
             ids.iter().zip(&rows.deadlines).for_each(|(id, deadline)| self.deadlines.set(*id, *deadline));
         }
+        let suspects = ids.iter().zip(&rows.carried).filter(|(_, carried)| **carried != NO_SUSPECT);
+        self.suspects.extend(suspects.map(|(id, carried)| (*id, *carried)));
         if self.marks.is_on() {
             ids.iter().for_each(|id| self.marks.born(*id));
         }
@@ -393,6 +415,7 @@ impl Side {
             self.identity.remove(id);
         }
         let at = id as usize;
+        self.suspects.remove(&id);
         let (older, newer) = (self.next[at], self.newer[at]);
         let slot = std::mem::replace(&mut self.owners[at], NONE);
         match newer {
@@ -450,6 +473,9 @@ impl Side {
         if self.has_deadlines() {
             self.deadlines.set(new, self.deadlines.at(old));
         }
+        if let Some(carried) = self.suspects.remove(&old) {
+            self.suspects.insert(new, carried);
+        }
         if self.marks.is_on() {
             self.marks.born(new);
         }
@@ -478,6 +504,9 @@ impl Side {
             out.extend_from_slice(&self.count(id).to_le_bytes());
         }
         self.store.write(id, out);
+        if let Some(carried) = self.suspects.get(&id) {
+            out.extend_from_slice(&carried.to_le_bytes());
+        }
         if let Some(lifetime) = self.shape.lifetime {
             let deadline = self.deadlines.at(id);
             if deadline != i64::MAX {
@@ -493,6 +522,7 @@ impl Side {
         let identity = &self.identity;
         let more = identity.table.capacity() * 5 + identity.hashes.capacity() * 4 + identity.weights.capacity() * 8;
         let counted = self.counts.capacity() * 8 + self.log.places.capacity() * 4;
+        let counted = counted + self.suspects.len() * 32;
         let lists = words * 4 + more + counted + self.log.rows.capacity() * size_of::<Before>();
         self.store.bytes() + lists as u64 + self.deadlines.bytes() + self.marks.bytes()
     }

@@ -139,7 +139,8 @@ impl State {
         let columns = delta.batch().columns().to_vec();
         let weights = delta.weights().map(<[i64]>::to_vec).unwrap_or_default();
         let deadlines = self.deadlines(side, delta.batch())?;
-        Ok((delta, Rows { columns, slots, weights, hashes, deadlines }))
+        let carried = delta.carried().filter(|_| design.keeps_suspects(side)).map(<[i64]>::to_vec).unwrap_or_default();
+        Ok((delta, Rows { columns, slots, weights, hashes, deadlines, carried }))
     }
 
     /// Makes room for new keys.
