@@ -67,7 +67,7 @@ impl Lookup {
 
     fn theirs<'r>(&self, rows: &'r LookupRows) -> Theirs<'r> {
         let columns = self.spec.columns.iter().map(|column| rows.rows().column(*column).clone()).collect();
-        Theirs { columns, version: self.spec.version.then(|| rows.version()), weights: None }
+        Theirs { columns, version: self.spec.version.then(|| rows.version()) }
     }
 }
 

@@ -124,7 +124,7 @@ impl ViewLookup {
                 let columns = latest.columns(&wanted).map_err(|error| broken(&error))?;
                 let mut next = 0_u32..;
                 let found = slots.into_iter().map(|slot| slot.and_then(|_| next.next())).collect();
-                let theirs = Theirs { columns, version: None, weights: None };
+                let theirs = Theirs { columns, version: None };
                 self.join.join(delta, found, &theirs, context, out).map(Some)
             }
             View::Every(every, open) => {
@@ -135,8 +135,8 @@ impl ViewLookup {
                     Some(Asking::new(delta, keys))
                 });
                 let Some(mut asking) = begun else { return Ok(None) };
-                let (picks, columns, weights) = every.next(&mut asking).map_err(|error| broken(&error))?;
-                let theirs = Theirs { columns, version: None, weights };
+                let (picks, columns) = every.next(&mut asking).map_err(|error| broken(&error))?;
+                let theirs = Theirs { columns, version: None };
                 let joined = self.join.picked(&mut asking, picks, &theirs, context, out)?;
                 *open = (!asking.is_answered()).then_some(asking);
                 Ok(Some(joined))

@@ -2,7 +2,7 @@
 
 use arrow_schema::DataType;
 use chrono_tz::Tz;
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
@@ -153,7 +153,9 @@ fn placed(error: DataFusionError, at: Option<Position>) -> DataFusionError {
 }
 
 fn time_column(table: Option<&Ident>, name: &Ident) -> Column {
-    let mut column = Column::new(table.map(|table| table.value.clone()), &name.value);
+    // From a text DataFusion would read a name in lower case.
+    let table = table.map(|table| TableReference::bare(table.value.clone()));
+    let mut column = Column::new(table, &name.value);
     column.spans.0.extend(datafusion::common::Span::try_from_sqlparser_span(name.span));
     column
 }

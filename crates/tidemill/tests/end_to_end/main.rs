@@ -16,6 +16,7 @@ mod errors;
 mod forward;
 mod http;
 mod interrupt;
+mod lookups;
 mod replay;
 mod ring;
 mod run;

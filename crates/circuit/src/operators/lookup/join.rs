@@ -25,8 +25,6 @@ pub(in crate::operators) struct Theirs<'a> {
     pub columns: Vec<ArrayRef>,
     /// What follows as a last column, whether a row is found or not.
     pub version: Option<&'a str>,
-    /// How often each is there, where that is not once.
-    pub weights: Option<Vec<i64>>,
 }
 
 /// What becomes of rows and of what was found for them.
@@ -136,12 +134,7 @@ impl Join {
         let rows = || pairs.iter().map(|(row, _)| *row);
         let once = pairs.len() == delta.rows() && rows().eq(0..delta.rows() as u32);
         let ours = if once { delta.clone() } else { delta.take(&UInt32Array::from_iter_values(rows()))? };
-        let joined = self.joined(&ours, pairs.iter().map(|(_, found)| *found).collect(), theirs)?;
-        let Some(weights) = &theirs.weights else { return Ok(joined) };
-        let weight = |pair: usize| joined.weight(pair) * pairs[pair].1.map_or(1, |found| weights[found as usize]);
-        let weights = (0..pairs.len()).map(weight).collect();
-        let carried = joined.carried().map(<[i64]>::to_vec);
-        Ok(Delta::weighted(joined.batch().clone(), weights).with_carried(carried))
+        self.joined(&ours, pairs.iter().map(|(_, found)| *found).collect(), theirs)
     }
 
     /// The rows with what was found for each.

@@ -62,16 +62,6 @@ impl List {
         self.runs().flat_map(|(slots, _)| slots.iter().copied())
     }
 
-    /// The slots from the one of this number on.
-    pub fn iter_from(&self, number: usize) -> impl Iterator<Item = u32> {
-        let mut left = number;
-        self.runs().flat_map(move |(slots, _)| {
-            let passed = left.min(slots.len());
-            left -= passed;
-            slots[passed..].iter().copied()
-        })
-    }
-
     /// The slot at a spot.
     pub fn get(&self, (block, place): Spot) -> Option<u32> {
         match self {
@@ -251,8 +241,6 @@ mod tests {
                 assert_eq!(slots.iter().map(|slot| u64::from(*slot)).sum::<u64>(), rows, "seed {seed}");
             }
             assert_eq!(list.is_empty(), naive.is_empty(), "seed {seed}");
-            let from = rng.below(naive.len() as u64 + 2) as usize;
-            assert!(list.iter_from(from).eq(naive.iter().copied().skip(from)), "seed {seed}");
         }
         assert!(list.iter().eq(naive.iter().copied()), "seed {seed}");
     }

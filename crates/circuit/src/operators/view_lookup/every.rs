@@ -82,29 +82,36 @@ impl Every {
         self.rows.find(&columns, delta.rows())
     }
 
-    /// What is found next for rows, numbered; and of each number the columns that are asked for, and how often it is there.
-    pub fn next(&self, asking: &mut Asking) -> Result<(Vec<Pick>, Vec<ArrayRef>, Option<Vec<i64>>), ArrowError> {
-        let mut picks = asking.next(|key, from| self.rows.track(key).list.iter_from(from));
-        let weight = |slot: u32| self.rows.store().get(slot).weight;
-        picks.retain(|(_, slot)| slot.is_none_or(|slot| weight(slot) > 0));
+    /// What is found next for rows, numbered, and of each number the columns that are asked for.
+    pub fn next(&self, asking: &mut Asking) -> Result<(Vec<Pick>, Vec<ArrayRef>), ArrowError> {
+        let mut picks = asking.next(|key, from| self.found(key, from));
         let slots: Vec<u32> = picks.iter().filter_map(|(_, slot)| *slot).collect();
         let mut numbers = 0..;
         picks.iter_mut().for_each(|(_, slot)| *slot = slot.and_then(|_| numbers.next()));
-        let weights: Vec<i64> = slots.iter().map(|slot| weight(*slot)).collect();
+        let fields = self.design.layout.schema.fields().iter();
         let columns = match slots.is_empty() {
-            true => self
-                .design
-                .layout
-                .schema
-                .fields()
-                .iter()
-                .map(|field| arrow_array::new_empty_array(field.data_type()))
-                .collect(),
+            true => fields.map(|field| arrow_array::new_empty_array(field.data_type())).collect(),
             false => self.rows.columns(slots.into_iter())?,
         };
-        let columns = self.design.given.iter().map(|column| columns[*column].clone()).collect();
-        let once = weights.iter().all(|weight| *weight == 1);
-        Ok((picks, columns, (!once).then_some(weights)))
+        Ok((picks, self.design.given.iter().map(|column| columns[*column].clone()).collect()))
+    }
+
+    /// The rows of a key from a number on, each as often as it is there.
+    fn found(&self, key: u32, from: usize) -> impl Iterator<Item = u32> {
+        let (mut runs, mut passed) = (self.rows.track(key).list.runs().peekable(), from as u64);
+        while let Some((_, Some(rows))) = runs.peek()
+            && *rows <= passed
+        {
+            passed -= rows;
+            runs.next();
+        }
+        let copies = |passed: &mut u64, slot: u32| {
+            let rows = self.rows.store().get(slot).weight.max(0) as u64;
+            let told = rows.min(*passed);
+            *passed -= told;
+            Some(std::iter::repeat_n(slot, (rows - told) as usize))
+        };
+        runs.flat_map(|(slots, _)| slots.iter().copied()).scan(passed, copies).flatten()
     }
 
     /// What is kept.

@@ -172,10 +172,9 @@ impl Rig {
             sources.push(SourceInput { source: name.to_string(), blocks, opened, ..SourceInput::default() });
         }
         let said = self.circuit.step(StepInput { now: 0, sources })?;
-        let deltas = said.outputs.iter().flat_map(|output| &output.deltas);
-        let rows =
-            deltas.flat_map(|delta| (0..).zip(lines(delta.batch())).map(|(row, line)| (line, delta.weight(row))));
-        Ok(rows.flat_map(|(line, weight)| std::iter::repeat_n(line, weight as usize)).collect())
+        let deltas = || said.outputs.iter().flat_map(|output| &output.deltas);
+        assert!(deltas().all(|delta| delta.weights().is_none()), "rows come one by one");
+        Ok(deltas().flat_map(|delta| lines(delta.batch())).collect())
     }
 }
 
@@ -289,11 +288,13 @@ fn a_row_may_find_more_than_a_chunk_holds() {
     for (outer, below) in [(false, None), (true, None), (false, Some(-1)), (true, Some(20_000)), (true, Some(-1))] {
         let residual = below.map(|most| Arc::new(Below(most)) as Expr);
         let mut rig = Rig::new(ViewOf::Every, residual, outer, OnError::Null, 1).expect("supported");
-        let many: Vec<_> = (100..20_100).map(|value| ((Some(1), None, Some(value), ""), 1)).collect();
+        let many = (100..20_100).map(|value| ((Some(1), None, Some(value), ""), 1));
+        let many: Vec<_> = many.chain([((Some(1), None, Some(20_100), ""), 20_000)]).collect();
         rig.step(&[], &many).expect("it runs");
         let found = rig.step(&[(7, Some(1), None), (8, Some(2), None), (9, Some(1), None)], &[]).expect("it runs");
         let of = |id: i64, who: i64| {
-            let values = (100..20_100).filter(move |value| who == 1 && below.is_none_or(|most| *value < most));
+            let values = (100..20_100).chain(std::iter::repeat_n(20_100, 20_000));
+            let values = values.filter(move |value| who == 1 && below.is_none_or(|most| *value < most));
             let lines: Vec<_> = values.map(|value| format!("{id} {who} _ {value} ")).collect();
             if lines.is_empty() && outer { vec![format!("{id} {who} _ _ _")] } else { lines }
         };
