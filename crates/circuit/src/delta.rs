@@ -3,6 +3,12 @@
 //! A delta is an Arrow [`RecordBatch`] and, per row, how many times it comes (+n) or goes (-n). No weights means all +1:
 //! the append-only path costs nothing. A second optional column marks *suspects*: rows that came below the watermark of
 //! their own partition. A suspect carries that watermark; only a suspect can be late.
+//!
+//! What makes its rows of single rows passes their marks on, and so does a join for the rows of a side that it does not
+//! judge. What goes by a time (windows, rankings and `OVER` whose keys expire, joins that forget, temporal joins) judges
+//! suspects itself: it leaves those out whose time the watermark they carry has passed, and says the others without a mark.
+//! That time is all that its output is known to be bounded by, so nobody after it finds late what it did not. Where no time
+//! of the output is bounded (set operations, rankings that forget nothing, groups) nobody after it goes by time at all.
 
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow_buffer::ScalarBuffer;

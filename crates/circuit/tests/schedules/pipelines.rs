@@ -629,6 +629,46 @@ pub(crate) const PIPELINES: &[Named] = &[
         }
         p.case()
     }),
+    ("windows over rows that were judged before, some of them late", |updating| {
+        // What judges rows by a time leaves suspects out that are late, and says the others without their marks.
+        let (mut p, source) = Pipeline::over(updating, 0);
+        let source = p.table(source);
+        let versions = p.filter(source, 2);
+        let window = || Window::Tumble { size: 10, offset: 0 };
+        let expiry = |time, after_ms| Some(Expiry { time, after_ms });
+        let first = |keys: &[usize]| first(keys, &[by(NUMBER, true)], RankFunction::RowNumber, Some(2));
+        let ranked = p.rank(source, RankSpec { expiry: expiry(TIME, 0), ..first(&[KEY, TIME]) });
+        let frame = OverFrame { units: FrameUnits::Rows, start: FrameBound::Preceding(1), end: FrameBound::CurrentRow };
+        let calls = numbers().into_iter().map(OverFunction::Aggregate);
+        let changing = p.changing(source, &[TIME, FLAG], &[by(NUMBER, true)], frame, calls.collect());
+        p.expiring(changing, 0);
+        let (keys, columns) = (vec![KEY], vec![NUMBER]);
+        let spec = TemporalJoinSpec {
+            left_keys: keys.clone(),
+            right_keys: keys,
+            left_time: TIME,
+            right_time: TIME,
+            strict: false,
+            ended: None,
+            columns,
+            residual: None,
+            outer: true,
+        };
+        let temporal = p.temporal(source, versions, spec);
+        for (name, rows) in [("ranked", ranked), ("changing", changing), ("temporal", temporal)] {
+            let windows = p.window(rows, &[TEXT], window(), numbers());
+            p.output(name, windows);
+        }
+        let (rows, end) = p.assigned(source, window());
+        let closing = p.rank(rows, RankSpec { close: Some(end), ..first(&[KEY, end]) });
+        let passing = p.rank(rows, RankSpec { expiry: expiry(end, -1), ..first(&[KEY, end]) });
+        for (name, rows) in [("closing", closing), ("passing", passing)] {
+            let key = WindowKey::Columns { start: end - 1, end, domain: TimeDomain::Event };
+            let windows = p.aggregate(rows, &[TEXT], Some(key), numbers(), Emit::OnClose, 0);
+            p.output(name, windows);
+        }
+        p.case()
+    }),
     ("rows and those that they meet", |updating| {
         let (mut p, rows) = Pipeline::over(updating, DELAY);
         let (left, high) = (p.table(rows), p.filter(rows, 2));

@@ -301,10 +301,10 @@ impl Builder<'_> {
             None if self.is_in_time(input) => bounds::expiry(&self.facts.of(input).bounds, &columns),
             _ => None,
         };
-        if window.is_none() {
-            let below = &self.facts.of(input).bounds;
-            let slack = |(place, column): (usize, &usize)| Some((place, *below.get(column)?));
-            bounds = columns.iter().enumerate().filter_map(slack).filter(|_| expiry.is_some()).collect();
+        if let Some(expiry) = expiry {
+            let judged = self.judged(self.facts.of(input), expiry);
+            let slack = |(place, column): (usize, &usize)| Some((place, *judged.get(column)?));
+            bounds = columns.iter().enumerate().filter_map(slack).collect();
         }
         let emit = if window.is_some() { self.emit } else { Emit::Changes };
         let lateness = if window.is_some() { self.allowed_lateness_ms } else { 0 };

@@ -234,6 +234,18 @@ impl Builder<'_> {
         windows
     }
 
+    /// What is known of the times of rows that are left out once one of them is over: no more than follows from that one,
+    /// for of others a row may be behind the watermark and not be late.
+    pub(super) fn judged(&self, facts: &NodeFacts, judged: Expiry) -> Bounds {
+        let mut windows = Windows::new();
+        for (column, attribute) in facts.attributes.iter().enumerate() {
+            if let Some(id) = attribute.window() {
+                windows.entry(id).or_default().push((column, *attribute));
+            }
+        }
+        bounds::propagated(&Bounds::from([(judged.time, judged.after_ms)]), &self.orders_within(&windows))
+    }
+
     /// What is so of the times of each window.
     fn orders_within(&self, windows: &Windows) -> Vec<Order> {
         let length = |id: WindowId| match &self.plan.nodes.get(id)?.spec {

@@ -158,22 +158,26 @@ impl Builder<'_> {
             _ => None,
         });
         let window = window.filter(|(end, _)| facts.bounds.get(end).is_some_and(|slack| *slack <= -1));
-        let expiry = bounds::expiry(&facts.bounds, keys);
-        let id = window.map(|(_, id)| id);
+        let (close, expiry) = match window {
+            Some((end, _)) if self.emit == Emit::OnClose => (Some(end), None),
+            _ => (None, bounds::expiry(&facts.bounds, keys)),
+        };
+        let judged = close.map(|time| Expiry { time, after_ms: -1 }).or(expiry);
+        let bounds = judged.map(|judged| self.judged(facts, judged)).unwrap_or_default();
+        let id = judged
+            .and_then(|judged| attribute(&judged.time).window())
+            .filter(|id| window.is_some_and(|(_, of)| of == *id));
         let stays = |(column, attribute): (usize, &Attribute)| match *attribute {
             Start(_, of) | End(_, of) | Time(_, Some(of)) => Some(of) == id,
-            _ => keys.contains(&column) && facts.bounds.contains_key(&column),
+            _ => keys.contains(&column) && bounds.contains_key(&column),
         };
         let stays: Vec<bool> = facts.attributes.iter().enumerate().map(stays).collect();
-        for (column, _) in stays.into_iter().enumerate().filter(|(_, stays)| !stays) {
+        for (column, _) in stays.iter().enumerate().filter(|(_, stays)| !**stays) {
             facts.attributes[column] = Attribute::Plain;
-            facts.bounds.remove(&column);
         }
+        facts.bounds = bounds.into_iter().filter(|(column, _)| stays[*column]).collect();
         facts.later = None;
-        match window {
-            Some((end, _)) if self.emit == Emit::OnClose => (Some(end), None),
-            _ => (None, expiry),
-        }
+        (close, expiry)
     }
 }
 
