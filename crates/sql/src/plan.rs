@@ -24,6 +24,7 @@ pub mod tail;
 mod top;
 mod translate;
 pub(crate) mod unnest;
+mod using;
 mod versioned;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 //! - `INTERSECT` and `EXCEPT` become a query with a marked name over UNION ALL ([`set_operation`]).
 //! - `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)` becomes a left join with `t FOR SYSTEM_TIME AS OF` both times ([`asof`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
+//! - NATURAL joins, and right and full joins with USING, stand in brackets ([`using`]).
 //! - `FETCH FIRST n ROWS ONLY` becomes `LIMIT n` ([`fetch`]).
 //! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
 //!
@@ -20,6 +21,7 @@ mod table_version;
 #[cfg(test)]
 mod tests;
 mod unnest;
+mod using;
 mod values;
 
 use std::ops::ControlFlow;
@@ -30,6 +32,7 @@ use tidemill_base::Position;
 use crate::error::Error;
 
 pub(crate) use asof::{ASOF, times as asof_times};
+pub(crate) use using::{MERGED, merging};
 
 /// Rewrites a query and every query in it; `position` is where it starts.
 ///
@@ -80,9 +83,18 @@ impl VisitorMut for Rewriter {
         unnest::select(select);
         asof::select(select);
         match group_window::select(select, self.position) {
-            Ok(()) => table_version::select(select, self.position),
+            Ok(()) => {
+                table_version::select(select, self.position)?;
+                using::select(select);
+                ControlFlow::Continue(())
+            }
             Err(error) => ControlFlow::Break(error),
         }
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<Error> {
+        using::factor(factor);
+        ControlFlow::Continue(())
     }
 }
 

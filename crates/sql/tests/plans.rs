@@ -65,6 +65,38 @@ fn check_error(text: &str, line: u64, column: u64, message: &str, help: &str) {
 }
 
 #[test]
+fn joins_of_columns_of_one_name_need_one_on_each_side() {
+    check_error(
+        "SELECT * FROM bid NATURAL JOIN (SELECT 1 AS one) AS s",
+        3,
+        33,
+        "NATURAL JOIN of two sides that have no column in common",
+        "CROSS JOIN",
+    );
+    check_error(
+        "SELECT * FROM bid FULL JOIN (SELECT 1 AS one) AS s USING (auction)",
+        3,
+        59,
+        "there is no column auction",
+        "its columns are one",
+    );
+    check_error(
+        "SELECT b.auction FROM bid AS b FULL JOIN (SELECT 1 AS auction) AS s USING (auction)",
+        3,
+        8,
+        "there is no column b.auction",
+        "write auction alone",
+    );
+    check_error(
+        "SELECT 1 AS n FROM bid AS a JOIN bid AS b ON a.ok RIGHT JOIN bid AS c USING (price)",
+        3,
+        62,
+        "the column price is in more than one of the tables on one side of the join",
+        "write ON",
+    );
+}
+
+#[test]
 fn rows_that_depend_on_the_query_around_them_are_not_numbered() {
     for (inner, column) in [
         ("SELECT price FROM bid AS o WHERE o.auction = b.auction ORDER BY price LIMIT 1", 53),
@@ -155,7 +187,13 @@ fn errors_say_what_and_where_and_how_to_fix_it() {
     );
     check_error("SELECT SUM(channel) FROM bid", 3, 1, "SUM takes one number, not (STRING)", "");
     check_error("SELECT SUM(COUNT(*)) FROM bid", 3, 1, "an aggregate function cannot be inside another", "subquery");
-    check_error("SELECT a.price FROM bid AS a NATURAL JOIN bid AS b", 3, 38, "NATURAL JOIN is not supported", "USING");
+    check_error(
+        "SELECT a.price FROM bid AS a NATURAL JOIN bid AS b",
+        3,
+        8,
+        "there is no column a.price",
+        "write price alone",
+    );
     check_error(
         "SELECT * FROM bid WHERE price",
         3,

@@ -1,5 +1,5 @@
-//! What IN, EXISTS, queries that stand for a value, and set operations mean, NULL included: by hand, apart from the oracle,
-//! which rewrites them as the circuit does.
+//! What IN, EXISTS, queries that stand for a value, set operations and joins of columns of one name mean, NULL included: by
+//! hand, apart from the oracle, which rewrites them as the circuit does.
 
 use std::sync::Arc;
 
@@ -89,4 +89,42 @@ fn set_operations_count_rows_where_they_are_asked_to() {
     check("SELECT x FROM e EXCEPT ALL (SELECT x FROM a UNION ALL SELECT y FROM b)", "1, 1");
     check("SELECT x FROM a UNION SELECT x FROM e", "1, 2, null");
     check("SELECT x FROM a INTERSECT SELECT y FROM b UNION ALL SELECT x FROM a WHERE x = 1", "1, 2, null");
+}
+
+#[test]
+fn columns_of_one_name_are_one_column_of_the_joined_rows() {
+    let kinds = [
+        ("JOIN", "1 5 5, 1 6 5, 2 5 7, 2 5 null"),
+        ("LEFT JOIN", "1 5 5, 1 6 5, 2 5 7, 2 5 null, 3 null null"),
+        ("RIGHT JOIN", "1 5 5, 1 6 5, 2 5 7, 2 5 null, 4 null 9"),
+        ("FULL JOIN", "1 5 5, 1 6 5, 2 5 7, 2 5 null, 3 null null, 4 null 9"),
+    ];
+    let more = "(SELECT * FROM d UNION ALL SELECT 4, 9) AS d";
+    for (kind, rows) in kinds {
+        check(&format!("SELECT * FROM c {kind} {more} USING (k)"), rows);
+        check(&format!("SELECT * FROM c NATURAL {kind} {more}"), rows);
+        check(&format!("SELECT k, v, w FROM c NATURAL {kind} {more}"), rows);
+        check(
+            &format!("SELECT k, d.w AS z FROM c NATURAL {kind} {more} WHERE k > 3"),
+            match kind {
+                "RIGHT JOIN" | "FULL JOIN" => "4 9",
+                _ => "",
+            },
+        );
+    }
+    check("SELECT k, COUNT(*) AS n FROM c FULL JOIN d USING (k) GROUP BY k", "1 2, 2 2, 3 1");
+    check("SELECT k, a.x FROM a FULL JOIN c ON a.x = c.v NATURAL FULL JOIN d WHERE k = 3", "3 null");
+    check(
+        "SELECT k, v, f.w AS z FROM c FULL JOIN (SELECT 7 AS k, 1 AS u) AS s USING (k) NATURAL RIGHT JOIN (SELECT 7 AS k, 2 AS w) AS f",
+        "7 null 2",
+    );
+    check(
+        "SELECT s.k, n FROM (c NATURAL FULL JOIN d) JOIN (SELECT 3 AS k, 1 AS n) AS s ON s.k = v - 2",
+        "3 1, 3 1, 3 1",
+    );
+    check(
+        "SELECT k, v, d.w AS x, n FROM c JOIN d USING (k) LEFT JOIN (SELECT 2 AS k, 1 AS n) AS s USING (k)",
+        "1 null 5 5, 1 null 6 5, 2 1 5 7, 2 1 5 null",
+    );
+    check("SELECT x FROM a NATURAL FULL JOIN e WHERE x > 1", "2");
 }

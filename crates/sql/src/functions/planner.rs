@@ -39,9 +39,28 @@ impl FlinkExprPlanner {
     }
 }
 
+/// The type of an expression, of which a name may still be that of several columns: those that USING makes one have one
+/// type, and for others an error follows.
+fn type_in(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    let first = |part: Expr| match &part {
+        Expr::Column(column) if column.relation.is_none() => {
+            let found = schema.qualified_fields_with_unqualified_name(&column.name);
+            match found.first().filter(|_| found.len() > 1) {
+                Some((qualifier, field)) => Ok(Transformed::yes(Expr::from((*qualifier, *field)))),
+                None => Ok(Transformed::no(part)),
+            }
+        }
+        _ => Ok(Transformed::no(part)),
+    };
+    match expr.get_type(schema) {
+        Ok(data_type) => Ok(data_type),
+        Err(_) => expr.clone().transform(first)?.data.get_type(schema),
+    }
+}
+
 impl ExprPlanner for FlinkExprPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
-        let (left, right) = (expr.left.get_type(schema)?, expr.right.get_type(schema)?);
+        let (left, right) = (type_in(&expr.left, schema)?, type_in(&expr.right, schema)?);
         let numbers = (is_number(&left) || left.is_null()) && (is_number(&right) || right.is_null());
         let texts = (is_text(&left) || left.is_null()) && (is_text(&right) || right.is_null());
         let name = match expr.op {
@@ -73,7 +92,7 @@ impl ExprPlanner for FlinkExprPlanner {
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         match expr.field_access {
             GetFieldAccess::ListIndex { key } => self.planned("$item", vec![expr.expr, narrow(*key)]),
-            GetFieldAccess::NamedStructField { name } if matches!(expr.expr.get_type(schema)?, DataType::Map(..)) => {
+            GetFieldAccess::NamedStructField { name } if matches!(type_in(&expr.expr, schema)?, DataType::Map(..)) => {
                 self.planned("$item", vec![expr.expr, lit(name)])
             }
             GetFieldAccess::NamedStructField { name } => Ok(PlannerResult::Planned(

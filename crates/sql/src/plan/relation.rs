@@ -16,11 +16,11 @@ use tidemill_circuit::plan::Window;
 use super::assign::{WINDOW_COLUMNS, WindowAssign};
 use super::lookup::{AsOf, LookupCall, Target, Versioned};
 use super::unnest::UnnestCall;
-use super::{translate, versioned};
+use super::{translate, using, versioned};
 use crate::catalog::{Catalog, VersionedSource, outside};
 use crate::dialect::{WindowCall, WindowInput, WindowKind, window_call};
 use crate::error::Error;
-use crate::rewrite::ASOF;
+use crate::rewrite::{ASOF, MERGED};
 use crate::types::name_of;
 
 /// Plans window table functions, UNNEST and lookups.
@@ -63,6 +63,10 @@ impl RelationPlanner for Relations {
             }
             TableFactor::Table { name, alias, args: None, version: Some(version), .. } => {
                 lookup(&name, alias, &version, context)
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: Some(alias) } if alias.name.value == MERGED => {
+                let plan = using::merged(*table_with_joins, context)?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
@@ -259,7 +263,8 @@ fn no_time(time: &Ident, data_type: &DataType, position: Position) -> Error {
     }
 }
 
-fn column(name: &Ident, schema: &DFSchema) -> Result<Column> {
+/// The column of this name.
+pub(super) fn column(name: &Ident, schema: &DFSchema) -> Result<Column> {
     let found = schema.qualified_fields_with_unqualified_name(&name.value);
     if let [(qualifier, field)] = found.as_slice() {
         return Ok(Column::new(qualifier.cloned(), field.name()));

@@ -5,6 +5,7 @@ use tidemill_base::{Position, suggest};
 
 use crate::catalog::Catalog;
 use crate::error::Error;
+use crate::rewrite::MERGED;
 use crate::types::quoted;
 
 /// Turns a planning error into ours; `fallback` is where the statement starts.
@@ -88,6 +89,11 @@ fn schema(error: SchemaError, position: Option<Position>) -> Error {
 fn unknown_column(field: &Column, valid: &[Column], position: Option<Position>) -> Error {
     let of_table: Vec<&Column> =
         valid.iter().filter(|column| field.relation.is_none() || column.relation == field.relation).collect();
+    let merged = |column: &&Column| column.relation.as_ref().is_some_and(|table| table.table().starts_with(MERGED));
+    if valid.iter().filter(merged).any(|column| column.name == field.name) {
+        let help = format!("a join makes one column of those of both sides: write {} alone", quoted(&field.name));
+        return Error::Unknown { what: "column", name: field.flat_name(), position, help: Some(help) };
+    }
     if of_table.is_empty() && !valid.is_empty() {
         let table = field.relation.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut tables: Vec<String> =

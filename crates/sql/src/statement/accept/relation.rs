@@ -107,20 +107,13 @@ impl Accept<'_, '_> {
         };
         match constraint {
             JoinConstraint::On(on) => self.expr(on),
-            JoinConstraint::Using(_) if matches!(operator, Right(_) | RightOuter(_) | FullOuter(_)) => {
-                let help = "write ON a.id = b.id, and COALESCE(a.id, b.id) where the column of either side is meant";
-                Err(self.unsupported(at, "USING with RIGHT and FULL JOIN is not supported", help))
-            }
             JoinConstraint::Using(names) => names.iter().try_for_each(|name| match name.0.as_slice() {
                 [part] if part.as_ident().is_some() => {
                     part.as_ident().map_or(Ok(()), |name| self.name(name, self.start))
                 }
                 _ => Err(self.unsupported(at, "USING takes names of columns", "write USING (id)")),
             }),
-            JoinConstraint::Natural => {
-                let help = "write JOIN t USING (id): a column that is added later joins nothing then";
-                Err(self.unsupported(at, "NATURAL JOIN is not supported", help))
-            }
+            JoinConstraint::Natural => Ok(()),
             JoinConstraint::None => Err(self.unsupported(at, "JOIN needs a condition", JOIN_HELP)),
         }
     }

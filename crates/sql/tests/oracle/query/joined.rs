@@ -77,7 +77,36 @@ impl Draw<'_> {
         query
     }
 
+    /// Joins of columns that both sides have.
+    fn merging_joins(&mut self) -> Query {
+        let (kind, other) = (self.one(&KINDS), self.one(&KINDS));
+        let (columns, natural) =
+            [("k", false), ("k, g", false), ("k", true), ("k, g", true)][self.choices.below(4) as usize];
+        let joined = |kind: &str, right: &str| match natural {
+            true => format!("NATURAL {kind} {right}"),
+            false => format!("{kind} {right} USING ({columns})"),
+        };
+        let named = columns.replace('k', "a AS k").replace('g', "name AS g");
+        let from = format!(
+            "(SELECT k, g AS {}, v FROM t{}) AS x {}",
+            if columns == "k" { "h" } else { "g" },
+            self.filtered(),
+            joined(kind, &format!("(SELECT {named}, b FROM u) AS y"))
+        );
+        let third = format!("(SELECT {columns}, COUNT(*) AS n FROM t GROUP BY {columns}) AS z");
+        let select = match self.choices.below(5) {
+            0 | 1 => format!("SELECT * FROM {from}"),
+            2 => format!("SELECT k, COUNT(*) AS n, SUM(b) AS s FROM {from} GROUP BY k"),
+            3 => format!("SELECT {columns}, y.b AS b, n FROM {from} {}", joined(other, &third)),
+            _ => format!("SELECT k, v + b AS s FROM {from} WHERE k > 0"),
+        };
+        self.with_second(select)
+    }
+
     pub(super) fn joins(&mut self) -> Query {
+        if self.choices.one_in(5) {
+            return self.merging_joins();
+        }
         let kind = self.one(&KINDS);
         let ((left, right), on) = (self.sides(), self.met());
         let above = self.one(&["", "", "", " WHERE y.a IS NULL", " WHERE x.v > 0", " WHERE y.b > x.v OR x.k = 1"]);
