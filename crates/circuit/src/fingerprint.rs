@@ -257,6 +257,9 @@ fn over_changes(spec: &OverChangesSpec, input: &Lineage) -> Lineage {
     if let Some(expiry) = &spec.expiry {
         frame = of("expiry", &[frame, input.columns[expiry.time], expiry.after_ms as u64]);
     }
+    if let Some(settled) = &spec.settled {
+        frame = of("settled", &[frame, input.columns[settled.time], settled.after_ms as u64]);
+    }
     let rows = of("over changes", &[input.rows, kept, keys, ordered(&spec.order, input), frame, all(&calls)]);
     let results = (0..calls.len() as u64).map(|result| of("result", &[rows, result]));
     Lineage { rows, columns: input.columns.iter().copied().chain(results).collect() }

@@ -17,7 +17,7 @@ pub mod over;
 pub mod rank;
 
 pub use join::{Expiry, JoinKind, JoinNulls, JoinSpec, SetOperation, SetSpec, TemporalJoinSpec, VersionsSpec};
-pub use over::{FrameBound, FrameUnits, OverChangesSpec, OverFrame, OverFunction};
+pub use over::{FrameBound, FrameUnits, OverChangesSpec, OverFrame, OverFunction, Reach};
 pub use rank::{OrderBy, RankFunction, RankSpec};
 
 /// The index of a node in its plan.

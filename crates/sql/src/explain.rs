@@ -89,10 +89,7 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
     let (state, bound) = match &node.spec {
         Spec::Aggregate(spec) => kept(spec, &input),
         Spec::Over(spec) => over::kept(spec, circuit.facts.of(node.inputs[0])),
-        Spec::OverChanges(spec) => {
-            let bound = spec.expiry.map(|expiry| format!("a key goes when {}", passes(expiry, &input)));
-            (Some("all rows of each key".to_string()), bound)
-        }
+        Spec::OverChanges(spec) => over::kept_changes(spec, &input),
         Spec::ViewLookup(spec) => {
             let bound = "as many as the view has rows".to_string();
             let kept = if spec.unique { "the newest row of the view for each key" } else { "all rows of the view" };

@@ -3,7 +3,7 @@
 //! The rows of a key are an ordered multiset ([`Ordered`]). When a step is flushed each key that has changed is computed
 //! twice, with the rows it had and with those it has ([`Sheet`]), and where the answers of a row differ the old one is taken
 //! back and the new one given. So no answer is kept, and what is kept is the rows alone. A key that has expired is forgotten,
-//! and stays answered.
+//! and stays answered; of one in an order of time, so are rows that nobody looks at any more ([`Horizon`]).
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -25,10 +25,12 @@ use crate::operators::time::{is_time, unexpired};
 use crate::plan::{FrameBound, FrameUnits, OverChangesSpec, OverFunction};
 use calls::Calls;
 use frames::counts;
+use horizon::Horizon;
 use sheet::Sheet;
 
 mod calls;
 mod frames;
+mod horizon;
 mod sheet;
 
 #[cfg(test)]
@@ -111,6 +113,13 @@ fn check(spec: &OverChangesSpec, input: &SchemaRef) -> Result<(), String> {
             return Err(format!("OVER a RANGE that counts by '{}', which is no time or integer", field.name()));
         }
     }
+    if let Some(settled) = spec.settled {
+        let field = input.field(settled.time);
+        let first = spec.order.first().is_some_and(|by| by.column == settled.time && !by.descending);
+        if !first || !is_time(field.data_type()) {
+            return Err(format!("OVER whose rows settle by '{}', by which it is not ordered first", field.name()));
+        }
+    }
     // As far as that can be known from the bounds alone.
     let is_empty = match (start, end) {
         (FrameBound::Preceding(start), FrameBound::Preceding(end)) => start < end,
@@ -126,6 +135,8 @@ fn check(spec: &OverChangesSpec, input: &SchemaRef) -> Result<(), String> {
 struct OverChanges {
     design: Arc<Design>,
     rows: Ordered,
+    /// What is forgotten of keys in an order of time.
+    horizon: Option<Horizon>,
     /// Keys that have changed in this step, and how many of them are answered; none while rows come.
     answering: Option<(Vec<u32>, usize)>,
 }
@@ -133,7 +144,11 @@ struct OverChanges {
 impl OverChanges {
     /// Forgets what has gone, and keys that have expired.
     fn end_step(&mut self, clock: i64) -> Result<(), ArrowError> {
+        let changed = if self.horizon.is_some() { self.rows.changed().to_vec() } else { Vec::new() };
         self.rows.settle()?;
+        if let Some(horizon) = &mut self.horizon {
+            horizon.pass(&mut self.rows, changed, clock)?;
+        }
         if let Some(expiry) = self.design.spec.expiry {
             let over = self.rows.take_due(|time| expiry.is_over(time, clock));
             self.rows.forget(&over)?;
@@ -222,10 +237,11 @@ fn differ(writers: &[Column], old: Range<usize>, new: Range<usize>, gone: &mut V
 impl Operator for OverChanges {
     fn push(&mut self, _port: usize, delta: Delta, context: &Context, out: &mut Output) -> Result<(), Error> {
         let (design, closed) = (&self.design, self.rows.progress.closed);
-        let delta = match design.spec.expiry {
-            Some(expiry) => unexpired(&design.guard, expiry, delta, closed, context, out)?,
-            None => delta,
-        };
+        let settled = design.spec.settled.filter(|_| self.horizon.is_some());
+        let mut delta = delta;
+        for expiry in design.spec.expiry.into_iter().chain(settled) {
+            delta = unexpired(&design.guard, expiry, delta, closed, context, out)?;
+        }
         self.rows.advance(context);
         self.rows.push(delta.batch(), delta.weights()).map_err(|error| design.guard.broken(error))
     }
@@ -256,7 +272,9 @@ impl Operator for OverChanges {
     }
 
     fn state_size(&self) -> StateSize {
-        self.rows.size()
+        let mut size = self.rows.size();
+        size.bytes += self.horizon.as_ref().map_or(0, Horizon::bytes);
+        size
     }
 
     fn largest_keys(&self, most: usize) -> Vec<KeySize> {
@@ -278,7 +296,9 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &OverChangesSpec)
     let design = Arc::new(Design::new(lowering, spec).map_err(unsupported)?);
     let make = move || {
         let rows = Ordered::new(design.layout.clone());
-        Ok(Box::new(OverChanges { rows, answering: None, design: design.clone() }) as Box<dyn Operator>)
+        let horizon = design.spec.settled.zip(design.spec.reach());
+        let horizon = horizon.map(|(settled, reach)| Horizon::new(settled, reach));
+        Ok(Box::new(OverChanges { rows, horizon, answering: None, design: design.clone() }) as Box<dyn Operator>)
     };
     let input = Input { task: lowering.inputs[0], placement: lowering.together(&spec.keys) };
     Ok(graph.add(lowering.task(vec![input], lowering.node.schema.clone(), Arc::new(make))))

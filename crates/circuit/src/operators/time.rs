@@ -49,6 +49,11 @@ pub(crate) fn millis(column: &ArrayRef) -> Option<Vec<i64>> {
     })
 }
 
+/// The milliseconds of one value of a column of time, floored; 0 when it is none.
+pub(crate) fn millis_at(column: &ArrayRef, row: usize) -> i64 {
+    millis(&column.slice(row, 1)).and_then(|values| values.first().copied()).unwrap_or_default()
+}
+
 /// Whether a column of this type is one of time.
 pub(crate) fn is_time(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Int64)

@@ -20,6 +20,47 @@ pub struct OverChangesSpec {
     pub calls: Vec<OverFunction>,
     /// When a row's key gets no row any more, of keys that hold a time: they are forgotten then, and stay answered.
     pub expiry: Option<Expiry>,
+    /// When rows neither come nor go any more before a row, of an order that begins with a time, ascending and never null.
+    /// Those that no answer that may change looks at are forgotten then, where [`OverChangesSpec::reach`] says how far that is.
+    pub settled: Option<Expiry>,
+}
+
+/// How far the answer of a row depends on rows around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Rows before it.
+    pub back: usize,
+    /// Rows after it.
+    pub ahead: usize,
+    /// Where a frame counts by the time of the order, milliseconds before it and after it.
+    pub range: Option<(i64, i64)>,
+}
+
+impl OverChangesSpec {
+    /// How far answers look; none when some look at the whole key.
+    pub fn reach(&self) -> Option<Reach> {
+        let (mut back, mut ahead, mut range) = (0, 0, None);
+        for call in &self.calls {
+            match call {
+                OverFunction::RowNumber | OverFunction::Rank | OverFunction::DenseRank => return None,
+                OverFunction::Lag { offset, .. } => back = back.max(*offset),
+                OverFunction::Lead { offset, .. } => ahead = ahead.max(*offset),
+                OverFunction::Aggregate(_) => {
+                    let OverFrame { units, start, end } = self.frame;
+                    if start == FrameBound::Unbounded || end == FrameBound::Unbounded {
+                        return None;
+                    }
+                    let before = if let FrameBound::Preceding(size) = start { size } else { 0 };
+                    let after = if let FrameBound::Following(size) = end { size } else { 0 };
+                    match units {
+                        FrameUnits::Rows => (back, ahead) = (back.max(before), ahead.max(after)),
+                        FrameUnits::Range => range = Some((i64::try_from(before).ok()?, i64::try_from(after).ok()?)),
+                    }
+                }
+            }
+        }
+        Some(Reach { back: usize::try_from(back).ok()?, ahead: usize::try_from(ahead).ok()?, range })
+    }
 }
 
 /// The rows of a key that a row sees, from `start` to `end`, both included.

@@ -288,7 +288,7 @@ impl Pipeline {
         let fields = calls.iter().enumerate().map(|(n, call)| Field::new(format!("over{n}"), result(call), true));
         let schema = with(&schema, fields.collect::<Vec<_>>());
         let (keys, order) = (keys.to_vec(), order.to_vec());
-        let spec = OverChangesSpec { keys, order, frame, calls, expiry: None };
+        let spec = OverChangesSpec { keys, order, frame, calls, expiry: None, settled: None };
         self.add(Spec::OverChanges(spec), vec![input], schema)
     }
 

@@ -505,6 +505,25 @@ pub(crate) const PIPELINES: &[Named] = &[
         p.output("out", join);
         p.case()
     }),
+    ("rows before those that may change", |updating| {
+        let (mut p, source) = Pipeline::over(updating, 10);
+        let source = p.table(source);
+        let frame = |units, start, end| OverFrame { units, start, end };
+        let two = frame(FrameUnits::Rows, FrameBound::Preceding(2), FrameBound::Following(1));
+        let near = frame(FrameUnits::Range, FrameBound::Preceding(9), FrameBound::CurrentRow);
+        let lead = OverFunction::Lead { column: NUMBER, offset: 1, default: None };
+        for (name, keys, frame) in [("two", vec![KEY], two), ("near", vec![TEXT], near), ("all", vec![], two)] {
+            let calls = numbers().into_iter().map(OverFunction::Aggregate).chain([lead.clone()]);
+            // A RANGE that counts goes by one column.
+            let order = &[by(TIME, false), by(NUMBER, true)][..if name == "near" { 1 } else { 2 }];
+            let over = p.changing(source, &keys, order, frame, calls.collect());
+            if let Spec::OverChanges(spec) = &mut p.plan.nodes[over].spec {
+                spec.settled = Some(Expiry { time: TIME, after_ms: 0 });
+            }
+            p.output(name, over);
+        }
+        p.case()
+    }),
     ("rows numbered by key", |updating| {
         let (mut p, source) = Pipeline::over(updating, DELAY);
         let source = p.table(source);

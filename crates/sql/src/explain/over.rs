@@ -45,6 +45,25 @@ pub(super) fn detail(spec: &OverSpec, input: &dyn Fn(usize) -> String) -> String
     parts.join("; ")
 }
 
+/// What is kept so that answers follow changes, and what bounds it.
+pub(super) fn kept_changes(
+    spec: &OverChangesSpec,
+    input: &dyn Fn(usize) -> String,
+) -> (Option<String>, Option<String>) {
+    let of = if spec.keys.is_empty() { "" } else { " of each key" };
+    if let Some(expiry) = spec.expiry {
+        return (Some(format!("all rows{of}")), Some(format!("a key goes when {}", super::passes(expiry, input))));
+    }
+    let Some((settled, reach)) = spec.settled.zip(spec.reach()) else { return (Some(format!("all rows{of}")), None) };
+    let rows = reach.back + reach.ahead;
+    let last = (rows > 0).then(|| format!("the last {rows}"));
+    let near = reach.range.map(|(before, after)| format!("those of the last {}", duration(before + after)));
+    let below = last.into_iter().chain(near).collect::<Vec<_>>().join(" and ");
+    let below = if below.is_empty() { String::new() } else { format!(", and before that {below}") };
+    let kept = format!("the rows{of} until {}{below}", super::passes(settled, input));
+    (Some(kept), spec.keys.is_empty().then(|| "rows further back go".to_string()))
+}
+
 /// What is computed over which rows of an input of so many columns, and follows their changes.
 pub(super) fn changes(spec: &OverChangesSpec, width: usize, input: &dyn Fn(usize) -> String) -> String {
     let mut parts = Vec::new();

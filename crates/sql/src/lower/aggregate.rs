@@ -330,7 +330,7 @@ impl Builder<'_> {
 
     /// Whether no row of a node is below the bounds of its columns, but for those that were left out as late already: then
     /// groups can go with their times, and no row is late for it that Flink would count.
-    fn is_in_time(&self, node: NodeId) -> bool {
+    pub(super) fn is_in_time(&self, node: NodeId) -> bool {
         let Node { spec, inputs, .. } = &self.plan.nodes[node];
         match spec {
             Spec::Join(spec) => spec.expiry.iter().all(Option::is_some),

@@ -10,7 +10,9 @@ use datafusion::common::{DFSchema, Result, internal_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 use tidemill_base::Position;
-use tidemill_circuit::plan::{FrameBound, FrameUnits, OrderBy, OverChangesSpec, OverFrame, OverFunction, Spec};
+use tidemill_circuit::plan::{
+    Expiry, FrameBound, FrameUnits, NodeId, OrderBy, OverChangesSpec, OverFrame, OverFunction, Spec, TimeDomain,
+};
 
 use super::bounds;
 use super::facts::Attribute;
@@ -83,6 +85,7 @@ impl Builder<'_> {
         let mut facts = self.facts.of(lowered.node).clone();
         let Some(Changing { keys, order, position, .. }) = group.first() else { return Ok(lowered) };
         let (keys, order, position) = (keys.clone(), order.clone(), *position);
+        let settled = self.settled(lowered.node, &order);
         let bounds = facts.bounds.clone();
         let expiry = self.until(&mut facts, &keys).1.or_else(|| bounds::expiry(&bounds, &keys));
         facts.from_source = false;
@@ -94,12 +97,26 @@ impl Builder<'_> {
             facts.attributes.push(Attribute::Plain);
             functions.push(placed(function, before.fields().len()));
         }
-        let spec = OverChangesSpec { keys, order, frame, calls: functions, expiry };
+        let mut spec = OverChangesSpec { keys, order, frame, calls: functions, expiry, settled };
+        spec.settled = spec.settled.filter(|_| spec.reach().is_some());
         let statement = self.position;
         self.position = position.or(statement);
         let node = self.add(Spec::OverChanges(spec), vec![lowered.node], Arc::new(Schema::new(fields)), facts);
         self.position = statement;
         Ok(Lowered { node, ..lowered })
+    }
+}
+
+impl Builder<'_> {
+    /// When rows of a node, in an order that begins with event time, neither come nor go any more before a row. Rows that
+    /// only come are late then, as they are for every OVER in an order of event time; others must have been left out already.
+    fn settled(&self, node: NodeId, order: &[OrderBy]) -> Option<Expiry> {
+        let facts = self.facts.of(node);
+        let first = order.first().filter(|by| !by.descending)?;
+        let is_time = matches!(facts.attributes[first.column], Attribute::Time(TimeDomain::Event, _));
+        let slack = facts.bounds.get(&first.column).filter(|_| is_time)?;
+        let in_time = self.is_in_time(node) || self.plan.append_only()[node];
+        in_time.then_some(Expiry { time: first.column, after_ms: *slack })
     }
 }
 

@@ -46,7 +46,7 @@ fn frame(units: FrameUnits, start: FrameBound, end: FrameBound) -> OverFrame {
 }
 
 fn spec(frame: OverFrame, calls: Vec<OverFunction>) -> OverChangesSpec {
-    OverChangesSpec { keys: vec![KEY], order: vec![by(AT, false, true)], frame, calls, expiry: None }
+    OverChangesSpec { keys: vec![KEY], order: vec![by(AT, false, true)], frame, calls, expiry: None, settled: None }
 }
 
 fn bench(spec: &OverChangesSpec, lanes: usize) -> Bench {
@@ -307,7 +307,7 @@ fn check_random(seed: u64) {
         });
         calls.truncate(1 + rng.below(calls.len() as u64) as usize);
     }
-    let spec = OverChangesSpec { keys, order, frame: frame(units, start, end), calls, expiry: None };
+    let spec = OverChangesSpec { keys, order, frame: frame(units, start, end), calls, expiry: None, settled: None };
     let mut bench = bench(&spec, 1 + rng.below(4) as usize);
     let mut live = BTreeMap::<Row, i64>::new();
     for step in 0..10 {
@@ -422,5 +422,60 @@ fn keys_of_times_that_have_passed_are_forgotten_and_stay_answered() {
             let open = live.keys().filter(|row| row[AT].is_none_or(|at| at + AFTER >= watermark)).count();
             assert_eq!(bench.size().entries, open as u64, "seed {seed}, step {step}");
         }
+    }
+}
+
+#[test]
+fn rows_that_nobody_looks_at_any_more_are_forgotten_and_stay_answered() {
+    const AFTER: i64 = 2;
+    let calls = || vec![of(Sum, &[VALUE], false), of(Count, &[], false), of(FirstValue, &[VALUE, PLACE], false)];
+    for seed in 0..80 {
+        let mut rng = Rng::seeded(seed);
+        let units = [FrameUnits::Rows, FrameUnits::Range][rng.below(2) as usize];
+        let (start, end) = [
+            (Preceding(3), CurrentRow),
+            (Preceding(2), Following(2)),
+            (CurrentRow, Following(3)),
+            (Preceding(4), Preceding(1)),
+        ][rng.below(4) as usize];
+        let mut calls = calls();
+        if rng.chance(1, 2) {
+            calls.push(OverFunction::Lead { column: VALUE, offset: 2, default: None });
+        }
+        let keys = if rng.chance(1, 3) { vec![] } else { vec![KEY] };
+        let settled = Some(Expiry { time: AT, after_ms: AFTER });
+        let spec = OverChangesSpec { keys, settled, ..spec(frame(units, start, end), calls) };
+        let mut bench = bench(&spec, 1 + rng.below(4) as usize);
+        let (mut live, mut watermark, mut late, mut most) = (BTreeMap::<Row, i64>::new(), i64::MIN, 0, 0);
+        for step in 0..60 {
+            let mut rows: Vec<(Row, i64)> = Vec::new();
+            for _ in 0..rng.below(12) {
+                let at = 2 * step + rng.below(8) as i64;
+                let row = [Some(rng.below(3) as i64), Some(at), Some(rng.below(5) as i64)];
+                let there = live.get(&row).copied().unwrap_or(0);
+                let weight = if there > 0 && rng.chance(2, 3) { -there } else { 1 };
+                rows.push((row, weight));
+                if at + AFTER < watermark {
+                    late += 1;
+                } else {
+                    *live.entry(row).or_default() += weight;
+                }
+            }
+            live.retain(|_, weight| *weight != 0);
+            watermark = watermark.max(2 * step + rng.below(4) as i64);
+            let deltas = rows.chunks(5).map(delta).collect();
+            bench.step(deltas, watermark, 0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(bench.integral, naive(&spec, &live), "seed {seed}, step {step}: {:?}", spec.frame);
+            assert_eq!(bench.said.late_rows, late, "seed {seed}, step {step}");
+            most = most.max(bench.size().entries);
+        }
+        assert!(live.len() > 200 && most < 100, "seed {seed}: {most} of {} rows are kept at once", live.len());
+        bench.step(vec![], i64::MAX, 0).expect("the end is no error");
+        let reach = spec.reach().expect("no call looks at all rows");
+        let rows = reach.back + reach.ahead;
+        let left = if spec.keys.is_empty() { rows } else { 3 * rows };
+        // With a range those stay too that the last rows see.
+        let few = (reach.range.is_none() || reach.ahead == 0).then_some(left as u64);
+        assert!(few.is_none_or(|few| bench.size().entries <= few), "seed {seed}: {} rows", bench.size().entries);
     }
 }
