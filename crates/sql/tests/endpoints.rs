@@ -356,8 +356,7 @@ fn a_total_is_looked_up_without_a_key() {
 }
 
 #[test]
-fn a_declared_key_reads_the_newest_row() {
-    // The newest row of a key is the one that came last.
+fn a_declared_key_is_what_rows_are_looked_up_by() {
     let text = format!(
         "{}CREATE MATERIALIZED VIEW latest (PRIMARY KEY (card) NOT ENFORCED) AS SELECT card, device, amount FROM payments;
            CREATE ENDPOINT score WITH ('record' = 'payments') AS SELECT p.id, l.amount FROM payments AS p

@@ -36,6 +36,9 @@ type Change = (Option<Rate>, Option<Rate>);
 /// An order: number, currency, amount and time.
 type Order = (i64, &'static str, i64, i64);
 
+/// What comes in a step, block by block.
+type Step = (Vec<Vec<Order>>, Vec<Vec<Change>>);
+
 fn wall(millis: i64) -> String {
     format!("1970-01-01T00:00:{:02}.{:03}", millis / 1_000, millis % 1_000)
 }
@@ -69,15 +72,15 @@ fn object((currency, rate, at): Rate) -> Value {
 }
 
 fn source(pipeline: &Pipeline, name: &str) -> SourceSpec {
-    let sources = pipeline.plan.nodes.iter().filter_map(|node| match &node.spec {
+    let mut sources = pipeline.plan.nodes.iter().filter_map(|node| match &node.spec {
         Spec::Source(source) if source.name == name => Some(source.clone()),
         _ => None,
     });
-    sources.last().expect("it is read")
+    sources.next().expect("it is read")
 }
 
 /// Runs a query over orders and changes, block by block, and returns the rows of its result.
-fn run(query: &str, steps: &[(Vec<Vec<Order>>, Vec<Vec<Change>>)], lanes: usize, piece: usize) -> Vec<String> {
+fn run(query: &str, steps: &[Step], lanes: usize, piece: usize) -> Vec<String> {
     let text = format!("{TABLES}{query};");
     let pipeline =
         plan(&text, PlanOptions::default()).unwrap_or_else(|error| panic!("{query}: {error} {:?}", error.help()));
@@ -170,7 +173,7 @@ const LEFT: &str = "SELECT o.id, r.rate, r.twice, r.at FROM orders AS o \
                     LEFT JOIN rate FOR SYSTEM_TIME AS OF o.ts AS r ON o.currency = r.currency";
 
 /// What comes out of all orders.
-fn expected(steps: &[(Vec<Vec<Order>>, Vec<Vec<Change>>)], outer: bool, least: Option<i64>) -> Vec<String> {
+fn expected(steps: &[Step], outer: bool, least: Option<i64>) -> Vec<String> {
     let (mut history, mut all, mut watermark) = (History::default(), Vec::new(), i64::MIN);
     for (orders, changes) in steps {
         changes.iter().flatten().for_each(|change| history.take(*change));

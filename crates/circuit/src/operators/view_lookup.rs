@@ -39,14 +39,16 @@ struct ViewLookup {
     view: View,
     /// Rows of this step that wait for the view's changes.
     waiting: VecDeque<Delta>,
+    /// Those of them that are being answered, where a row may find many.
+    asking: Option<Asking>,
 }
 
 /// What is kept of the view.
 enum View {
     /// One row for each key.
-    Latest(Latest),
-    /// All rows, and the rows that are being answered.
-    Every(Every, Option<Asking>),
+    Latest(Box<Latest>),
+    /// All rows.
+    Every(Box<Every>),
 }
 
 impl Operator for ViewLookup {
@@ -57,7 +59,7 @@ impl Operator for ViewLookup {
         }
         let taken = match &mut self.view {
             View::Latest(latest) => latest.take(&delta),
-            View::Every(every, _) => every.take(&delta),
+            View::Every(every) => every.take(&delta),
         };
         taken.map_err(|error| self.join.broken(error))
     }
@@ -67,28 +69,28 @@ impl Operator for ViewLookup {
         if let Some(joined) = self.look_up(context, out)? {
             out.emit(joined);
         }
-        let answered = self.waiting.is_empty() && !matches!(self.view, View::Every(_, Some(_)));
+        let answered = self.waiting.is_empty() && self.asking.is_none();
         Ok(if answered { Flush::Done } else { Flush::More })
     }
 
     fn state_size(&self) -> StateSize {
         match &self.view {
             View::Latest(latest) => latest.size(),
-            View::Every(every, _) => every.size(),
+            View::Every(every) => every.size(),
         }
     }
 
     fn largest_keys(&self, most: usize) -> Vec<KeySize> {
         match &self.view {
             View::Latest(_) => Vec::new(),
-            View::Every(every, _) => every.largest_keys(most),
+            View::Every(every) => every.largest_keys(most),
         }
     }
 
     fn keeper(&mut self) -> Option<&mut dyn Keeper> {
         Some(match &mut self.view {
-            View::Latest(latest) => latest,
-            View::Every(every, _) => every.keeper(),
+            View::Latest(latest) => latest.as_mut(),
+            View::Every(every) => every.keeper(),
         })
     }
 }
@@ -98,7 +100,7 @@ impl ViewLookup {
     fn settle(&mut self) -> Result<(), Error> {
         let latest = match &mut self.view {
             View::Latest(latest) => latest,
-            View::Every(every, _) => return every.settle().map_err(|error| self.join.broken(error)),
+            View::Every(every) => return every.settle().map_err(|error| self.join.broken(error)),
         };
         latest.settle().map_err(|unsettled| match unsettled {
             // A table need not keep what its declaration promises.
@@ -127,8 +129,8 @@ impl ViewLookup {
                 let theirs = Theirs { columns, version: None };
                 self.join.join(delta, found, &theirs, context, out).map(Some)
             }
-            View::Every(every, open) => {
-                let begun = open.take().or_else(|| {
+            View::Every(every) => {
+                let begun = self.asking.take().or_else(|| {
                     let delta = self.waiting.pop_front()?;
                     let mut keys = every.find(&delta, &self.keys);
                     without_null_keys(&delta, &self.keys, &mut keys);
@@ -138,7 +140,7 @@ impl ViewLookup {
                 let (picks, columns) = every.next(&mut asking).map_err(|error| broken(&error))?;
                 let theirs = Theirs { columns, version: None };
                 let joined = self.join.picked(&mut asking, picks, &theirs, context, out)?;
-                *open = (!asking.is_answered()).then_some(asking);
+                self.asking = (!asking.is_answered()).then_some(asking);
                 Ok(Some(joined))
             }
         }
@@ -184,11 +186,11 @@ pub fn lower(graph: &mut Graph, lowering: &Lowering<'_>, spec: &ViewLookupSpec) 
     let make = move || {
         let latest = || Latest::new(encoder.clone(), schema.clone(), view_keys.clone(), columns.clone());
         let view = match &every {
-            None => View::Latest(latest()),
-            Some(design) => View::Every(Every::new(design.clone()), None),
+            None => View::Latest(Box::new(latest())),
+            Some(design) => View::Every(Box::new(Every::new(design.clone()))),
         };
         let (name, keys, join) = (name.clone(), keys.clone(), join.clone());
-        let operator = ViewLookup { name, position, keys, join, view, waiting: VecDeque::new() };
+        let operator = ViewLookup { name, position, keys, join, view, waiting: VecDeque::new(), asking: None };
         Ok(Box::new(operator) as Box<dyn Operator>)
     };
     Ok(graph.add(lowering.task(inputs, lowering.node.schema.clone(), Arc::new(make))))
