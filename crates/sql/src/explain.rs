@@ -3,6 +3,7 @@
 mod join;
 mod over;
 mod rank;
+mod watermark;
 
 use std::fmt::Write as _;
 
@@ -430,7 +431,23 @@ fn unbounded(circuit: Circuit<'_>) -> Vec<Warning> {
             position: circuit.plan.nodes[operator.id].position,
         })
         .chain(crossed)
+        .chain(watermark::held_back(circuit.plan).into_iter().map(|(source, node)| held_back(circuit.plan, source, node)))
         .collect()
+}
+
+/// A table without a watermark keeps an operator waiting.
+fn held_back(plan: &Plan, source: &str, node: NodeId) -> Warning {
+    // A table that is read with a hint has a name of its own.
+    let table = source.split('$').next().unwrap_or(source);
+    let kind = plan.nodes[node].title();
+    Warning {
+        text: format!(
+            "{kind} {node} waits for {table} to end: it has no WATERMARK, and so holds back those of the other tables; \
+             declare WATERMARK FOR ts AS ts - INTERVAL '5' SECOND in CREATE TABLE {table}, or look its rows up FOR \
+             SYSTEM_TIME AS OF PROCTIME()"
+        ),
+        position: plan.nodes[node].position,
+    }
 }
 
 /// The circuits as a tree for each output and each endpoint; an operator that is read twice is written once.
