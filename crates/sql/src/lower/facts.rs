@@ -136,6 +136,23 @@ impl NodeFacts {
         }
     }
 
+    /// Rows leave when the watermark passes this time of theirs: times that say nothing of this one may be far behind then.
+    pub(crate) fn wait_for(&mut self, time: usize) {
+        self.bounds.retain(|column, _| *column == time);
+        let window = self.attributes[time].window();
+        let others = self.attributes.iter_mut().enumerate().filter(|(column, _)| *column != time);
+        for (_, attribute) in others {
+            let is_behind = match (*attribute, attribute.window()) {
+                (Attribute::Time(TimeDomain::Processing, _), _) => false,
+                // A window ends after the times in it.
+                (_, of) => of.is_none() || (window.is_some() && window != of),
+            };
+            if is_behind {
+                *attribute = Attribute::Plain;
+            }
+        }
+    }
+
     /// The facts after `columns` more columns were found for each row, of which there is nothing to tell.
     pub(crate) fn found(&self, columns: usize) -> NodeFacts {
         let mut facts = self.clone();

@@ -221,7 +221,7 @@ impl Builder<'_> {
             TimeDomain::Event | TimeDomain::Processing => OverTurn::Arrival,
         };
         if turn == OverTurn::Watermark {
-            facts.bounds.retain(|column, _| *column == order);
+            facts.wait_for(order);
         }
         if lowered.origin.is_none() && (turn == OverTurn::Arrival || by_order(&calls, frame)) {
             return Err(outside(Error::Unsupported {

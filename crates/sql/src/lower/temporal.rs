@@ -91,7 +91,7 @@ impl Builder<'_> {
         let dependent = |node: NodeId| self.facts.of(node).schedule_dependent;
         facts.schedule_dependent = dependent(lowered.node) || dependent(versions.node);
         facts.from_source = false;
-        facts.bounds.retain(|column, _| *column == left_time);
+        facts.wait_for(left_time);
         if !versions.unique {
             facts.keys.clear();
         }

@@ -1,0 +1,4 @@
+CREATE TABLE bid (auction BIGINT, price BIGINT, channel STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '4' SECOND) WITH ('connector' = 'datagen');
+CREATE VIEW sums AS SELECT auction, ts, SUM(price) OVER (PARTITION BY auction ORDER BY window_time RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) AS price
+  FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '1' MINUTE));
+SELECT window_start, SUM(price) AS n FROM TABLE(TUMBLE(TABLE sums, DESCRIPTOR(ts), INTERVAL '5' SECOND)) GROUP BY window_start, window_end;
