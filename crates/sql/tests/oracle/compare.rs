@@ -1,6 +1,7 @@
 //! Whether two integrals are the same: exactly, but for columns whose names say how near they have to be.
 //!
-//! `near..` are variances of floats: 1e-9. `about..` are estimated numbers of distinct values: 2 %. `quantile..` are
+//! `near..` are variances of floats: 1e-9. `rounded..` are variances of decimals, exact here and of floats in the reference,
+//! which may round half of the last of six digits the other way. `about..` are estimated numbers of distinct values: 2 %. `quantile..` are
 //! quantiles: 1 %. Rows are paired by their other columns, which name a row in every query that has such columns.
 
 use std::collections::BTreeMap;
@@ -9,12 +10,16 @@ use serde_json::{Map, Value};
 
 use super::run::Integral;
 
-const TOLERANCES: [(&str, f64); 3] = [("near", 1e-9), ("about", 0.02), ("quantile", 0.01)];
+/// By the name of a column how much of a value and how much at all may differ; a little always, for the variance of equal
+/// floats need not be 0 in the reference.
+const TOLERANCES: [(&str, Tolerance); 4] =
+    [("near", (1e-9, TINY)), ("rounded", (1e-9, 1.5e-6)), ("about", (0.02, TINY)), ("quantile", (0.01, TINY))];
 
-/// A difference below this is none: the variance of equal floats need not be 0 in the reference.
 const TINY: f64 = 1e-12;
 
-fn tolerance(column: &str) -> Option<f64> {
+type Tolerance = (f64, f64);
+
+fn tolerance(column: &str) -> Option<Tolerance> {
     TOLERANCES.iter().find(|(prefix, _)| column.starts_with(prefix)).map(|(_, tolerance)| *tolerance)
 }
 
@@ -40,7 +45,7 @@ pub(crate) fn difference(expected: &Integral, found: &Integral) -> Option<String
 }
 
 /// Values that are only near, each with how near it has to be.
-type Near = Vec<(f64, Option<f64>)>;
+type Near = Vec<(Tolerance, Option<f64>)>;
 
 /// Whether rows with the same exact columns are near each other; none when there are no others.
 fn alike(expected: &Integral, found: &Integral) -> Option<bool> {
@@ -56,8 +61,8 @@ fn alike(expected: &Integral, found: &Integral) -> Option<bool> {
 
 /// Whether each value is as near the other as it has to be.
 fn near(values: &Near, others: &Near) -> bool {
-    values.iter().zip(others).all(|((tolerance, value), (_, other))| match (value, other) {
-        (Some(a), Some(b)) => (a - b).abs() <= (tolerance * a.abs().max(b.abs())).max(TINY),
+    values.iter().zip(others).all(|(((share, least), value), (_, other))| match (value, other) {
+        (Some(a), Some(b)) => (a - b).abs() <= (share * a.abs().max(b.abs())).max(*least),
         (a, b) => a == b,
     })
 }
@@ -96,6 +101,8 @@ fn only_the_named_columns_may_differ_and_only_a_little() {
     check(r#"{"k": 1, "about0": 1000}"#, r#"{"k": 2, "about0": 1000}"#, false);
     check(r#"{"k": 1, "about0": 0}"#, r#"{"k": 1, "about0": 1}"#, false);
     check(r#"{"k": 1, "near0": 1.4e-16}"#, r#"{"k": 1, "near0": 0.0}"#, true);
+    check(r#"{"k": 1, "rounded0": 4.939912}"#, r#"{"k": 1, "rounded0": 4.939913}"#, true);
+    check(r#"{"k": 1, "rounded0": 4.939912}"#, r#"{"k": 1, "rounded0": 4.939914}"#, false);
     check(r#"{"k": 1, "near0": null}"#, r#"{"k": 1, "near0": 0.0}"#, false);
     check(r#"{"k": 1, "c0": 1000}"#, r#"{"k": 1, "c0": 1001}"#, false);
 }

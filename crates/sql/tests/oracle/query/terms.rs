@@ -89,7 +89,7 @@ impl Draw<'_> {
             11 => {
                 let function = self.one(&["VAR_POP", "VAR_SAMP", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "STDDEV"]);
                 let over = self.one(&["d", "n", "f"]);
-                (format!("{function}({over})"), "near")
+                (format!("{function}({over})"), if over == "n" { "rounded" } else { "near" })
             }
             12 => (format!("APPROX_COUNT_DISTINCT({number})"), "about"),
             13 if ordered => {
