@@ -24,7 +24,7 @@ use tidemill_circuit::lookup::LookupTable;
 
 use crate::aggregate::Aggregates;
 use crate::error::Error;
-use crate::functions::{FlinkExprPlanner, Registry, Session, named_casts, planned_field};
+use crate::functions::{FlinkExprPlanner, Registry, Session, planned_field};
 use crate::plan::lookup::ViewTarget;
 use crate::plan::relation::Relations;
 use crate::plan::{random, table_version};
@@ -308,18 +308,15 @@ impl TypePlanner for Types {
     }
 }
 
-/// `COUNT(*)` counts a constant, casts in arguments have names of their own, and FIRST_VALUE is the same function with
-/// OVER and without.
+/// `COUNT(*)` counts a constant, and FIRST_VALUE is the same function with OVER and without.
 #[derive(Debug)]
 struct Calls {
     aggregates: Aggregates,
 }
 
 impl ExprPlanner for Calls {
-    fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         if !counts_rows(expr.func.name(), &expr.args, expr.distinct)? {
-            expr.args = expr.args.into_iter().map(named_casts).collect::<Result<_>>()?;
-            expr.filter = expr.filter.map(|filter| named_casts(*filter).map(Box::new)).transpose()?;
             return Ok(PlannerResult::Original(expr));
         }
         let counted = vec![lit(1_i64)];
@@ -335,10 +332,9 @@ impl ExprPlanner for Calls {
         {
             expr.func_def = WindowFunctionDefinition::AggregateUDF(same);
         }
-        expr.args = match counts_rows(expr.func_def.name(), &expr.args, expr.distinct)? {
-            true => vec![lit(1_i64)],
-            false => expr.args.into_iter().map(named_casts).collect::<Result<_>>()?,
-        };
+        if counts_rows(expr.func_def.name(), &expr.args, expr.distinct)? {
+            expr.args = vec![lit(1_i64)];
+        }
         Ok(PlannerResult::Original(expr))
     }
 }

@@ -39,7 +39,6 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub use function::{Example, Function};
-pub(crate) use planner::named_casts;
 pub(crate) use planner::wall_floor;
 pub use planner::{FlinkExprPlanner, TYPE_KEY, cast_expr, planned_field, replace_casts};
 pub use signature::common_type;

@@ -8,11 +8,13 @@
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - NATURAL joins, and right and full joins with USING, stand in brackets ([`using`]).
 //! - `FETCH FIRST n ROWS ONLY` becomes `LIMIT n` ([`fetch`]).
-//! - `items[1].sku` names the field by a text ([`field`]), and VALUES calls our cast ([`values`]).
+//! - `items[1].sku` names the field by a text ([`field`]), CAST calls our cast ([`cast`]), and so do typed literals in VALUES
+//!   ([`values`]).
 //!
 //! Other forms of expressions need no rewrite: [`crate::dialect`] reads them as plain calls from the start.
 
 mod asof;
+mod cast;
 mod fetch;
 mod field;
 mod group_window;
@@ -69,6 +71,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
         field::expr(expr);
+        cast::expr(expr);
         ControlFlow::Continue(())
     }
 

@@ -262,23 +262,6 @@ fn call(registry: &Registry, name: &str, args: Vec<Expr>) -> Result<Expr> {
     }
 }
 
-/// An argument of an aggregate whose casts have names of their own: DataFusion names a cast like what it casts, and
-/// SUM(CAST(k AS BIGINT)) beside SUM(k) would be two columns of one name.
-pub(crate) fn named_casts(expr: Expr) -> Result<Expr> {
-    let named = expr.transform_up(|expr| match &expr {
-        Expr::Cast(Cast { expr: cast, field }) => {
-            let name = format!("CAST({} AS {})", cast.schema_name(), type_text(field));
-            Ok(Transformed::yes(expr.alias(name)))
-        }
-        Expr::TryCast(TryCast { expr: cast, field }) => {
-            let name = format!("TRY_CAST({} AS {})", cast.schema_name(), type_text(field));
-            Ok(Transformed::yes(expr.alias(name)))
-        }
-        _ => Ok(Transformed::no(expr)),
-    })?;
-    Ok(named.data)
-}
-
 fn type_text(field: &Field) -> String {
     match field.metadata().get(TYPE_KEY) {
         Some(text) => text.clone(),

@@ -199,11 +199,11 @@ fn forms_become_plain_calls() {
 
 #[test]
 fn casts_and_literals_carry_our_types() {
-    check("CAST(a AS ROW<b INT>)", "CAST(a AS $type(ROW<`b` INT>))");
-    check("TRY_CAST(a AS TIMESTAMP(3) WITH LOCAL TIME ZONE)", "TRY_CAST(a AS $type(TIMESTAMP_LTZ(3)))");
+    check("CAST(a AS ROW<b INT>)", "$cast(a, 'ROW<`b` INT>')");
+    check("TRY_CAST(a AS TIMESTAMP(3) WITH LOCAL TIME ZONE)", "$try_cast(a, 'TIMESTAMP_LTZ(3)')");
     check("DATE '2024-02-29'", "$type(DATE) '2024-02-29'");
     check("TIMESTAMP '2024-02-29 01:02:03.45'", "$type(TIMESTAMP(2)) '2024-02-29 01:02:03.45'");
-    check("1.5e3", "CAST('1.5e3' AS $type(DOUBLE))");
+    check("1.5e3", "$cast('1.5e3', 'DOUBLE')");
     check("INTERVAL '1:30' MINUTE TO SECOND", "INTERVAL '90000' MILLISECONDS");
     check("INTERVAL -'2' YEAR", "INTERVAL '-24' MONTHS");
     check("'it''s'", "'it''s'");

@@ -136,6 +136,18 @@ impl Draw<'_> {
     }
 
     pub(super) fn keys(&mut self) -> &'static str {
-        self.one(&["k", "g", "k, g", "p", "k % 2", "UPPER(g)", "rx, p", "d", "n, k"])
+        self.one(&[
+            "k",
+            "g",
+            "k, g",
+            "p",
+            "k % 2",
+            "UPPER(g)",
+            "rx, p",
+            "d",
+            "n, k",
+            "CAST(k AS BIGINT), k",
+            "CAST(i AS STRING), TRY_CAST(i AS BIGINT)",
+        ])
     }
 }
