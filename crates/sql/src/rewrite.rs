@@ -7,6 +7,7 @@
 //! - `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)` becomes a left join with `t FOR SYSTEM_TIME AS OF` both times ([`asof`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - NATURAL joins, and right and full joins with USING, stand in brackets ([`using`]).
+//! - `x = ANY (SELECT ..)` and `x <> ALL (SELECT ..)` become `IN` and `NOT IN` ([`quantified`](mod@quantified)).
 //! - `FETCH FIRST n ROWS ONLY` becomes `LIMIT n` ([`fetch`]).
 //! - `items[1].sku` names the field by a text ([`field`]), CAST calls our cast ([`cast`]), and so do typed literals in VALUES
 //!   ([`values`]).
@@ -18,6 +19,7 @@ mod cast;
 mod fetch;
 mod field;
 mod group_window;
+mod quantified;
 pub(crate) mod set_operation;
 mod table_version;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use tidemill_base::Position;
 use crate::error::Error;
 
 pub(crate) use asof::{ASOF, times as asof_times};
+pub(crate) use quantified::parts as quantified;
 pub(crate) use using::{MERGED, merging};
 
 /// Rewrites a query and every query in it; `position` is where it starts.
@@ -72,6 +75,7 @@ impl VisitorMut for Rewriter {
     fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<Error> {
         field::expr(expr);
         cast::expr(expr);
+        quantified::expr(expr);
         ControlFlow::Continue(())
     }
 

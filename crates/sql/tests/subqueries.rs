@@ -51,6 +51,11 @@ fn in_is_true_false_or_unknown() {
     check("SELECT x FROM a WHERE x NOT IN (SELECT y FROM b WHERE y > 5)", "1, 2, null");
     check("SELECT x FROM a WHERE NOT x IN (SELECT y FROM b WHERE y IS NOT NULL)", "1");
     check("SELECT x FROM a WHERE 5 NOT IN (SELECT y FROM b)", "");
+    check("SELECT x FROM a WHERE x = ANY (SELECT y FROM b)", "2");
+    check("SELECT x FROM a WHERE x = SOME (SELECT y FROM b)", "2");
+    check("SELECT x FROM a WHERE x <> ALL (SELECT y FROM b)", "");
+    check("SELECT x FROM a WHERE x <> ALL (SELECT y FROM b WHERE y IS NOT NULL)", "1");
+    check("SELECT x FROM a WHERE x <> ALL (SELECT y FROM b WHERE y > 5)", "1, 2, null");
     check("SELECT x FROM a WHERE 5 NOT IN (SELECT y FROM b WHERE y IS NOT NULL)", "1, 2, null");
 }
 

@@ -9,6 +9,7 @@ use tidemill_base::Position;
 
 use super::{Accept, Place, over};
 use crate::error::Error;
+use crate::rewrite::quantified;
 use crate::statement::{name_start, place, start_of};
 use crate::types;
 
@@ -116,6 +117,13 @@ impl Accept<'_, '_> {
                     self.subquery("IN", subquery)?;
                     expr
                 }
+                Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                    let Some((left, Expr::Subquery(query), _)) = quantified(expr) else {
+                        return Err(self.refused(expr));
+                    };
+                    self.subquery("SELECT", query)?;
+                    left
+                }
                 Expr::Exists { subquery, negated: _ } => return self.subquery("EXISTS", subquery),
                 Expr::Subquery(query) => return self.subquery("SELECT", query),
                 other => return Err(self.refused(other)),
@@ -131,7 +139,9 @@ impl Accept<'_, '_> {
                 self.unsupported(at, "IN UNNEST is not supported", "write ARRAY_CONTAINS(array, value)")
             }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-                self.unsupported(at, "ANY and ALL are not supported", "write IN, or compare with MIN or MAX")
+                let what = "of ANY and ALL there are = ANY (SELECT ..) and <> ALL (SELECT ..) alone";
+                let help = "compare with MIN or MAX: x > (SELECT MAX(y) FROM t) for x > ALL, where t has rows and none is NULL";
+                self.unsupported(at, what, help)
             }
             Expr::ILike { .. } => {
                 self.unsupported(at, "ILIKE is not part of Flink's SQL", "write LOWER(a) LIKE 'pattern'")

@@ -163,7 +163,9 @@ impl Draw<'_> {
             "x.k + 1 = y.a AND y.b > 0",
         ]);
         let asked = |draw: &mut Self| -> String {
-            match draw.choices.below(9) {
+            match draw.choices.below(11) {
+                9 => format!("x.k = ANY (SELECT a FROM {right} AS y)"),
+                10 => format!("x.k <> ALL (SELECT a FROM {right} AS y)"),
                 0 => format!("x.k IN (SELECT a FROM {right} AS y)"),
                 1 => format!("x.k NOT IN (SELECT a FROM {right} AS y)"),
                 2 => format!("EXISTS (SELECT 1 FROM {right} AS y WHERE {on})"),
