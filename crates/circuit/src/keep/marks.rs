@@ -244,11 +244,10 @@ impl Marks {
     /// Ends a save; what it gave is to be given again unless it was `stored`.
     pub(crate) fn end_save(&mut self, stored: bool) {
         let Some(save) = self.save.take().filter(|_| !stored) else { return };
-        for chunk in save.given {
-            if let Some(dirty) = self.dirty.get_mut(chunk as usize) {
-                *dirty = true;
-            }
-        }
+        // Chunks beyond the slots there are were stored before a restart, and are still to be forgotten.
+        let last = save.given.last().map_or(0, |chunk| *chunk as usize + 1);
+        self.dirty.resize(self.dirty.len().max(last), false);
+        save.given.into_iter().for_each(|chunk| self.dirty[chunk as usize] = true);
     }
 
     /// Bytes held, by capacity.
@@ -329,6 +328,26 @@ mod tests {
         drop(marks.touch(&[2]).expect("the save wants it"));
         touch(&mut marks, &[3]);
         check(marks, &[None, Some(Some(1)), Some(None), Some(Some(3))]);
+    }
+
+    #[test]
+    fn a_chunk_that_is_to_be_forgotten_is_given_again_after_a_failed_save() {
+        let mut marks = Marks::new(2);
+        let before = marks.take_dirty();
+        marks.births(2, vec![0]);
+        marks.placed(3, before);
+        for stored in [false, true] {
+            marks.begin_save(2, false);
+            let mut given = Vec::new();
+            while let Some(chunk) = marks.next_chunk() {
+                let images = marks.take_images();
+                marks.written(chunk, images);
+                given.push(chunk);
+            }
+            assert_eq!(given, [0, 3]);
+            marks.end_save(stored);
+        }
+        assert!(marks.take_dirty().iter().all(|dirty| !dirty));
     }
 
     #[test]
