@@ -15,6 +15,9 @@ use crate::changelog::{Changelog, Changes, Telling};
 use crate::error::{Error, Role};
 use crate::sink::{self, Rows, Sink, SinkSummary};
 
+/// Rows that are written at a time, so that the first of many show without the others.
+const PIECE_ROWS: usize = 1_024;
+
 /// What the options of `'connector' = 'print'` say.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -87,6 +90,22 @@ impl Print {
         Ok(Print { table, to, out, writer, identifier, changelog, updating, summary: SinkSummary::default() })
     }
 
+    fn print(&mut self, changes: &Changes) -> Result<(), Error> {
+        let mut text = String::new();
+        self.write_changes(changes, &mut text).map_err(|error| self.wrong(error))?;
+        if !self.identifier.is_empty() {
+            text = text.lines().map(|line| format!("{}{line}\n", self.identifier)).collect();
+        }
+        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        written.map_err(|error| Error::io(&self.table, Role::Sink, "write to", Path::new(self.to), error))?;
+        self.summary.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn wrong(&self, error: tidemill_format::Error) -> Error {
+        Error::Format { table: self.table.clone(), path: None, error }
+    }
+
     fn write_changes(&mut self, changes: &Changes, text: &mut String) -> Result<(), tidemill_format::Error> {
         let Changes { batch, ops } = changes;
         match &mut self.writer {
@@ -112,17 +131,13 @@ impl Print {
 
 impl Sink for Print {
     fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
-        let mut text = String::new();
-        let changes = self.changelog.of(rows).map_err(tidemill_format::Error::from);
-        let written = changes.and_then(|changes| self.write_changes(&changes, &mut text));
-        written.map_err(|error| Error::Format { table: self.table.clone(), path: None, error })?;
-        if !self.identifier.is_empty() {
-            text = text.lines().map(|line| format!("{}{line}\n", self.identifier)).collect();
+        let changes = self.changelog.of(rows).map_err(|error| self.wrong(error.into()))?;
+        for first in (0..changes.ops.len()).step_by(PIECE_ROWS) {
+            let rows = PIECE_ROWS.min(changes.ops.len() - first);
+            let ops = changes.ops[first..first + rows].to_vec();
+            self.print(&Changes { batch: changes.batch.slice(first, rows), ops })?;
         }
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(|error| Error::io(&self.table, Role::Sink, "write to", Path::new(self.to), error))?;
         self.summary.rows += sink::entries(rows);
-        self.summary.bytes += text.len() as u64;
         Ok(())
     }
 
