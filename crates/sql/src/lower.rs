@@ -8,6 +8,7 @@
 mod aggregate;
 mod bounds;
 mod changes;
+mod clock;
 mod facts;
 mod fields;
 mod grouping;
@@ -313,6 +314,7 @@ impl<'a> Builder<'a> {
         let lowered = self.assigned_for(lowered, std::slice::from_ref(predicate), input.schema())?;
         self.check_condition(predicate, input.schema(), &lowered)?;
         self.check_random(predicate, &lowered)?;
+        self.check_clock(predicate, lowered.node)?;
         let condition = compile_random(predicate, input.schema(), &lowered, &self.plan.nodes[lowered.node].schema)?;
         let schema = Arc::clone(&self.plan.nodes[lowered.node].schema);
         let mut facts = self.facts.of(lowered.node).clone();
@@ -556,6 +558,7 @@ impl Project<'_, '_> {
             return Ok(place);
         }
         self.builder.check_random(expr, &self.input)?;
+        self.builder.check_clock(expr, self.input.node)?;
         let compiled =
             compile_random(expr, self.schema, &self.input, &self.builder.plan.nodes[self.input.node].schema)?;
         self.reads_clock |= facts::reads_clock(expr);

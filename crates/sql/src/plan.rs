@@ -602,7 +602,8 @@ impl Planner {
         let mut nodes: Vec<NodeId> = Vec::with_capacity(queries.len());
         for (query, plan) in queries.iter().zip(&optimised) {
             builder.ttl_ms = query.ttl.unwrap_or(self.settings.state.ttl).map(settings::ttl_ms);
-            let node = builder.query(plan, query.emit, query.position);
+            let checked = builder.check_clocks(plan, &query.plan);
+            let node = checked.and_then(|()| builder.query(plan, query.emit, query.position));
             nodes.push(node.map_err(|error| translated(error, query.position))?);
         }
         let outputs = add_outputs(&mut builder, queries, &nodes);

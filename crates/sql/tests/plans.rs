@@ -115,6 +115,90 @@ fn rows_that_depend_on_the_query_around_them_are_not_numbered() {
     }
 }
 
+/// Tables whose rows are taken back, for what is said of their clock.
+const UPDATING: &str = "CREATE TABLE paid (id BIGINT, amount BIGINT, day AS DATE_FORMAT(NOW(), 'dd'), pt AS PROCTIME()) \
+                        WITH ('connector' = 'z', 'format' = 'debezium-json');\n\
+                        CREATE TABLE come (id BIGINT, pt AS PROCTIME()) WITH ('connector' = 'z');\n";
+
+#[test]
+fn rows_that_are_taken_back_do_not_read_the_clock() {
+    let read = "pt is the time at which a row is read, and rows of paid are taken back: what is taken back would have another \
+                value than what came";
+    let check = |query: &str, column: u64, message: &str, help: &str| {
+        check_error(&format!("{UPDATING}{query}"), 5, column, message, help);
+    };
+    check("SELECT id, pt FROM paid", 12, read, "let the rows carry their time");
+    check("SELECT p.id, p.pt FROM paid AS p JOIN bid AS b ON p.id = b.auction", 14, read, "in place of pt");
+    check(
+        "SELECT b.price FROM paid AS p JOIN bid AS b ON p.id = b.auction WHERE p.pt > b.ts",
+        71,
+        read,
+        "leave it out",
+    );
+    check(
+        "SELECT window_start, COUNT(*) AS n FROM TABLE(TUMBLE(TABLE paid, DESCRIPTOR(pt), INTERVAL '1' HOUR)) \
+         GROUP BY window_start, window_end",
+        1,
+        read,
+        "",
+    );
+    check(
+        "SELECT DISTINCT day FROM paid",
+        17,
+        &read.replace("pt is the time at which a row is read", "day reads the clock"),
+        "",
+    );
+    let over = |expr: &str| {
+        format!(
+            "{expr} reads the clock over rows that may be taken back: what is taken back would have another value than what came"
+        )
+    };
+    check("SELECT id, NOW() AS n FROM paid", 1, &over("CURRENT_TIMESTAMP()"), "MAX(PROCTIME())");
+    check(
+        "SELECT id, COUNT(*) AS n, NOW() AS at FROM come GROUP BY id",
+        1,
+        &over("CURRENT_TIMESTAMP()"),
+        "MAX(PROCTIME())",
+    );
+    check(
+        "SELECT c.id FROM come AS c JOIN paid AS p ON c.id = p.id AND c.id + p.amount > EXTRACT(HOUR FROM NOW())",
+        1,
+        &over("(id + amount) > EXTRACT('HOUR', CURRENT_TIMESTAMP())"),
+        "",
+    );
+}
+
+#[test]
+fn the_clock_over_rows_that_only_come_is_read_once() {
+    let check = |query: &str| {
+        let whole = format!("{UPDATING}{query}");
+        plan(&whole, PlanOptions::default()).unwrap_or_else(|error| panic!("{}", render(&error, "t.sql", &whole)));
+    };
+    check("SELECT id, amount FROM paid");
+    check("SELECT id FROM (SELECT id, pt FROM paid)");
+    check("SELECT id, pt, NOW() AS at FROM come WHERE pt < CURRENT_TIMESTAMP");
+    check("SELECT id, MAX(pt) AS last, MIN(NOW()) AS first FROM come GROUP BY id");
+    check("SELECT c.pt, p.amount FROM come AS c LEFT JOIN paid AS p ON c.id = p.id");
+    check(
+        "SELECT window_start, COUNT(*) AS n, NOW() AS at FROM TABLE(TUMBLE(TABLE come, DESCRIPTOR(pt), INTERVAL '1' HOUR)) \
+           GROUP BY window_start, window_end",
+    );
+}
+
+#[test]
+fn random_values_of_rows_that_are_taken_back_are_refused() {
+    for call in ["UUID()", "RAND()", "RAND_INTEGER(9)"] {
+        check_error(
+            &format!("{UPDATING}SELECT id, {call} AS r FROM paid"),
+            5,
+            1,
+            "FIRST_VALUE, LAST_VALUE, ARRAY_AGG, LISTAGG, RAND and UUID follow the order of a source, and a table whose rows are \
+             taken back has none",
+            "use MIN or MAX",
+        );
+    }
+}
+
 #[test]
 fn errors_say_what_and_where_and_how_to_fix_it() {
     check_error("SELECT acution FROM bid", 3, 8, "there is no column acution", "did you mean auction?");

@@ -316,6 +316,9 @@ impl Builder<'_> {
             let help = "compute it in a query below the join, and name its column in ON";
             return Err(self.refused("RAND or UUID in the condition of a join", help));
         }
+        for side in sides {
+            joining.residual.iter().try_for_each(|residual| self.check_clock(residual, side.node))?;
+        }
         let names = told_apart(&nodes[0], &nodes[1]);
         let compiled = |residual: &Expr| compile_named(residual, &joining.schema, &places, Some(&names));
         let residual = joining.residual.as_ref().map(compiled).transpose()?;

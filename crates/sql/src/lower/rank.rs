@@ -198,7 +198,14 @@ impl Project<'_, '_> {
         (append_only, place, position): (bool, Option<usize>, Option<Position>),
     ) -> Result<Vec<OrderBy>> {
         let mut order = Vec::with_capacity(order_by.len());
+        let taken_back = || {
+            let problem = "ORDER BY processing time is for rows that are never taken back".to_string();
+            outside(Error::Plan { problem, position, help: Some("order by a column that the rows carry".to_string()) })
+        };
         for Sort { expr, asc, nulls_first } in &self.builder.untruncated(order_by)? {
+            if is_proctime(expr) && !append_only {
+                return Err(taken_back());
+            }
             let column = self.column(expr, input, schema, &print(unaliased(expr)))?;
             order.push(OrderBy { column, descending: !asc, nulls_first: *nulls_first });
             let of_input = &self.builder.facts.of(self.input.node).attributes;
@@ -212,9 +219,7 @@ impl Project<'_, '_> {
                 continue;
             }
             if !append_only {
-                let problem = "ORDER BY processing time is for rows that are never taken back";
-                let help = Some("order by a column that the rows carry".to_string());
-                return Err(outside(Error::Plan { problem: problem.to_string(), position, help }));
+                return Err(taken_back());
             }
             if let Some(place) = place {
                 let column = self.keep(place);

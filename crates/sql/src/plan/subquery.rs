@@ -240,10 +240,17 @@ fn place_in(subquery: &Subquery) -> Option<Position> {
 
 /// The first column that a plan names.
 pub(crate) fn place_below(plan: &LogicalPlan) -> Option<Position> {
+    place_where(plan, |_| true)
+}
+
+/// The first of these columns that a plan names.
+pub(crate) fn place_where(plan: &LogicalPlan, wanted: impl Fn(&Column) -> bool) -> Option<Position> {
     let mut first = None;
     // The closure gives no error.
     let _ = plan.apply(|node| {
-        let found = node.expressions().iter().filter_map(place_of).min();
+        let expressions = node.expressions();
+        let columns = expressions.iter().flat_map(Expr::column_refs).filter(|column| wanted(column));
+        let found = columns.filter_map(|column| place_of(&Expr::Column(column.clone()))).min();
         first = [first, found].into_iter().flatten().min();
         Ok(TreeNodeRecursion::Continue)
     });
