@@ -1,4 +1,6 @@
-//! Words of bytes: loads that may reach past the end, and the search for a string's end, words at a time.
+//! Words of bytes: loads that may reach past the end, and the search for a string's end, 32 bytes at a time.
+
+use wide::u8x32;
 
 /// The sixteen bytes at `at`; zeros stand where `bytes` has ended.
 #[inline(always)]
@@ -17,23 +19,12 @@ fn word16_at_end(bytes: &[u8], at: usize) -> [u8; 16] {
     word
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-
-/// A word whose lowest set bit is in the first byte that is a quote, a backslash or a control character.
-///
-/// Subtracting borrows only out of a byte that has been found already, so the lowest bit is exact.
+/// A word whose bit `i` says that byte `i` is a quote, a backslash or a control character.
 #[inline(always)]
-fn stops(word: u64) -> u64 {
-    let quotes = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let escapes = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let controls = word.wrapping_sub(ONES * 0x20);
-    (quotes | escapes | controls) & !word & (ONES << 7)
-}
-
-/// [`stops`] of sixteen bytes, the first byte lowest.
-#[inline(always)]
-fn stops16(word: u128) -> u128 {
-    u128::from(stops(word as u64)) | u128::from(stops((word >> 64) as u64)) << 64
+fn stops(bytes: [u8; 32]) -> u32 {
+    let bytes = u8x32::new(bytes);
+    let controls = bytes.min(u8x32::splat(0x1F)).simd_eq(bytes);
+    (bytes.simd_eq(u8x32::splat(b'"')) | bytes.simd_eq(u8x32::splat(b'\\')) | controls).to_bitmask()
 }
 
 /// The index of the first quote, backslash or control character from `at` on, or the length of `bytes`.
@@ -42,21 +33,14 @@ fn stops16(word: u128) -> u128 {
 /// branch predictor needs.
 #[inline(always)]
 pub(crate) fn string_stop(bytes: &[u8], mut at: usize) -> usize {
-    while let Some((low, high)) = bytes.get(at..).and_then(two_words) {
-        let (low, high) = (stops16(low), stops16(high));
-        if low | high != 0 {
-            let (stops, base) = if low != 0 { (low, 0) } else { (high, 16) };
-            return at + base + (stops.trailing_zeros() >> 3) as usize;
+    while let Some(bytes_here) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
+        let stops = stops(*bytes_here);
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize;
         }
         at += 32;
     }
     string_stop_at_end(bytes, at)
-}
-
-#[inline(always)]
-fn two_words(bytes: &[u8]) -> Option<(u128, u128)> {
-    let (low, rest) = bytes.split_first_chunk::<16>()?;
-    Some((u128::from_le_bytes(*low), u128::from_le_bytes(*rest.first_chunk::<16>()?)))
 }
 
 #[cold]
