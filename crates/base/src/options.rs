@@ -88,9 +88,19 @@ impl Options {
         self.left.remove(key)
     }
 
-    /// Takes an option that must be there.
+    /// Takes an option that must be there. Where it is missing and one stands there that reads much like it, it is that one
+    /// that is wrong.
     pub fn require(&mut self, key: &str) -> Result<String, Error> {
-        self.take(key).ok_or_else(|| Error::Missing { key: key.to_string(), of: self.of.clone() })
+        if let Some(value) = self.take(key) {
+            return Ok(value);
+        }
+        let (of, key) = (self.of.clone(), key.to_string());
+        Err(match suggest::nearest(&key, self.left.keys().map(String::as_str)) {
+            Some(misspelt) => {
+                Error::Unknown { key: misspelt.to_string(), of, suggestion: Some(key), known: self.known.clone() }
+            }
+            None => Error::Missing { key, of },
+        })
     }
 
     /// Takes an option and reads it by `read`; `expected` says what it should be.
@@ -223,6 +233,15 @@ mod tests {
         let error = options.finish().expect_err("'formt' is nobody's");
         assert_eq!(error.to_string(), "connector 'test' has no option 'formt'");
         assert_eq!(error.help(), "did you mean 'format'?");
+    }
+
+    #[test]
+    fn a_misspelt_option_is_named_before_the_one_that_it_leaves_missing() {
+        let require = |pairs: &[(&str, &str)]| options(pairs).require("format").expect_err("it is not there");
+        let error = require(&[("fromat", "json"), ("path", "/x")]);
+        assert_eq!(error.to_string(), "connector 'test' has no option 'fromat'");
+        assert_eq!(error.help(), "did you mean 'format'?");
+        assert_eq!(require(&[("path", "/x")]).to_string(), "connector 'test' needs the option 'format'");
     }
 
     #[test]

@@ -27,9 +27,14 @@ fn says_what_is_wrong_with_a_table() {
         "add 'path' = '...' to the WITH clause",
     );
     check(
-        &[("connector", "filesystem"), ("path", "/x"), ("formt", "json")],
+        &[("connector", "filesystem"), ("path", "/x")],
         "table 't': connector 'filesystem' needs the option 'format'",
         "add 'format' = '...' to the WITH clause",
+    );
+    check(
+        &[("connector", "filesystem"), ("path", "/x"), ("formt", "json")],
+        "table 't': connector 'filesystem' has no option 'formt'",
+        "did you mean 'format'?",
     );
     check(
         &[("connector", "filesystem"), ("path", "/x"), ("format", "json"), ("source.monitor-intervall", "1 s")],
