@@ -426,19 +426,21 @@ fn fill_range(range: &mut SourceRange, news: &SourceInput) {
 
 /// Turns each node of `plan` into tasks.
 fn lower(plan: &Plan, lanes: usize) -> Result<Graph, Error> {
-    let append_only = plan.append_only();
+    let (append_only, single) = (plan.append_only(), plan.single());
     let mut graph = Graph::default();
     let mut tasks = Vec::with_capacity(plan.nodes.len());
     for (id, node) in plan.nodes.iter().enumerate() {
         let inputs: Vec<usize> = node.inputs.iter().map(|input| tasks[*input]).collect();
         let schemas: Vec<_> = node.inputs.iter().map(|input| plan.nodes[*input].schema.clone()).collect();
         let appends: Vec<bool> = node.inputs.iter().map(|input| append_only[*input]).collect();
+        let singles: Vec<bool> = node.inputs.iter().map(|input| single[*input]).collect();
         let lowering = Lowering {
             node,
             id,
             inputs: &inputs,
             input_schemas: &schemas,
             appends: &appends,
+            singles: &singles,
             append_only: node.row_inputs().iter().all(|input| append_only[*input]),
             ttl_ms: plan.ttls.get(&id).copied(),
             lanes,

@@ -83,6 +83,8 @@ pub struct Lowering<'a> {
     pub input_schemas: &'a [SchemaRef],
     /// For each of its inputs whether no row of it is ever taken back.
     pub appends: &'a [bool],
+    /// For each of its inputs whether it never has more than one row at the end of a step.
+    pub singles: &'a [bool],
     /// Whether no row of its inputs is ever taken back, of those whose rows become its own.
     pub append_only: bool,
     /// After how many milliseconds without a change an entry of its state is forgotten, when that is asked for.

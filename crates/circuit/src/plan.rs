@@ -467,6 +467,34 @@ impl Plan {
         }
         facts
     }
+
+    /// For each node, whether it never has more than one row at the end of a step.
+    pub fn single(&self) -> Vec<bool> {
+        let mut facts: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let all = node.inputs.iter().all(|input| facts[*input]);
+            facts.push(match &node.spec {
+                Spec::Aggregate(spec) => spec.keys.is_empty() && spec.window.is_none(),
+                Spec::Rank(spec) => {
+                    let first = spec.function == RankFunction::RowNumber && spec.to == Some(1);
+                    all || (spec.keys.is_empty() && first)
+                }
+                Spec::Join(JoinSpec { kind: JoinKind::Inner | JoinKind::Left, .. }) => all,
+                Spec::Join(JoinSpec { kind: JoinKind::Semi | JoinKind::Anti, .. }) => {
+                    node.inputs.first().is_some_and(|left| facts[*left])
+                }
+                Spec::Filter(_) | Spec::Project(_) | Spec::Delay(_) | Spec::Output(_) => all,
+                _ => false,
+            });
+        }
+        facts
+    }
+
+    /// Whether a node that is to be added forgets something after a time to live.
+    pub fn takes_ttl(&self, node: &Node) -> bool {
+        let keyless = matches!(&node.spec, Spec::Join(spec) if spec.left_keys.is_empty());
+        node.takes_ttl() && !(keyless && node.inputs.iter().all(|input| self.single()[*input]))
+    }
 }
 
 impl Node {
@@ -484,10 +512,7 @@ impl Node {
             Spec::Aggregate(spec) => spec.window.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
             Spec::Rank(spec) => spec.close.is_none() && spec.expiry.is_none() && !spec.keys.is_empty(),
             Spec::OverChanges(spec) => spec.expiry.is_none() && !spec.keys.is_empty(),
-            // NOT IN asks whether there is any row at all, so none may be missing.
-            Spec::Join(spec) => {
-                !spec.left_keys.is_empty() && spec.expiry.contains(&None) && spec.nulls != JoinNulls::Unknown
-            }
+            Spec::Join(spec) => spec.expiry.contains(&None),
             Spec::TemporalJoin(spec) => !spec.right_keys.is_empty(),
             Spec::SetOperation(_) => true,
             _ => false,

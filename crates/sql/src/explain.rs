@@ -69,9 +69,9 @@ impl<'p> Circuit<'p> {
     }
 
     fn operators(self) -> Vec<Operator> {
-        let append_only = self.plan.append_only();
+        let (append_only, single) = (self.plan.append_only(), self.plan.single());
         let nodes = self.plan.nodes.iter().enumerate();
-        nodes.map(|(id, node)| operator(self, id, node, &append_only)).collect()
+        nodes.map(|(id, node)| operator(self, id, node, (&append_only, &single))).collect()
     }
 }
 
@@ -85,7 +85,7 @@ pub fn decision_operators(decisions: &Decisions) -> Vec<Operator> {
     Circuit::of_decisions(decisions).operators()
 }
 
-fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool]) -> Operator {
+fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, (append_only, single): (&[bool], &[bool])) -> Operator {
     let input = |column: usize| quoted(circuit.plan.nodes[node.inputs[0]].schema.field(column).name());
     let (state, bound) = match &node.spec {
         Spec::Aggregate(spec) => kept(spec, &input),
@@ -97,14 +97,14 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
             (Some(kept.to_string()), Some(bound))
         }
         Spec::Join(_) | Spec::TemporalJoin(_) | Spec::SetOperation(_) => {
-            join::kept(circuit.plan, node, append_only, circuit.plan.ttls.contains_key(&id))
+            join::kept(circuit.plan, node, (append_only, single), circuit.plan.ttls.contains_key(&id))
         }
         Spec::Rank(spec) => rank::kept(spec, append_only[node.inputs[0]], &input),
         _ => (None, None),
     };
     let bound = match circuit.plan.ttls.get(&id) {
         None => bound,
-        Some(ttl_ms) => Some(expires(node, bound, &duration(*ttl_ms))),
+        Some(ttl_ms) => Some(expires(node, bound, &duration(*ttl_ms), single)),
     };
     Operator {
         id,
@@ -120,12 +120,17 @@ fn operator(circuit: Circuit<'_>, id: NodeId, node: &Node, append_only: &[bool])
 }
 
 /// What bounds an operator that forgets what has not changed for so long.
-fn expires(node: &Node, bound: Option<String>, life: &str) -> String {
+fn expires(node: &Node, bound: Option<String>, life: &str, single: &[bool]) -> String {
+    let stays = match (&node.spec, node.inputs.as_slice()) {
+        (Spec::Join(_), [left, _]) if single[*left] => "; the only row of the left side stays",
+        (Spec::Join(_), [_, right]) if single[*right] => "; the only row of the right side stays",
+        _ => "",
+    };
     match (&node.spec, bound) {
         (Spec::TemporalJoin(_), Some(bound)) => {
             format!("{bound}, until no row of either side has come to the key for {life} of processing time")
         }
-        _ => format!("what has not changed for {life} of processing time is forgotten, and stays said"),
+        _ => format!("what has not changed for {life} of processing time is forgotten, and stays said{stays}"),
     }
 }
 

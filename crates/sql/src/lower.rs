@@ -220,7 +220,7 @@ impl<'a> Builder<'a> {
     /// Adds a node, or finds the one that does the same.
     pub(crate) fn add(&mut self, spec: Spec, inputs: Vec<NodeId>, schema: SchemaRef, facts: NodeFacts) -> NodeId {
         let node = Node { spec, inputs, schema, position: self.position, on_error: self.on_error };
-        let ttl_ms = self.ttl_ms.filter(|_| node.takes_ttl());
+        let ttl_ms = self.ttl_ms.filter(|_| self.plan.takes_ttl(&node));
         let name = format!("{:?} {:?} {:?} {ttl_ms:?}", node.inputs, node.spec, self.on_error);
         if let Some(node) = self.known.get(&name) {
             return *node;

@@ -46,6 +46,8 @@ struct Design {
     pairs: Pairs,
     /// For each side whether no row of it is taken back.
     appends: [bool; 2],
+    /// For each side whether it never has more than one row, which then has no time to live.
+    singles: [bool; 2],
     /// How long a row is kept that does not change and that no time bounds, where that is said.
     ttl_ms: Option<i64>,
 }
@@ -53,7 +55,9 @@ struct Design {
 impl Design {
     /// The design of a node; or what is not supported.
     fn new(lowering: &Lowering<'_>, spec: &JoinSpec) -> Result<Self, String> {
-        let ([left, right], [left_appends, right_appends]) = (lowering.input_schemas, lowering.appends) else {
+        let ([left, right], [left_appends, right_appends], [left_single, right_single]) =
+            (lowering.input_schemas, lowering.appends, lowering.singles)
+        else {
             return Err("a join of other than two inputs".into());
         };
         let types = |schema: &SchemaRef, columns: &[usize]| -> Vec<DataType> {
@@ -73,7 +77,8 @@ impl Design {
         );
         let (inputs, appends) = ([left.clone(), right.clone()], [*left_appends, *right_appends]);
         let ttl_ms = lowering.ttl_ms.filter(|_| lowering.node.takes_ttl()).map(|ttl_ms| ttl_ms.max(1));
-        let design = Design { spec: spec.clone(), inputs, encoder, pairs, appends, ttl_ms };
+        let singles = [*left_single, *right_single];
+        let design = Design { spec: spec.clone(), inputs, encoder, pairs, appends, singles, ttl_ms };
         design.check(&lowering.node.schema)?;
         Ok(design)
     }
@@ -121,6 +126,12 @@ impl Design {
         }
     }
 
+    /// Whether a null may equal anything, and each left row is held against the nulls of the right side as against its equals.
+    /// Without a time to live it is enough to know how many nulls there are.
+    fn meets_nulls(&self) -> bool {
+        self.spec.nulls == JoinNulls::Unknown && self.counts(LEFT)
+    }
+
     /// Whether rows that have met none say so when they expire, and not before.
     fn pads_late(&self) -> bool {
         self.spec.pad == Emit::OnClose && !matches!(self.spec.kind, JoinKind::Inner | JoinKind::Semi)
@@ -134,7 +145,7 @@ impl Design {
     /// Whether what a row of this side has met is counted row by row: where a condition tells rows of a key apart, or where
     /// rows that were met expire.
     fn counts(&self, side: usize) -> bool {
-        let expires = self.spec.expiry[1 - side].is_some() || self.lifetime(1 - side).is_some();
+        let expires = self.spec.expiry[1 - side].is_some() || self.ages(1 - side);
         self.is_padded(side) && (self.spec.residual.is_some() || expires)
     }
 
@@ -149,16 +160,21 @@ impl Design {
         self.spec.kind == JoinKind::Inner && (self.ttl_ms.is_none() || self.appends == [true; 2])
     }
 
+    /// Whether rows of this side are forgotten that do not change, if it has several.
+    fn ages(&self, side: usize) -> bool {
+        self.ttl_ms.is_some() && self.spec.expiry[side].is_none()
+    }
+
     /// For how many milliseconds a row of this side is kept that does not change; none where its time says so, or nothing.
     fn lifetime(&self, side: usize) -> Option<i64> {
-        self.ttl_ms.filter(|_| self.spec.expiry[side].is_none())
+        self.ttl_ms.filter(|_| self.ages(side) && !self.singles[side])
     }
 
     /// Whether equal rows of this side are kept as one: where rows are taken back, and where nothing is asked of the rows of
     /// a key but how many there are.
     fn merges(&self, side: usize) -> bool {
         let only_met = side == RIGHT && !self.says_pairs() && self.spec.residual.is_none();
-        !self.appends[side] || (only_met && self.lifetime(RIGHT).is_some())
+        !self.appends[side] || (only_met && self.ages(RIGHT))
     }
 
     /// Whether the rows of this side are counted by key, for the rows of the other side.

@@ -96,8 +96,9 @@ impl Bench {
         let name = node.title().to_string();
         let schemas = [input];
         let (inputs, input_schemas, appends) = (&[0], &schemas, &[append_only]);
+        let singles = &[false];
         let lowering =
-            Lowering { node: &node, id: 1, inputs, input_schemas, appends, append_only, ttl_ms, lanes, name };
+            Lowering { node: &node, id: 1, inputs, input_schemas, appends, singles, append_only, ttl_ms, lanes, name };
         let last = operators::lower(&mut graph, &lowering)?;
         assert_eq!(last + 1, graph.tasks.len(), "the last task gives the node's rows");
         let make = |task: &Task| (0..lanes).map(|_| (task.make)()).collect::<Result<Vec<_>, _>>();

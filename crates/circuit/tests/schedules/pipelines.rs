@@ -448,6 +448,24 @@ pub(crate) const PIPELINES: &[Named] = &[
         }
         p.case()
     }),
+    ("rows that surely meet none for a while", |updating| {
+        let (mut p, rows) = Pipeline::over(updating, DELAY);
+        let (left, high) = (p.table(rows), p.filter(rows, 3));
+        let right = p.table(high);
+        let not_in = p.join(JoinKind::Anti, left, right, &[NUMBER], |spec| spec.nulls = JoinNulls::Unknown);
+        let not_in = p.forget(not_in, 2);
+        p.output("not_in", not_in);
+        let newest = first(&[], &[by(TIME, true)], RankFunction::RowNumber, Some(1));
+        let newest = p.rank(right, RankSpec { number: false, ..newest });
+        for (name, kind, right) in
+            [("none", JoinKind::Anti, right), ("all", JoinKind::Inner, right), ("newest", JoinKind::Left, newest)]
+        {
+            let join = p.join(kind, left, right, &[], |_| {});
+            let join = p.forget(join, 2);
+            p.output(name, join);
+        }
+        p.case()
+    }),
     ("versions of keys that nobody asks for", |updating| {
         let (mut p, source) = Pipeline::over(updating, 10);
         let source = p.table(source);

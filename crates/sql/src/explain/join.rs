@@ -84,8 +84,16 @@ pub(super) fn crossed(plan: &Plan, facts: &Facts) -> Vec<NodeId> {
 }
 
 /// What is kept, and what bounds it.
-pub(super) fn kept(plan: &Plan, node: &Node, append_only: &[bool], forgets: bool) -> (Option<String>, Option<String>) {
+pub(super) fn kept(
+    plan: &Plan,
+    node: &Node,
+    (append_only, single): (&[bool], &[bool]),
+    forgets: bool,
+) -> (Option<String>, Option<String>) {
     match &node.spec {
+        Spec::Join(_) if node.inputs.iter().all(|input| single[*input]) => {
+            (Some("one row of each side".to_string()), Some("it does not grow".to_string()))
+        }
         Spec::Join(spec) => {
             let appends = [0, 1].map(|side| append_only[node.inputs[side]]);
             let leaves = spec.lets_met_go(appends, forgets);

@@ -11,3 +11,8 @@ SELECT auction FROM bid WHERE channel IN (SELECT currency FROM rate);
 SELECT channel FROM bid WHERE channel NOT IN (SELECT currency FROM rate);
 SELECT channel FROM bid INTERSECT SELECT currency FROM rate;
 SELECT b.auction, r.factor FROM bid AS b JOIN rate FOR SYSTEM_TIME AS OF b.ts AS r ON b.channel = r.currency;
+SELECT b.price FROM bid AS b, (SELECT MAX(price) AS highest FROM bid) AS m WHERE b.price < m.highest;
+SELECT a.n, b.m FROM (SELECT COUNT(*) AS n FROM bid) AS a CROSS JOIN (SELECT COUNT(*) AS m FROM rate) AS b;
+SELECT b.price, r.factor FROM bid AS b JOIN rate AS r ON b.price < r.factor;
+CREATE VIEW highest AS SELECT auction, MAX(price) AS most FROM bid GROUP BY auction;
+SELECT b.price, h.most FROM bid AS b JOIN highest FOR SYSTEM_TIME AS OF PROCTIME() AS h ON b.auction = h.auction;

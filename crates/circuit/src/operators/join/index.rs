@@ -64,6 +64,12 @@ impl Index {
         self.strange.get(slot as usize).copied().unwrap_or(false)
     }
 
+    /// The key of one column that is null, if it is there.
+    pub fn null(&self) -> Option<u32> {
+        let slots = self.strange.iter().enumerate().filter(|(_, strange)| **strange);
+        slots.map(|(slot, _)| slot as u32).find(|slot| self.contains(*slot))
+    }
+
     /// The columns of the keys in these slots.
     pub fn columns(&self, slots: &[u32]) -> Vec<ArrayRef> {
         self.encoder.decode(&self.keys.keys(slots))

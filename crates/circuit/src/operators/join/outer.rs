@@ -174,29 +174,49 @@ impl Outer {
         if !design.says_pairs() && !design.counts(LEFT) {
             return Ok(());
         }
+        let null = if design.meets_nulls() { self.state.index.null() } else { None };
         for at in 0..self.state.sides[side].logged().len() {
-            let Before { id: mine, weight: was, .. } = self.state.sides[side].logged()[at];
-            let is = self.state.sides[side].weight(mine);
-            let slot = self.state.sides[side].owner(mine);
-            if was == is || self.state.index.is_strange(slot) {
+            let changed = self.state.sides[side].logged()[at];
+            let slot = self.state.sides[side].owner(changed.id);
+            let is_null = self.state.index.is_strange(slot);
+            if changed.weight == self.state.sides[side].weight(changed.id) {
                 continue;
             }
-            let mut theirs = self.state.sides[1 - side].head(slot);
-            while theirs != NONE {
-                let other = &self.state.sides[1 - side];
-                let (their_was, their_is) = (other.weight_before(theirs), other.weight(theirs));
-                if side == LEFT {
-                    self.pairs.push([mine, theirs], [was, their_was], [is, their_is]);
-                } else if their_was == their_is {
-                    self.pairs.push([theirs, mine], [their_was, was], [their_is, is]);
-                }
-                theirs = other.next(theirs);
-                if self.pairs.lefts.len() == DELTA_ROWS_MAX {
-                    self.judge(context, out)?;
+            if is_null && null.is_some() {
+                let all: Vec<u32> = self.state.sides[1 - side].ids().collect();
+                all.into_iter().try_for_each(|theirs| self.look_at(side, changed, theirs, context, out))?;
+            }
+            let keys = [(!is_null).then_some(slot), null.filter(|_| !is_null)];
+            for key in keys.into_iter().flatten() {
+                let mut theirs = self.state.sides[1 - side].head(key);
+                while theirs != NONE {
+                    self.look_at(side, changed, theirs, context, out)?;
+                    theirs = self.state.sides[1 - side].next(theirs);
                 }
             }
         }
         if self.pairs.lefts.is_empty() { Ok(()) } else { self.judge(context, out) }
+    }
+
+    /// Adds the pair of a changed row and one of the other side, if it has changed by that.
+    #[inline]
+    fn look_at(
+        &mut self,
+        side: usize,
+        changed: Before,
+        theirs: u32,
+        context: &Context,
+        out: &mut Output,
+    ) -> Result<(), Error> {
+        let Before { id: mine, weight: was, .. } = changed;
+        let (is, other) = (self.state.sides[side].weight(mine), &self.state.sides[1 - side]);
+        let (their_was, their_is) = (other.weight_before(theirs), other.weight(theirs));
+        if side == LEFT {
+            self.pairs.push([mine, theirs], [was, their_was], [is, their_is]);
+        } else if their_was == their_is {
+            self.pairs.push([theirs, mine], [their_was, was], [their_is, is]);
+        }
+        if self.pairs.lefts.len() == DELTA_ROWS_MAX { self.judge(context, out) } else { Ok(()) }
     }
 
     /// Counts the pairs that meet the condition, and says them.
@@ -302,7 +322,10 @@ impl Outer {
             (JoinKind::Semi, _) => is_met,
             (_, Verdict::Every) => true,
             (_, Verdict::Nobody) => false,
-            (JoinKind::Anti, Verdict::Each) if self.is_not_in() => !is_met && !self.state.index.is_strange(slot),
+            // A null on the left may equal whatever the right side has, if it has any.
+            (JoinKind::Anti, Verdict::Each) if self.is_not_in() && !self.state.design.meets_nulls() => {
+                !is_met && !self.state.index.is_strange(slot)
+            }
             (_, Verdict::Each) => !is_met,
         }
     }

@@ -286,6 +286,7 @@ impl State {
     /// What the right side says of all rows of `NOT IN`.
     pub fn verdict(&self) -> Verdict {
         match self.design.spec.nulls {
+            _ if self.design.meets_nulls() => Verdict::Each,
             JoinNulls::Unknown if self.rows_right == 0 => Verdict::Every,
             JoinNulls::Unknown if self.null_rows_right > 0 => Verdict::Nobody,
             _ => Verdict::Each,

@@ -15,7 +15,7 @@ use crate::circuit::Options;
 use crate::decode::{Block, BlockData};
 use crate::expr::{Expr, OnError, Scalar};
 use crate::operator::Sides;
-use crate::plan::{Expiry, Node, OutputSpec, Plan, SourceSpec, Spec, WatermarkSpec};
+use crate::plan::{Expiry, Node, OrderBy, OutputSpec, Plan, RankFunction, RankSpec, SourceSpec, Spec, WatermarkSpec};
 use crate::step::{SourceInput, StepInput, StepOutput};
 
 const TIME_TYPE: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
@@ -200,6 +200,12 @@ impl Setup {
         }
     }
 
+    /// Whether a pair is not known to differ, where a null may equal anything; else whether it meets.
+    fn may_meet(&self, left: &Row, right: &Row) -> bool {
+        let may = self.nulls == JoinNulls::Unknown && (left.0.is_none() || right.0.is_none());
+        may || self.meets(left, right)
+    }
+
     /// What comes out after a step whose watermark is this.
     fn search(&self, sides: &[Bag; 2], watermark: i64) -> BTreeMap<String, i64> {
         let text = |row: Option<&Row>| match row {
@@ -260,6 +266,11 @@ impl Rig {
     }
 
     fn with_ttl(setup: &Setup, ttl_ms: Option<i64>) -> Result<Self, Error> {
+        Self::over(setup, ttl_ms, false)
+    }
+
+    /// A join whose right side is all rows of its source, or the one of them with the least number.
+    fn over(setup: &Setup, ttl_ms: Option<i64>, first_right: bool) -> Result<Self, Error> {
         let spec = setup.spec();
         let mut plan = Plan::default();
         let node = |spec, inputs, schema| Node { spec, inputs, schema, position: None, on_error: setup.on_error };
@@ -275,7 +286,20 @@ impl Rig {
             })
         };
         let left = plan.add(node(source("left", setup.appends[LEFT]), vec![], schema()));
-        let right = plan.add(node(source("right", setup.appends[RIGHT]), vec![], schema()));
+        let mut right = plan.add(node(source("right", setup.appends[RIGHT]), vec![], schema()));
+        if first_right {
+            let first = RankSpec {
+                keys: vec![],
+                order: vec![OrderBy { column: NUMBER, descending: false, nulls_first: false }],
+                function: RankFunction::RowNumber,
+                from: 1,
+                to: Some(1),
+                number: false,
+                close: None,
+                expiry: None,
+            };
+            right = plan.add(node(Spec::Rank(first), vec![right], schema()));
+        }
         let both: Vec<Field> =
             schema().fields().iter().chain(schema().fields()).map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let output = Arc::new(Schema::new(spec.columns.iter().map(|column| both[*column].clone()).collect::<Vec<_>>()));
@@ -629,7 +653,7 @@ impl Lives {
         let was = |side: usize, row: &Row| before[side].get(row).map_or(0, |row| row.weight);
         let (mut pairs, mut mets) = (Vec::new(), [BTreeMap::new(), BTreeMap::new()]);
         for (left, l) in &self.0[LEFT] {
-            for (right, r) in self.0[RIGHT].iter().filter(|(right, _)| setup.meets(left, right)) {
+            for (right, r) in self.0[RIGHT].iter().filter(|(right, _)| setup.may_meet(left, right)) {
                 let (l_was, r_was) = (was(LEFT, left), was(RIGHT, right));
                 pairs.push((*left, *right, l.weight * r.weight - l_was * r_was));
                 *mets[LEFT].entry(*left).or_insert(0) += if l_was == 0 { r.weight } else { r.weight - r_was };
@@ -665,7 +689,7 @@ impl Lives {
             }
             self.0[side].retain(|_, row| row.weight > 0);
         }
-        if setup.is_one_sided() && setup.appends == [true; 2] {
+        if setup.is_one_sided() && setup.nulls != JoinNulls::Unknown && setup.appends == [true; 2] {
             // Nothing more is said of them.
             self.0[LEFT].retain(|_, row| row.met == 0);
         }
@@ -695,7 +719,8 @@ fn against_lives(seed: u64, setup: &Setup) {
                 number += 1;
                 // A row that comes again is another one where rows only come.
                 let time = if setup.appends[side] { step * 100 + number } else { 0 };
-                let (row, weight) = come_again(&mut rng, time);
+                let (mut row, weight) = come_again(&mut rng, time);
+                row.0 = row.0.filter(|_| setup.nulls != JoinNulls::Unknown || !rng.chance(1, 5));
                 come.push(row);
                 *changes.entry(row).or_default() += weight;
             }
@@ -723,7 +748,12 @@ fn rows_live_as_long_as_they_should_in_joins_of_all_kinds() {
             for appends in [[true; 2], [false; 2], [true, false], [false, true]] {
                 for round in 0..6 {
                     let lanes = 1 + round as usize % 3;
-                    against_lives(number as u64 * 100 + round, &Setup { appends, lanes, ..plain(kind, condition) });
+                    let setup = Setup { appends, lanes, ..plain(kind, condition) };
+                    against_lives(number as u64 * 100 + round, &setup);
+                    against_lives(number as u64 * 100 + round, &Setup { keyed: false, ..setup.clone() });
+                    if kind == JoinKind::Anti && condition == Condition::Nothing {
+                        against_lives(number as u64 * 100 + round, &Setup { nulls: JoinNulls::Unknown, ..setup });
+                    }
                 }
             }
         }
@@ -781,6 +811,26 @@ fn a_side_that_no_time_bounds_has_a_time_to_live() {
 }
 
 #[test]
+fn the_only_row_of_a_side_outlives_its_time() {
+    for (kind, keyed) in [(JoinKind::Inner, false), (JoinKind::Left, false), (JoinKind::Inner, true)] {
+        for appends in [[true; 2], [false; 2]] {
+            let setup = Setup { appends, keyed, ..plain(kind, Condition::Nothing) };
+            let mut rig = Rig::over(&setup, Some(100), true).expect("supported");
+            let mut pairs = |now: i64, changes: [&[(Row, i64)]; 2]| {
+                rig.now = now;
+                let lines = sum(&rig.step(changes, false).unwrap_or_else(|error| panic!("{error}")));
+                let pairs = lines.into_iter().filter(|(line, weight)| !line.contains('_') && *weight != 0);
+                pairs.map(|(_, weight)| weight).collect::<Vec<_>>()
+            };
+            assert_eq!(pairs(1_000, [&[come(1, 1, 0)], &[come(1, 5, 0)]]), [1]);
+            assert_eq!(pairs(9_000, [&[come(1, 2, 0)], &[]]), [1], "the row of the right side is there for good");
+            assert_eq!(pairs(9_050, [&[], &[come(1, 4, 0)]]), [1, -1], "the first row of the left side is forgotten");
+            assert_eq!(pairs(9_051, [&[], &[come(2, 6, 0)]]), [0; 0], "it is not the first");
+        }
+    }
+}
+
+#[test]
 fn the_keys_that_take_most_are_known() {
     let spec = plain(JoinKind::Left, Condition::Nothing).spec();
     let both: Vec<_> = schema().fields().iter().chain(schema().fields()).cloned().collect();
@@ -789,7 +839,9 @@ fn the_keys_that_take_most_are_known() {
     let node = Node { spec: Spec::Join(spec.clone()), inputs, schema: output, position: None, on_error };
     let (inputs, input_schemas, appends) = (&[0, 1], &[schema(), schema()], &[true; 2]);
     let (append_only, ttl_ms, lanes, name) = (true, None, 1, "Join".to_string());
-    let lowering = Lowering { node: &node, id: 2, inputs, input_schemas, appends, append_only, ttl_ms, lanes, name };
+    let singles = &[false; 2];
+    let lowering =
+        Lowering { node: &node, id: 2, inputs, input_schemas, appends, singles, append_only, ttl_ms, lanes, name };
     let mut state = State::new(Arc::new(Design::new(&lowering, &spec).expect("supported")));
     let time = tidemill_base::Timestamp(0);
     let context = Context { step: 1, lane: 0, now: time, watermark: time, sides: Sides::default() };

@@ -365,7 +365,9 @@ fn refused(append_only: bool, left: DataType, right: DataType) -> String {
     let node = Node { spec, inputs: vec![0, 1], schema: output, position: None, on_error: OnError::Stop };
     let (input_schemas, appends, name) = (&[rows, view], &[append_only, false], "ViewLookup".to_string());
     let (inputs, ttl_ms, lanes) = (&[0, 1], None, 1);
-    let lowering = Lowering { node: &node, id: 2, inputs, input_schemas, appends, append_only, ttl_ms, lanes, name };
+    let singles = &[false; 2];
+    let lowering =
+        Lowering { node: &node, id: 2, inputs, input_schemas, appends, singles, append_only, ttl_ms, lanes, name };
     crate::operators::lower(&mut Graph::default(), &lowering).err().map_or("nothing".to_string(), |e| e.to_string())
 }
 
