@@ -36,16 +36,17 @@ pub fn words(low: u64, high: u64) -> u64 {
 #[inline]
 pub fn bytes(value: &[u8]) -> u64 {
     let mut state = SEED;
-    let mut words = value.chunks_exact(8);
-    for word in &mut words {
-        let word = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
-        state = fold(state ^ word, STEP);
+    let (words, tail) = value.as_chunks::<8>();
+    for word in words {
+        state = fold(state ^ u64::from_le_bytes(*word), STEP);
     }
-    let tail = words.remainder();
     if !tail.is_empty() {
-        let mut word = [0; 8];
-        word[..tail.len()].copy_from_slice(tail);
-        state = fold(state ^ u64::from_le_bytes(word), STEP);
+        let word = match value.last_chunk::<8>() {
+            // The last eight bytes end with the tail, so nothing has to be copied.
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * tail.len()),
+            None => tail.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+        state = fold(state ^ word, STEP);
     }
     finish(state, value.len() as u64)
 }
