@@ -217,7 +217,8 @@ pub fn encode(manifest: &Manifest) -> Result<Bytes, Error> {
     body.put_u32_le(header.len() as u32);
     body.put_u64_le(section.len() as u64);
     body.extend(header);
-    let compressed = super::pack::compress(&mut super::pack::compressor()?, &section)?;
+    let mut compressed = Vec::new();
+    super::pack::compress(&mut super::pack::compressor()?, &section, &mut compressed)?;
     body.extend(compressed);
     Ok(seal(MAGIC, FORMAT, &body))
 }

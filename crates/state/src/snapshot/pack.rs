@@ -177,15 +177,26 @@ pub(super) fn verify(name: &str, frame: &Frame, stored: &[u8]) -> Result<(), Err
     Err(damaged(name, format!("its bytes {} to {} fail their checksum", frame.offset, frame.end())))
 }
 
-/// Compresses the bytes of a chunk.
-pub(super) fn compress(compressor: &mut zstd::bulk::Compressor<'_>, raw: &[u8]) -> Result<Vec<u8>, Error> {
-    // Memory that cannot be had is all that can fail here.
-    compressor.compress(raw).map_err(|error| damaged("a chunk", format!("it cannot be compressed: {error}")))
+/// Compresses the bytes of a chunk into `stored`, whose memory serves again.
+pub(super) fn compress(
+    compressor: &mut zstd::bulk::Compressor<'_>,
+    raw: &[u8],
+    stored: &mut Vec<u8>,
+) -> Result<(), Error> {
+    stored.clear();
+    stored.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+    compressor.compress_to_buffer(raw, stored).map_err(uncompressed)?;
+    Ok(())
 }
 
 /// A compressor as packs want it.
 pub(super) fn compressor() -> Result<zstd::bulk::Compressor<'static>, Error> {
-    zstd::bulk::Compressor::new(LEVEL).map_err(|error| damaged("a chunk", format!("it cannot be compressed: {error}")))
+    zstd::bulk::Compressor::new(LEVEL).map_err(uncompressed)
+}
+
+/// Memory that cannot be had is all that can fail here.
+fn uncompressed(error: std::io::Error) -> Error {
+    damaged("a chunk", format!("it cannot be compressed: {error}"))
 }
 
 /// Checks and uncompresses a frame.
@@ -229,12 +240,12 @@ mod tests {
 
     fn pack() -> (Bytes, Vec<(ChunkId, Frame)>) {
         let mut builder = Builder::new();
-        let mut compressor = compressor().expect("a compressor");
+        let (mut compressor, mut stored) = (compressor().expect("a compressor"), Vec::new());
         let frames = (0..3_u32).map(|chunk| {
             let id = ChunkId { operator: 7, table: 1, lane: 2, chunk };
             let raw = vec![chunk as u8; 1_000 * chunk as usize];
-            let compressed = compress(&mut compressor, &raw).expect("compressed");
-            (id, builder.push(id, &compressed, raw.len() as u32))
+            compress(&mut compressor, &raw, &mut stored).expect("compressed");
+            (id, builder.push(id, &stored, raw.len() as u32))
         });
         let frames = frames.collect();
         (builder.finish(), frames)

@@ -30,6 +30,8 @@ pub struct Writer {
     blobs: BTreeMap<String, Bytes>,
     stats: Stats,
     compressor: zstd::bulk::Compressor<'static>,
+    /// The memory that chunks are compressed into.
+    stored: Vec<u8>,
     /// Packs whose time has not come, for the sake of a planted mistake.
     late: Vec<(String, Bytes)>,
 }
@@ -46,6 +48,7 @@ impl Writer {
             blobs: BTreeMap::new(),
             stats: Stats::default(),
             compressor: pack::compressor()?,
+            stored: Vec::new(),
             late: Vec::new(),
         })
     }
@@ -71,12 +74,14 @@ impl Writer {
             let (bytes, limit) = (bytes.len() as u64, CHUNK_BYTES_MAX as u64);
             return Err(Error::TooLarge { what: format!("chunk {id}"), bytes, limit });
         }
-        let stored = pack::compress(&mut self.compressor, bytes)?;
+        let mut stored = std::mem::take(&mut self.stored);
+        pack::compress(&mut self.compressor, bytes, &mut stored)?;
         let chunk = self.append(id, &stored, bytes.len() as u32)?;
         self.changes.insert(id, Some(chunk));
         self.stats.chunks_written += 1;
         self.stats.bytes_raw += bytes.len() as u64;
         self.stats.bytes_written += stored.len() as u64;
+        self.stored = stored;
         Ok(())
     }
 
