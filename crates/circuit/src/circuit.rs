@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidemill_base::{Position, Timestamp};
 
 use crate::decode::{Block, Decoders};
+use crate::delta::Delta;
 use crate::error::Error;
 use crate::fingerprint::fingerprints;
 use crate::graph::{Graph, Input, Lowering, Placement, Task};
@@ -20,7 +21,6 @@ use crate::operator::{Context, KeySize, Operator, Output, Sides, StateSize};
 use crate::operators;
 use crate::plan::{Node, NodeId, Plan, SourceSpec, Spec};
 use crate::pool::Pool;
-use crate::row;
 use crate::step::{
     BlockRange, OutputDigest, OutputRows, SourceInput, SourceRange, StepHeader, StepInput, StepLog, StepOutput,
     StepTrailer,
@@ -269,7 +269,7 @@ impl Circuit {
         for (index, output) in self.layout.outputs.iter().enumerate() {
             let deltas: Vec<_> = self.lanes.iter_mut().flat_map(|lane| lane.take_output(index)).collect();
             let wanted = self.options.digests || self.options.keep;
-            let digest = if wanted { deltas.iter().map(row::digest).fold(0, u128::wrapping_add) } else { 0 };
+            let digest = if wanted { deltas.iter().map(Delta::digest).fold(0, u128::wrapping_add) } else { 0 };
             self.sums[index] = self.sums[index].wrapping_add(digest);
             let rows = deltas.iter().map(|delta| delta.rows() as u64).sum();
             let digest = if digest == 0 { NO_DIGEST.to_string() } else { format!("{digest:032x}") };
@@ -479,13 +479,7 @@ struct Pass {
 }
 
 impl Operator for Pass {
-    fn push(
-        &mut self,
-        _port: usize,
-        delta: crate::delta::Delta,
-        _context: &Context,
-        out: &mut Output,
-    ) -> Result<(), Error> {
+    fn push(&mut self, _port: usize, delta: Delta, _context: &Context, out: &mut Output) -> Result<(), Error> {
         let behind = |carried: &i64| carried.saturating_sub(self.behind_ms);
         let carried = delta.carried().filter(|_| self.behind_ms > 0).map(|all| all.iter().map(behind).collect());
         out.emit(if carried.is_some() { delta.with_carried(carried) } else { delta });

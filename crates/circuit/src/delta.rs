@@ -10,9 +10,13 @@
 //! That time is all that its output is known to be bounded by, so nobody after it finds late what it did not. Where no time
 //! of the output is bounded (set operations, rankings that forget nothing, groups) nobody after it goes by time at all.
 
+use std::sync::OnceLock;
+
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, SchemaRef};
+
+use crate::row;
 
 /// The most rows that one delta holds where the engine cuts them itself.
 pub const DELTA_ROWS_MAX: usize = 8_192;
@@ -26,18 +30,20 @@ pub struct Delta {
     batch: RecordBatch,
     weights: Option<ScalarBuffer<i64>>,
     carried: Option<ScalarBuffer<i64>>,
+    /// The digest of its rows, once it has been asked for.
+    digest: OnceLock<u128>,
 }
 
 impl Delta {
     /// Rows that each come once.
     pub fn inserts(batch: RecordBatch) -> Self {
-        Delta { batch, weights: None, carried: None }
+        Delta { batch, weights: None, carried: None, digest: OnceLock::new() }
     }
 
     /// Rows with a weight each; `weights` has one entry a row.
     pub fn weighted(batch: RecordBatch, weights: Vec<i64>) -> Self {
         debug_assert_eq!(batch.num_rows(), weights.len());
-        Delta { batch, weights: Some(weights.into()), carried: None }
+        Delta { weights: Some(weights.into()), ..Delta::inserts(batch) }
     }
 
     /// No rows of `schema`.
@@ -55,7 +61,7 @@ impl Delta {
     /// The same rows, weights and marks with other columns; `batch` has as many rows.
     pub fn with_batch(&self, batch: RecordBatch) -> Self {
         debug_assert_eq!(batch.num_rows(), self.batch.num_rows());
-        Delta { batch, weights: self.weights.clone(), carried: self.carried.clone() }
+        Delta { weights: self.weights.clone(), carried: self.carried.clone(), ..Delta::inserts(batch) }
     }
 
     /// The columns.
@@ -71,6 +77,11 @@ impl Delta {
     /// The weights; none means all +1.
     pub fn weights(&self) -> Option<&[i64]> {
         self.weights.as_deref()
+    }
+
+    /// The sum of weight x digest of its rows, which is computed once; see [`crate::row::digest`].
+    pub fn digest(&self) -> u128 {
+        *self.digest.get_or_init(|| row::digest(self))
     }
 
     /// The weight of a row.
@@ -106,7 +117,7 @@ impl Delta {
             values.iter().enumerate().filter(|(row, _)| kept(*row)).map(|(_, value)| *value).collect()
         };
         let (weights, carried) = (self.weights.as_ref().map(pick), self.carried.as_ref().map(pick));
-        Ok(Delta { batch, weights: weights.map(Into::into), carried: carried.map(Into::into) })
+        Ok(Delta { weights: weights.map(Into::into), carried: carried.map(Into::into), ..Delta::inserts(batch) })
     }
 
     /// The rows at `indices`, in that order; a row may be named more than once.
@@ -116,7 +127,7 @@ impl Delta {
             indices.values().iter().map(|index| values[*index as usize]).collect()
         };
         let (weights, carried) = (self.weights.as_ref().map(pick), self.carried.as_ref().map(pick));
-        Ok(Delta { batch, weights: weights.map(Into::into), carried: carried.map(Into::into) })
+        Ok(Delta { weights: weights.map(Into::into), carried: carried.map(Into::into), ..Delta::inserts(batch) })
     }
 
     /// The rows that each come once: one that comes several times stands there as often.
@@ -131,15 +142,16 @@ impl Delta {
         }
         let rows = weights.iter().enumerate();
         let rows = rows.flat_map(|(row, weight)| std::iter::repeat_n(row as u32, *weight as usize));
-        Ok(Delta { weights: None, ..self.take(&UInt32Array::from_iter_values(rows))? })
+        let taken = self.take(&UInt32Array::from_iter_values(rows))?;
+        Ok(Delta { weights: None, digest: OnceLock::new(), ..taken })
     }
 
     /// `length` rows from `offset`, without copying.
     pub fn slice(&self, offset: usize, length: usize) -> Delta {
         Delta {
-            batch: self.batch.slice(offset, length),
             weights: self.weights.as_ref().map(|weights| weights.slice(offset, length)),
             carried: self.carried.as_ref().map(|carried| carried.slice(offset, length)),
+            ..Delta::inserts(self.batch.slice(offset, length))
         }
     }
 
@@ -162,7 +174,7 @@ impl Delta {
             })
         };
         let (weights, carried) = (gather(Delta::weights, 1), gather(Delta::carried, NO_SUSPECT));
-        Ok(Delta { batch, weights: weights.map(Into::into), carried: carried.map(Into::into) })
+        Ok(Delta { weights: weights.map(Into::into), carried: carried.map(Into::into), ..Delta::inserts(batch) })
     }
 
     /// The weights as a column, for tests and changelog writers.

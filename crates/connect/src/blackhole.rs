@@ -1,7 +1,7 @@
 //! Takes rows and keeps none, for measurements; `'digest' = 'true'` folds them into a sum that names the result.
 
 use tidemill_base::options::{self, Options as Pairs};
-use tidemill_circuit::{Delta, row};
+use tidemill_circuit::Delta;
 
 use crate::error::Error;
 use crate::sink::{self, Sink, SinkSummary};
@@ -34,7 +34,7 @@ impl Sink for Blackhole {
     fn write(&mut self, _step: u64, rows: &[Delta]) -> Result<(), Error> {
         self.rows += sink::entries(rows);
         if let Some(digest) = &mut self.digest {
-            *digest = rows.iter().map(row::digest).fold(*digest, u128::wrapping_add);
+            *digest = rows.iter().map(Delta::digest).fold(*digest, u128::wrapping_add);
         }
         Ok(())
     }
