@@ -10,7 +10,7 @@
 //! ```text
 //! let start = circuit.begin_save(full)?;       // the state as it is after the last step; small blobs come at once
 //! loop {
-//!     let slice = circuit.save_slice(256 << 10)?;   // some chunks; steps may be run between two slices
+//!     let slice = circuit.save_slice(512 << 10)?;   // some chunks; steps may be run between two slices
 //!     ...start.digests.put(chunk) and store it, for each of slice.chunks, on any thread...
 //!     if slice.done { break }
 //! }
@@ -55,6 +55,7 @@ use self::digests::SaveDigests;
 use crate::plan::NodeId;
 
 pub mod digests;
+pub(crate) mod images;
 pub mod keeper;
 pub mod marks;
 pub(crate) mod value;
@@ -97,10 +98,10 @@ pub struct Start {
     pub digests: SaveDigests,
 }
 
-/// Some chunks of a save.
+/// What was written of a save at a time: chunks, none when it was less than one.
 #[derive(Debug, Clone, Default)]
 pub struct Slice {
-    /// The chunks.
+    /// The chunks that are complete now.
     pub chunks: Vec<Chunk>,
     /// Whether they were the last ones.
     pub done: bool,

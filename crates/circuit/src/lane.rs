@@ -211,12 +211,24 @@ pub(crate) struct Stored {
     pub rows: Bytes,
 }
 
+/// A chunk that a save gives.
+pub(crate) struct Given {
+    /// Who keeps its rows.
+    pub task: usize,
+    /// In which of its tables.
+    pub table: u16,
+    /// Its number and rows.
+    pub chunk: keeper::Numbered,
+}
+
 /// What a lane is asked to do.
 pub(crate) enum Job {
     /// Decode these blocks into pieces.
     Decode(Vec<Intake>),
     /// Put chunks back that were saved from this lane.
     Restore(Vec<Stored>),
+    /// Go on with the save that is under way, for so many bytes.
+    Save(usize),
     /// Run the tasks of a phase.
     Run {
         /// The phase.
@@ -255,6 +267,10 @@ pub(crate) struct Lane {
     out: Output,
     /// The digests of chunks that were restored.
     digests: Vec<(ChunkId, ChunkDigests)>,
+    /// The tables that the save under way has still to write, by task; the next one last.
+    saving: Vec<(usize, u16)>,
+    /// The chunks that were written since they were asked for.
+    given: Vec<Given>,
     /// The task that runs, for the report of a panic.
     current: usize,
 }
@@ -283,6 +299,8 @@ impl Lane {
             tally: Tally::default(),
             out: Output::default(),
             digests: Vec::new(),
+            saving: Vec::new(),
+            given: Vec::new(),
             current: 0,
             layout,
         })
@@ -303,6 +321,7 @@ impl Lane {
         let work = AssertUnwindSafe(|| match job {
             Job::Decode(blocks) => blocks.into_iter().try_for_each(|intake| self.decode(intake)),
             Job::Restore(chunks) => chunks.into_iter().try_for_each(|stored| self.restore(&stored)),
+            Job::Save(bytes_max) => self.save(bytes_max),
             Job::Run { phase, contexts, befores } => self.run_phase(phase, &contexts, &befores),
         });
         match catch_unwind(work) {
@@ -555,6 +574,64 @@ impl Lane {
         let restored = restored.map_err(|damage| Error::saved(&self.layout.tasks[stored.task].name, damage))?;
         self.digests.push((stored.id, restored));
         Ok(())
+    }
+
+    /// Begins a save of all that the tasks keep, or of what has changed.
+    pub fn begin_save(&mut self, full: bool) {
+        let mut saving = Vec::new();
+        for (task, keeper) in self.keepers() {
+            keeper.settle();
+            for table in keeper.tables() {
+                let slots = keeper.slots(table);
+                if let Some(marks) = keeper.marks(table) {
+                    marks.begin_save(slots, full);
+                    saving.push((task, table));
+                }
+            }
+        }
+        saving.reverse();
+        self.saving = saving;
+    }
+
+    /// Whether all of the save was given.
+    pub fn has_saved(&self) -> bool {
+        self.saving.is_empty()
+    }
+
+    /// Writes about `bytes_max` bytes of the save that is under way.
+    fn save(&mut self, bytes_max: usize) -> Result<(), Error> {
+        let mut budget = bytes_max.max(1);
+        while let Some((task, table)) = self.saving.last().copied().filter(|_| budget > 0) {
+            self.current = task;
+            let given = match self.operators[task].keeper() {
+                Some(keeper) => keeper::give(keeper, table, &mut budget),
+                None => Ok(keeper::Given::Nothing),
+            };
+            match given.map_err(|error| Error::broken(&self.layout.tasks[task].name, error))? {
+                keeper::Given::Chunk(chunk) => self.given.push(Given { task, table, chunk }),
+                keeper::Given::Part => {}
+                keeper::Given::Nothing => drop(self.saving.pop()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunks that were written since the last call.
+    pub fn take_given(&mut self) -> Vec<Given> {
+        std::mem::take(&mut self.given)
+    }
+
+    /// Ends the save that is under way.
+    pub fn end_save(&mut self, stored: bool) {
+        (self.saving, self.given) = (Vec::new(), Vec::new());
+        for (_, keeper) in self.keepers() {
+            for table in keeper.tables() {
+                if let Some(marks) = keeper.marks(table) {
+                    marks.end_save(stored);
+                }
+            }
+            keeper.saved();
+        }
     }
 
     /// The digests of the chunks that were restored since the last call.

@@ -15,7 +15,7 @@ use crate::keep::digests::{DEPTH, Digests, SaveDigests, domain, name_hash, state
 use crate::keep::keeper::{self, Keeper, Progress, Route};
 use crate::keep::wire::{Damage, Reader};
 use crate::keep::{Blob, Chunk, ChunkId, FORMAT, Restored, Roots, Slice, SourcePosition, Start};
-use crate::lane::{Job, Lane, Stored};
+use crate::lane::{Given, Job, Lane, Stored};
 use crate::plan::NodeId;
 use crate::watermark::{Tracked, Tracker};
 
@@ -28,24 +28,22 @@ const NODE_BLOB: &str = "node/";
 /// Chunks of fewer bytes than this are restored by one thread.
 const PARALLEL_BYTES_MIN: usize = 256 << 10;
 
+/// Lanes save fewer bytes than this one after another.
+const PARALLEL_SLICE_BYTES_MIN: usize = 64 << 10;
+
 /// How far a save has come.
 #[derive(Default)]
 pub(super) struct Keeping {
     /// Whether a save has been stored since the circuit was made.
     stored: bool,
-    saving: Option<Saving>,
+    /// Whether a save is under way.
+    saving: bool,
     /// The digests of what was saved, or restored in its place.
     digests: Option<Arc<Mutex<Digests>>>,
     /// Whether all that was restored so far lies on the lanes and in the chunks that it was saved from.
     in_place: bool,
     /// Whether keepers prefer the slots of stored chunks.
     restoring: bool,
-}
-
-/// A save that is under way.
-struct Saving {
-    /// The tables that are still to be written, by lane and task; the next one last.
-    tables: Vec<(usize, usize, u16)>,
 }
 
 /// What belongs to no operator.
@@ -86,28 +84,16 @@ impl Circuit {
         if full {
             self.keeping.digests = None;
         }
-        let mut tables = Vec::new();
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            for (task, keeper) in lane.keepers() {
-                keeper.settle();
-                for table in keeper.tables() {
-                    let slots = keeper.slots(table);
-                    if let Some(marks) = keeper.marks(table) {
-                        marks.begin_save(slots, full);
-                        tables.push((index, task, table));
-                    }
-                }
-            }
-        }
-        tables.reverse();
-        self.keeping.saving = Some(Saving { tables });
+        self.lanes.iter_mut().for_each(|lane| lane.begin_save(full));
+        self.keeping.saving = true;
         let digests = self.keeping.digests.get_or_insert_with(|| Arc::new(Mutex::new(Digests::new()))).clone();
         let (rest, content) = self.rest()?;
         let digests = SaveDigests { digests, rest, content };
         Ok(Start { step: self.step, full, blobs: self.blobs()?, digests })
     }
 
-    /// The next chunks of the save that is under way: about `bytes_max` bytes of them, and at least one.
+    /// Goes on with the save that is under way: each lane writes about `bytes_max` bytes, and at least a row. A chunk is
+    /// given once it is complete.
     ///
     /// # Errors
     /// [`Error::Broken`] when no save is under way, or a value cannot be written.
@@ -115,42 +101,29 @@ impl Circuit {
         if self.stopped {
             return Err(Error::Stopped);
         }
-        let Some(mut saving) = self.keeping.saving.take() else {
+        if !self.keeping.saving {
             return Err(Error::broken("the circuit", "no save is under way"));
-        };
-        let (mut slice, mut bytes) = (Slice::default(), 0);
-        while bytes < bytes_max.max(1) {
-            let Some((lane, task, table)) = saving.tables.last().copied() else { break };
-            let operator = self.prints[self.layout.tasks[task].node()];
-            let name = self.layout.tasks[task].name().to_string();
-            let Some(keeper) = self.lanes[lane].keeper(task) else { break };
-            match keeper::next_chunk(keeper, table).map_err(|error| Error::broken(&name, error))? {
-                None => drop(saving.tables.pop()),
-                Some((chunk, rows)) => {
-                    bytes += rows.as_ref().map_or(0, Vec::len);
-                    slice.chunks.push(Chunk { id: ChunkId { operator, table, lane: lane as u16, chunk }, rows });
-                }
+        }
+        self.each_lane(bytes_max >= PARALLEL_SLICE_BYTES_MIN, |_| Job::Save(bytes_max))?;
+        let mut slice = Slice { chunks: Vec::new(), done: self.lanes.iter().all(Lane::has_saved) };
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            for Given { task, table, chunk: (chunk, rows) } in lane.take_given() {
+                let operator = self.prints[self.layout.tasks[task].node()];
+                slice.chunks.push(Chunk { id: ChunkId { operator, table, lane: index as u16, chunk }, rows });
             }
         }
-        slice.done = saving.tables.is_empty();
-        self.keeping.saving = Some(saving);
         Ok(slice)
     }
 
     /// Ends the save that is under way. What it gave will not be given again until it changes, if all of it was given
     /// and `stored`.
     pub fn end_save(&mut self, stored: bool) {
-        let Some(saving) = self.keeping.saving.take() else { return };
-        let stored = stored && saving.tables.is_empty();
-        self.keeping.stored |= stored;
-        for keeper in self.lanes.iter_mut().flat_map(|lane| lane.keepers()).map(|(_, keeper)| keeper) {
-            for table in keeper.tables() {
-                if let Some(marks) = keeper.marks(table) {
-                    marks.end_save(stored);
-                }
-            }
-            keeper.saved();
+        if !std::mem::take(&mut self.keeping.saving) {
+            return;
         }
+        let stored = stored && self.lanes.iter().all(Lane::has_saved);
+        self.keeping.stored |= stored;
+        self.lanes.iter_mut().for_each(|lane| lane.end_save(stored));
     }
 
     fn check_keeping(&self) -> Result<(), Error> {

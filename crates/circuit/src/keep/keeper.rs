@@ -7,9 +7,16 @@ use std::ops::Range;
 
 use arrow_schema::ArrowError;
 
-use super::marks::{Images, Marks, Was};
+use super::images::Was;
+use super::marks::{Marks, Part};
 use super::wire::{Damage, Reader, begin_block, end_block};
 use super::{CHUNK_SLOTS, FORMAT};
+
+/// The bytes of a chunk without rows: its format.
+const EMPTY_BYTES: usize = size_of_val(&FORMAT);
+
+/// What a slot costs of a save's budget at least: one without a row has to be looked at too.
+const SLOT_BYTES_MIN: usize = 4;
 
 /// How far an operator has come; the same on every lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,46 +104,80 @@ pub(crate) fn name_of(row: &[u8]) -> Result<(&[u8], Reader<'_>), Damage> {
 /// The number of a chunk and its rows, none when there are none.
 pub(crate) type Numbered = (u32, Option<Vec<u8>>);
 
-/// The next chunk of the save that is under way in a table.
-pub(crate) fn next_chunk(keeper: &mut dyn Keeper, table: u16) -> Result<Option<Numbered>, ArrowError> {
-    let slots = keeper.slots(table);
-    let Some(marks) = keeper.marks(table) else { return Ok(None) };
-    let Some(chunk) = marks.next_chunk() else { return Ok(None) };
-    let (from, images) = (chunk as usize * marks.chunk_slots(), marks.take_images());
-    let places = from as u32..(from + marks.chunk_slots()) as u32;
-    let rows = write_chunk(keeper, table, places, slots as u32, &images);
-    if let Some(marks) = keeper.marks(table) {
-        marks.written(chunk, images);
-    }
-    Ok(Some((chunk, rows?)))
+/// What a table gives to the save that is under way.
+pub(crate) enum Given {
+    /// A chunk.
+    Chunk(Numbered),
+    /// The budget is used up within a chunk, which the next call goes on with.
+    Part,
+    /// All was given.
+    Nothing,
 }
 
-/// The rows of some slots as they were when the save began; none when there was none.
-fn write_chunk(
+/// Goes on with the save that is under way in a table, for `budget` bytes and at least one slot; what was written is
+/// taken from it.
+pub(crate) fn give(keeper: &mut dyn Keeper, table: u16, budget: &mut usize) -> Result<Given, ArrowError> {
+    let slots = keeper.slots(table) as u32;
+    let Some(mut part) = keeper.marks(table).and_then(Marks::take_part) else { return Ok(Given::Nothing) };
+    let written = write_some(keeper, table, &mut part, slots, budget);
+    let (chunk, rows) = (part.chunk, keeper.marks(table).and_then(|marks| marks.put_part(part)));
+    written?;
+    Ok(match rows {
+        Some(rows) => Given::Chunk((chunk, (rows.len() > EMPTY_BYTES).then_some(rows))),
+        None => Given::Part,
+    })
+}
+
+/// Writes rows of a chunk as they were when the save began.
+fn write_some(
     keeper: &dyn Keeper,
     table: u16,
-    places: Range<u32>,
+    part: &mut Part,
     slots: u32,
-    images: &Images,
-) -> Result<Option<Vec<u8>>, ArrowError> {
-    let mut out = FORMAT.to_le_bytes().to_vec();
-    let empty = out.len();
-    for slot in places {
-        let start = begin_block(&mut out);
-        let there = match images.was(slot) {
+    budget: &mut usize,
+) -> Result<(), ArrowError> {
+    let Part { chunk, slots: places, rows: out, images } = part;
+    if out.is_empty() {
+        out.extend_from_slice(&FORMAT.to_le_bytes());
+    }
+    let album = images.of(*chunk);
+    while places.start < places.end.min(slots) {
+        let (slot, start) = (places.start, begin_block(out));
+        let there = match album.was(slot) {
             Was::Absent => false,
             Was::Row(image) => {
-                keeper.write_image(table, image, &mut out);
+                keeper.write_image(table, image, out);
                 true
             }
-            Was::Same => slot < slots && keeper.write(table, slot, &mut out)?,
+            Was::Same => keeper.write(table, slot, out)?,
         };
-        if there { end_block(&mut out, start) } else { out.truncate(start - 4) }
+        if there {
+            end_block(out, start)
+        } else {
+            out.truncate(start - 4)
+        }
+        places.start += 1;
+        *budget = budget.saturating_sub((out.len() + 4 - start).max(SLOT_BYTES_MIN));
+        if *budget == 0 {
+            break;
+        }
     }
-    Ok((out.len() > empty).then_some(out))
+    if places.start >= slots {
+        places.start = places.end;
+    }
+    Ok(())
 }
 
-/// The rows of a chunk that [`next_chunk`] gave.
+/// The next chunk of the save that is under way in a table.
+#[cfg(test)]
+pub(crate) fn next_chunk(keeper: &mut dyn Keeper, table: u16) -> Result<Option<Numbered>, ArrowError> {
+    Ok(match give(keeper, table, &mut usize::MAX.clone())? {
+        Given::Chunk(chunk) => Some(chunk),
+        Given::Part | Given::Nothing => None,
+    })
+}
+
+/// The rows of a chunk that [`give`] gave.
 pub(crate) fn rows_of(chunk: &[u8]) -> Result<Vec<&[u8]>, Damage> {
     let mut reader = Reader::new(chunk);
     let format = reader.u16()?;

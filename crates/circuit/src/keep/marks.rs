@@ -1,8 +1,8 @@
 //! [`Marks`]: which chunks of a table have changed since the last save, and its rows as they were when a save began.
 //!
 //! A slot that is about to change is *touched*: its chunk is dirty then. While a save is under way the first touch of a
-//! row in a chunk that has not been written yet also asks for the row's *image* as it still is, so the save shows the
-//! step at which it began however many steps run meanwhile. With keeping off a touch does nothing.
+//! row that it has still to write also asks for the row's *image* as it still is, so the save shows the step at which it
+//! began however many steps run meanwhile. With keeping off a touch does nothing.
 //!
 //! ```text
 //! if let Some(mut wanted) = self.marks.touch(slots) {
@@ -12,6 +12,10 @@
 //!     self.marks.keep(wanted);
 //! }
 //! ```
+
+use std::ops::Range;
+
+use super::images::Images;
 
 /// What is known of the slots of one table.
 #[derive(Default)]
@@ -27,8 +31,12 @@ pub struct Marks {
 struct Save {
     /// By chunk: whether it is still to be written.
     pending: Vec<bool>,
-    /// The next chunk to look at.
-    next: usize,
+    /// All slots before this one are written.
+    next: u32,
+    /// What the chunk in which that slot lies holds so far.
+    rows: Vec<u8>,
+    /// About how many bytes the next chunk will have.
+    rows_bytes: usize,
     /// The chunks that were to be written, for the case that they are not stored.
     given: Vec<u32>,
     images: Images,
@@ -45,55 +53,16 @@ pub(crate) struct Wanted {
     bytes: Vec<u8>,
 }
 
-/// Rows as they were when a save began, by slot.
-#[derive(Default)]
-pub(crate) struct Images {
-    /// By slot: 0 for one that was not touched, [`ASKED`] for one whose image is asked for, else the image's number from 1.
-    numbers: Vec<u32>,
-    /// Where each image is.
-    spans: Vec<(usize, usize)>,
-    bytes: Vec<u8>,
-}
-
-/// The number of an image that was asked for and has not been kept yet.
-const ASKED: u32 = u32::MAX;
-
-/// What a slot held when the save began.
-pub(crate) enum Was<'a> {
-    /// What it holds now: it was not touched.
-    Same,
-    /// No row.
-    Absent,
-    /// This row.
-    Row(&'a [u8]),
-}
-
-impl Images {
-    /// What `slot` held when the save began.
-    pub fn was(&self, slot: u32) -> Was<'_> {
-        match self.numbers.get(slot as usize) {
-            None | Some(0) => Was::Same,
-            Some(number) => match self.spans.get(*number as usize - 1) {
-                Some((start, end)) if start < end => Was::Row(&self.bytes[*start..*end]),
-                _ => Was::Absent,
-            },
-        }
-    }
-
-    /// Asks for the image of a slot; false when that was done before.
-    fn ask(&mut self, slot: u32) -> bool {
-        let number = &mut self.numbers[slot as usize];
-        let first = *number == 0;
-        if first {
-            *number = ASKED;
-        }
-        first
-    }
-
-    fn put(&mut self, slot: u32, start: usize, end: usize) {
-        self.spans.push((start, end));
-        self.numbers[slot as usize] = self.spans.len() as u32;
-    }
+/// A chunk that is being written.
+pub(crate) struct Part {
+    /// Its number.
+    pub chunk: u32,
+    /// Its slots that are still to be written.
+    pub slots: Range<u32>,
+    /// What was written of it.
+    pub rows: Vec<u8>,
+    /// The rows of the table as they were.
+    pub images: Images,
 }
 
 impl Wanted {
@@ -157,11 +126,9 @@ impl Marks {
     /// Keeps the images that [`Marks::touch`] wanted.
     pub(crate) fn keep(&mut self, mut wanted: Wanted) {
         let Some(save) = &mut self.save else { return };
-        let before = save.images.bytes.len();
-        save.images.bytes.extend_from_slice(&wanted.bytes);
         let ends = wanted.starts.iter().skip(1).copied().chain([wanted.bytes.len()]);
         for ((slot, start), end) in wanted.slots.iter().zip(&wanted.starts).zip(ends) {
-            save.images.put(*slot, before + start, before + end);
+            save.images.put(*slot, &wanted.bytes[*start..end]);
         }
         wanted.slots.clear();
         wanted.starts.clear();
@@ -175,10 +142,9 @@ impl Marks {
             return;
         }
         self.dirty[(slot / self.chunk_slots) as usize] = true;
-        if let Some(save) = &mut self.save
-            && save.wants(slot, self.chunk_slots)
-        {
-            save.images.put(slot, 0, 0);
+        if let Some(save) = &mut self.save {
+            // One that is touched has no row unless an image of it is kept.
+            save.wants(slot, self.chunk_slots);
         }
     }
 
@@ -191,38 +157,48 @@ impl Marks {
 
     /// Begins a save of all chunks of `slots`, or of those with changes.
     pub(crate) fn begin_save(&mut self, slots: usize, full: bool) {
-        let chunks = slots.div_ceil(self.chunk_slots().max(1));
+        if !self.is_on() {
+            return;
+        }
+        let chunks = slots.div_ceil(self.chunk_slots());
         self.dirty.resize(chunks.max(self.dirty.len()), false);
         let mut pending = std::mem::replace(&mut self.dirty, vec![false; chunks]);
         if full {
             pending.fill(true);
         }
         let given = (0..pending.len() as u32).filter(|chunk| pending[*chunk as usize]).collect();
-        let images = Images { numbers: vec![0; pending.len() * self.chunk_slots()], ..Images::default() };
-        self.save = Some(Save { pending, next: 0, given, images, spare: Wanted::default() });
+        let images = Images::new(pending.len(), self.chunk_slots);
+        let (rows, spare) = (Vec::new(), Wanted::default());
+        self.save = Some(Save { pending, next: 0, rows, rows_bytes: 0, given, images, spare });
     }
 
-    /// The next chunk to write; none when all are.
-    pub(crate) fn next_chunk(&mut self) -> Option<u32> {
+    /// The chunk to write now, or to go on with; none when all are written. [`Marks::put_part`] takes it back.
+    pub(crate) fn take_part(&mut self) -> Option<Part> {
+        let (save, chunk_slots) = (self.save.as_mut()?, self.chunk_slots);
+        let begun = (save.next / chunk_slots) as usize;
+        let chunk = begun + save.pending.get(begun..).unwrap_or_default().iter().position(|pending| *pending)?;
+        let first = chunk as u32 * chunk_slots;
+        let mut rows = std::mem::take(&mut save.rows);
+        rows.reserve(save.rows_bytes.saturating_sub(rows.len()));
+        let slots = save.next.max(first)..first.saturating_add(chunk_slots);
+        Some(Part { chunk: chunk as u32, slots, rows, images: std::mem::take(&mut save.images) })
+    }
+
+    /// Takes back a chunk of which some slots were written, and returns what it holds once all are.
+    pub(crate) fn put_part(&mut self, part: Part) -> Option<Vec<u8>> {
         let save = self.save.as_mut()?;
-        let more = save.pending.get(save.next..).unwrap_or_default().iter().position(|pending| *pending)?;
-        save.next += more;
-        Some(save.next as u32)
-    }
-
-    /// The images of the save that is under way, until [`Marks::written`] gives them back.
-    pub(crate) fn take_images(&mut self) -> Images {
-        self.save.as_mut().map(|save| std::mem::take(&mut save.images)).unwrap_or_default()
-    }
-
-    /// A chunk has been written: its rows may change.
-    pub(crate) fn written(&mut self, chunk: u32, images: Images) {
-        if let Some(save) = &mut self.save {
-            save.images = images;
-            if let Some(pending) = save.pending.get_mut(chunk as usize) {
-                *pending = false;
-            }
+        let Part { chunk, slots, rows, images } = part;
+        (save.next, save.images) = (slots.start, images);
+        if !slots.is_empty() {
+            save.rows = rows;
+            return None;
         }
+        save.rows_bytes = rows.len() + rows.len() / 16;
+        save.images.forget(chunk);
+        if let Some(pending) = save.pending.get_mut(chunk as usize) {
+            *pending = false;
+        }
+        Some(rows)
     }
 
     /// Forgets for a while which chunks have changed; [`Marks::placed`] has to be called.
@@ -253,9 +229,9 @@ impl Marks {
     /// Bytes held, by capacity.
     pub(crate) fn bytes(&self) -> u64 {
         let images = self.save.as_ref().map_or(0, |save| {
-            let Save { images, spare, .. } = save;
-            let kept = images.numbers.capacity() * 4 + images.spans.capacity() * 16 + images.bytes.capacity();
-            kept + spare.slots.capacity() * 4 + spare.starts.capacity() * 8 + spare.bytes.capacity()
+            let Save { images, spare, rows, .. } = save;
+            let spare = spare.slots.capacity() * 4 + spare.starts.capacity() * 8 + spare.bytes.capacity();
+            images.bytes() + rows.capacity() + spare
         });
         (self.dirty.capacity() + images) as u64
     }
@@ -264,14 +240,15 @@ impl Marks {
 impl Save {
     /// Whether the image of a slot is needed and has not been asked for.
     fn wants(&mut self, slot: u32, chunk_slots: u32) -> bool {
-        let pending = self.pending.get((slot / chunk_slots) as usize).copied().unwrap_or(false);
-        pending && self.images.ask(slot)
+        let pending = || self.pending.get((slot / chunk_slots) as usize).copied().unwrap_or(false);
+        slot >= self.next && pending() && self.images.touch(slot)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Marks, Was};
+    use super::{Marks, Part};
+    use crate::keep::images::Was;
 
     fn marks_in_a_save(slots: usize) -> Marks {
         let mut marks = Marks::new(2);
@@ -290,10 +267,10 @@ mod tests {
         }
     }
 
-    fn check(mut marks: Marks, expected: &[Option<Option<u8>>]) {
-        let images = marks.take_images();
+    fn check(marks: Marks, expected: &[Option<Option<u8>>]) {
         for (slot, expected) in expected.iter().enumerate() {
-            let was = match images.was(slot as u32) {
+            let album = marks.save.as_ref().expect("a save is under way").images.of(slot as u32 / 2);
+            let was = match album.was(slot as u32) {
                 Was::Same => None,
                 Was::Absent => Some(None),
                 Was::Row(image) => Some(Some(image[0])),
@@ -312,13 +289,20 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_written_wants_no_images() {
-        let mut marks = marks_in_a_save(4);
-        let images = marks.take_images();
-        marks.written(0, images);
+    fn what_is_written_wants_no_images() {
+        let mut marks = marks_in_a_save(6);
+        let part = marks.take_part().expect("three chunks are pending");
+        assert!(marks.put_part(Part { slots: 2..2, ..part }).is_some());
         assert!(marks.touch(&[0, 1]).is_none());
-        touch(&mut marks, &[1, 2]);
-        check(marks, &[None, None, Some(Some(2)), None]);
+        let part = marks.take_part().expect("two chunks are pending");
+        assert_eq!(part.slots, 2..4);
+        assert!(marks.put_part(Part { slots: 3..4, rows: vec![2], ..part }).is_none(), "slot 2 is written");
+        assert!(marks.touch(&[2]).is_none());
+        touch(&mut marks, &[2, 3, 4]);
+        let part = marks.take_part().expect("two chunks are pending");
+        assert_eq!((part.slots.clone(), part.rows.as_slice()), (3..4, &[2][..]));
+        marks.put_part(part);
+        check(marks, &[None, None, None, Some(Some(3)), Some(Some(4)), None]);
     }
 
     #[test]
@@ -339,10 +323,9 @@ mod tests {
         for stored in [false, true] {
             marks.begin_save(2, false);
             let mut given = Vec::new();
-            while let Some(chunk) = marks.next_chunk() {
-                let images = marks.take_images();
-                marks.written(chunk, images);
-                given.push(chunk);
+            while let Some(part) = marks.take_part() {
+                given.push(part.chunk);
+                marks.put_part(Part { slots: part.slots.end..part.slots.end, ..part });
             }
             assert_eq!(given, [0, 3]);
             marks.end_save(stored);

@@ -83,7 +83,7 @@ fn chunks_of(circuit: &mut Circuit) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     loop {
         let slice = circuit.save_slice(1).expect("a save is under way");
-        assert!(slice.chunks.len() <= 1, "a slice of one byte has one chunk");
+        assert!(slice.chunks.len() <= circuit.lanes(), "a slice of one byte has a chunk of a lane at most");
         chunks.extend(slice.chunks);
         if slice.done {
             return chunks;
@@ -157,6 +157,19 @@ fn a_save_shows_the_step_at_which_it_began() {
     take(&mut busy, (100..150).map(|number| (number, 1)));
     given.extend(chunks_of(&mut busy));
     assert_eq!(given, expected);
+}
+
+#[test]
+fn a_save_goes_on_within_a_chunk() {
+    let mut circuit = circuit(&grouped(COUNT), 1);
+    take(&mut circuit, (0..10).map(|number| (number, 1)));
+    let mut slices = 0;
+    circuit.begin_save(true).expect("state is kept");
+    while !circuit.save_slice(1).expect("a save is under way").done {
+        slices += 1;
+        take(&mut circuit, [(slices, 1)]);
+    }
+    assert!(slices >= 9, "each slice has a row at least, and no more than fits: {slices}");
 }
 
 #[test]
