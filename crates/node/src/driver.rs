@@ -185,11 +185,12 @@ impl Driver {
         let at = self.clock.monotonic();
         let behind = sources.iter().any(Tap::is_behind);
         let (mut rows, mut silent) = (0, 0);
-        while rows < self.pace.rows() && silent < self.feeds.len() {
+        let rows_max = if self.is_slicing() { self.pace.rows_while_saving() } else { self.pace.rows() };
+        while rows < rows_max && silent < self.feeds.len() {
             let Some(index) = self.next_open() else { break };
             self.turn = index + 1;
             let feed = &mut self.feeds[index];
-            let Poll::Ready(event) = sources[index].poll_if(!behind, self.pace.rows() - rows)? else {
+            let Poll::Ready(event) = sources[index].poll_if(!behind, rows_max - rows)? else {
                 silent += 1;
                 continue;
             };

@@ -43,6 +43,12 @@ impl Pace {
         (rows as u64).clamp(1, STEP_ROWS_MAX as u64)
     }
 
+    /// The most rows that the next step takes while state is being saved: what a save adds to a step, the rows that are
+    /// written down before they change and the slice after it, so fits into the budget too.
+    pub(crate) fn rows_while_saving(&self) -> u64 {
+        (self.rows() / 2).max(1)
+    }
+
     /// How many rows are so much work.
     pub(crate) fn rows_in(&self, work: Duration) -> u64 {
         ((work.as_nanos() as f64 / self.nanos_per_row) as u64).max(1)

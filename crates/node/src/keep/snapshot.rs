@@ -28,14 +28,14 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::outputs::Work;
 
-/// About how many bytes are taken from the circuit between two steps.
-const SLICE_BYTES: usize = 256 << 10;
+/// About how many bytes are taken from each lane between two steps: less than a millisecond of work.
+const SLICE_BYTES: usize = 512 << 10;
 
 /// The same where requests wait meanwhile: less than 100 us of work.
 const DECIDING_SLICE_BYTES: usize = 16 << 10;
 
 /// Slices that wait for the thread that writes.
-const SLICES_WAITING: usize = 8;
+const SLICES_WAITING: usize = 4;
 
 /// The newest snapshots that are kept, whatever else is.
 const VERSIONS_KEPT: usize = 3;
@@ -218,7 +218,8 @@ impl Driver {
         }
     }
 
-    fn is_slicing(&self) -> bool {
+    /// Whether the circuit is still giving what a snapshot is to hold.
+    pub(crate) fn is_slicing(&self) -> bool {
         let Some(keep) = &self.keep else { return false };
         matches!(&keep.snapshots.phase, Phase::Saving(saving) if !saving.circuit_done)
     }
@@ -278,8 +279,9 @@ impl Driver {
                 saving.meta.staged.insert(table, staged);
             }
         }
+        // With bounded input nothing else is to be done, and the next slice waits for the thread that writes.
         if let Some(to_writer) = saving.to_writer.as_ref().filter(|_| !saving.circuit_done)
-            && !to_writer.is_full()
+            && (self.bounded || !to_writer.is_full())
         {
             let bytes = if self.decides { DECIDING_SLICE_BYTES } else { SLICE_BYTES };
             let slice = self.circuit.save_slice(bytes).map_err(Error::Circuit)?;
