@@ -114,6 +114,7 @@ fn run(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<Aggregate
         inputs: &[0],
         input_schemas: &schemas,
         appends: &[true],
+        singles: &[false],
         append_only: true,
         ttl_ms: None,
         lanes: 1,
