@@ -5,7 +5,6 @@
 //! [`KeyEncoder`] writes the keys of a batch, [`KeyIndex`] numbers the distinct ones, [`KeyEncoder::decode`] turns them
 //! back into columns.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::builder::BooleanBuilder;
@@ -14,8 +13,11 @@ use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch, StringArray, downca
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::DataType;
-use hashbrown::HashTable;
 use tidemill_base::hash;
+
+mod index;
+
+pub use index::KeyIndex;
 
 /// The keys of a batch's rows.
 #[derive(Debug, Clone)]
@@ -197,30 +199,13 @@ impl KeyEncoder {
 impl KeyEncoder {
     /// Appends the bytes of the key in `slot` of an index that holds this encoder's keys.
     pub fn pack(&self, index: &KeyIndex, slot: u32, out: &mut Vec<u8>) {
-        let at = slot as usize;
-        match self.width {
-            Some(0) => {}
-            Some(width) if width <= 8 => out.extend_from_slice(&index.words[at].to_le_bytes()[..width]),
-            Some(width) => out.extend_from_slice(&index.wides[at].to_le_bytes()[..width]),
-            None => {
-                let (start, length) = index.spans[at];
-                out.extend_from_slice(&index.arena[start..start + length as usize]);
-            }
-        }
+        index.with_bytes(slot, |bytes| out.extend_from_slice(&bytes[..self.width.unwrap_or(bytes.len())]));
     }
 
     /// The first column of a key, which is a `UInt32` that is not null.
     pub(crate) fn leading_u32(&self, index: &KeyIndex, slot: u32) -> u32 {
-        let (nulls, at) = (self.types.len().div_ceil(8), slot as usize);
-        match self.width {
-            Some(width) if width <= 8 => (index.words[at] >> (8 * nulls)) as u32,
-            Some(_) => (index.wides[at] >> (8 * nulls)) as u32,
-            None => {
-                let start = index.spans[at].0 + nulls;
-                let bytes = index.arena[start..].first_chunk::<4>();
-                bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-            }
-        }
+        let nulls = self.types.len().div_ceil(8);
+        index.with_bytes(slot, |bytes| bytes[nulls..].first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes)))
     }
 
     /// The keys of bytes that [`KeyEncoder::pack`] gave; none when some are no key of this encoder.
@@ -516,273 +501,6 @@ fn fixed_column(data_type: DataType, values: Vec<u8>, valid: Vec<bool>) -> Array
         Ok(data) => make_array(data),
         Err(_) => arrow_array::new_null_array(&data_type, rows),
     }
-}
-
-/// Numbers distinct keys: a hash table of `u32` into dense entries, whose slots are reused after removal.
-#[derive(Debug, Clone, Default)]
-pub struct KeyIndex {
-    table: HashTable<u32>,
-    words: Vec<u64>,
-    wides: Vec<u128>,
-    /// Start and length of byte keys in `arena`.
-    spans: Vec<(usize, u32)>,
-    arena: Vec<u8>,
-    arena_dead: usize,
-    hashes: Vec<u64>,
-    /// A bit for each slot that has a key.
-    live: Vec<u64>,
-    free: Vec<u32>,
-    /// Free slots that new keys get before others, the next one last.
-    preferred: Vec<u32>,
-    /// Slots given to new keys since they were asked for, when that is wanted.
-    born: Option<Vec<u32>>,
-}
-
-impl KeyIndex {
-    /// Notes from now on which slots are given to new keys.
-    pub fn note_births(&mut self) {
-        self.born = Some(Vec::new());
-    }
-
-    /// The slots given to new keys since the last call, when they are noted.
-    pub fn take_born(&mut self) -> Vec<u32> {
-        self.born.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Whether a key is in `slot`.
-    pub fn contains(&self, slot: u32) -> bool {
-        self.live.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
-    }
-
-    /// Makes room for so many more keys.
-    pub fn reserve(&mut self, keys: usize) {
-        let hashes = &self.hashes;
-        self.table.reserve(keys, |slot| hashes[*slot as usize]);
-        let more = keys.saturating_sub(self.free.len());
-        self.hashes.reserve(more);
-        match (self.words.is_empty(), self.wides.is_empty(), self.spans.is_empty()) {
-            (false, _, _) => self.words.reserve(more),
-            (_, false, _) => self.wides.reserve(more),
-            (_, _, false) => self.spans.reserve(more),
-            _ => {}
-        }
-    }
-
-    /// Gives new keys the free ones of `slots` before others; none gives slots as they come, the gaps that others left
-    /// among them.
-    pub(crate) fn prefer(&mut self, slots: Option<Range<u32>>) {
-        self.preferred.clear();
-        match slots {
-            Some(slots) => {
-                let mut preferred = std::mem::take(&mut self.preferred);
-                preferred.extend(slots.rev().filter(|slot| !self.contains(*slot)));
-                self.preferred = preferred;
-            }
-            None => self.free = (0..self.slots() as u32).rev().filter(|slot| !self.contains(*slot)).collect(),
-        }
-    }
-
-    /// The number of keys.
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// True when there is no key.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    /// The number of slots that have ever been in use at once: entries lie in `0..slots()`.
-    pub fn slots(&self) -> usize {
-        self.hashes.len()
-    }
-
-    /// Bytes held, by capacity.
-    pub fn bytes(&self) -> u64 {
-        let bytes = self.table.capacity() * 5
-            + self.words.capacity() * 8
-            + self.wides.capacity() * 16
-            + self.spans.capacity() * 16
-            + self.arena.capacity()
-            + self.hashes.capacity() * 8
-            + self.live.capacity() * 8
-            + self.free.capacity() * 4;
-        bytes as u64
-    }
-
-    /// For each key its slot; a key not seen before gets a slot. `hashes` are the keys' own.
-    pub fn intern(&mut self, keys: &Keys, hashes: &[u64], slots: &mut Vec<u32>) {
-        slots.clear();
-        slots.reserve(keys.len());
-        match keys {
-            Keys::Word(keys) => {
-                for (key, hash) in keys.iter().zip(hashes) {
-                    slots.push(self.intern_word(*key, *hash));
-                }
-            }
-            Keys::Wide(keys) => {
-                for (key, hash) in keys.iter().zip(hashes) {
-                    slots.push(self.intern_wide(*key, *hash));
-                }
-            }
-            Keys::Bytes { data, offsets } => {
-                for (ends, hash) in offsets.windows(2).zip(hashes) {
-                    slots.push(self.intern_bytes(&data[ends[0]..ends[1]], *hash));
-                }
-            }
-        }
-    }
-
-    fn intern_word(&mut self, key: u64, hash: u64) -> u32 {
-        let words = &self.words;
-        if let Some(slot) = self.table.find(hash, |slot| words[*slot as usize] == key) {
-            return *slot;
-        }
-        let slot = self.claim(hash);
-        put(&mut self.words, slot, key);
-        slot
-    }
-
-    fn intern_wide(&mut self, key: u128, hash: u64) -> u32 {
-        let wides = &self.wides;
-        if let Some(slot) = self.table.find(hash, |slot| wides[*slot as usize] == key) {
-            return *slot;
-        }
-        let slot = self.claim(hash);
-        put(&mut self.wides, slot, key);
-        slot
-    }
-
-    fn intern_bytes(&mut self, key: &[u8], hash: u64) -> u32 {
-        if let Some(slot) = self.find_bytes(key, hash) {
-            return slot;
-        }
-        let slot = self.claim(hash);
-        put(&mut self.spans, slot, (self.arena.len(), key.len() as u32));
-        self.arena.extend_from_slice(key);
-        slot
-    }
-
-    fn find_bytes(&self, key: &[u8], hash: u64) -> Option<u32> {
-        let (spans, arena, hashes) = (&self.spans, &self.arena, &self.hashes);
-        let same = |slot: &u32| {
-            let (start, length) = spans[*slot as usize];
-            hashes[*slot as usize] == hash && &arena[start..start + length as usize] == key
-        };
-        self.table.find(hash, same).copied()
-    }
-
-    /// The slot of each key, `None` for a key that is not there.
-    pub fn find(&self, keys: &Keys, hashes: &[u64]) -> Vec<Option<u32>> {
-        match keys {
-            Keys::Word(keys) => keys
-                .iter()
-                .zip(hashes)
-                .map(|(key, hash)| self.table.find(*hash, |slot| self.words[*slot as usize] == *key).copied())
-                .collect(),
-            Keys::Wide(keys) => keys
-                .iter()
-                .zip(hashes)
-                .map(|(key, hash)| self.table.find(*hash, |slot| self.wides[*slot as usize] == *key).copied())
-                .collect(),
-            Keys::Bytes { data, offsets } => offsets
-                .windows(2)
-                .zip(hashes)
-                .map(|(ends, hash)| self.find_bytes(&data[ends[0]..ends[1]], *hash))
-                .collect(),
-        }
-    }
-
-    /// A free slot, entered under `hash`.
-    fn claim(&mut self, hash: u64) -> u32 {
-        let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.hashes.len() as u32);
-        put(&mut self.hashes, slot, hash);
-        let word = slot as usize / 64;
-        if word >= self.live.len() {
-            self.live.resize(word + 1, 0);
-        }
-        self.live[word] |= 1 << (slot % 64);
-        let hashes = &self.hashes;
-        self.table.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
-        if let Some(born) = &mut self.born {
-            born.push(slot);
-        }
-        slot
-    }
-
-    /// Forgets the key in `slot`; the slot will be given to another key.
-    pub fn remove(&mut self, slot: u32) {
-        let hash = self.hashes[slot as usize];
-        if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
-            entry.remove();
-            self.live[slot as usize / 64] &= !(1 << (slot % 64));
-            self.free.push(slot);
-            if let Some((_, length)) = self.spans.get(slot as usize) {
-                self.arena_dead += *length as usize;
-                self.compact();
-            }
-        }
-    }
-
-    /// Rewrites the arena when more than half of it is dead.
-    fn compact(&mut self) {
-        if self.arena_dead * 2 < self.arena.len() || self.arena.len() < 1 << 16 {
-            return;
-        }
-        let mut arena = Vec::with_capacity(self.arena.len() - self.arena_dead);
-        for slot in &self.table {
-            let (start, length) = &mut self.spans[*slot as usize];
-            let moved = arena.len();
-            arena.extend_from_slice(&self.arena[*start..*start + *length as usize]);
-            *start = moved;
-        }
-        self.arena = arena;
-        self.arena_dead = 0;
-    }
-
-    /// The keys in `slots`, in that order.
-    pub fn keys(&self, slots: &[u32]) -> Keys {
-        if !self.words.is_empty() {
-            return Keys::Word(slots.iter().map(|slot| self.words[*slot as usize]).collect());
-        }
-        if !self.wides.is_empty() {
-            return Keys::Wide(slots.iter().map(|slot| self.wides[*slot as usize]).collect());
-        }
-        let (mut data, mut offsets) = (Vec::new(), vec![0]);
-        for slot in slots {
-            let (start, length) = self.spans[*slot as usize];
-            data.extend_from_slice(&self.arena[start..start + length as usize]);
-            offsets.push(data.len());
-        }
-        Keys::Bytes { data, offsets }
-    }
-
-    /// The stable hash of the key in `slot`.
-    pub fn hash(&self, slot: u32) -> u64 {
-        self.hashes[slot as usize]
-    }
-
-    /// Forgets everything but keeps the memory.
-    pub fn clear(&mut self) {
-        self.table.clear();
-        self.words.clear();
-        self.wides.clear();
-        self.spans.clear();
-        self.arena.clear();
-        self.arena_dead = 0;
-        self.hashes.clear();
-        self.live.clear();
-        self.free.clear();
-    }
-}
-
-/// Writes `value` into `slot`.
-#[inline]
-fn put<T: Clone + Default>(list: &mut Vec<T>, slot: u32, value: T) {
-    if slot as usize >= list.len() {
-        list.resize(slot as usize + 1, T::default());
-    }
-    list[slot as usize] = value;
 }
 
 #[cfg(test)]

@@ -31,11 +31,13 @@ mod kept;
 mod list;
 mod order;
 mod store;
+mod tracks;
 
-pub(crate) use list::List;
+pub(crate) use list::Slots;
 pub(crate) use order::Order;
-use store::NONE;
 pub(crate) use store::Store;
+use store::{NONE, Weight};
+use tracks::{Counts, Track, Tracks};
 
 /// A time that is never due.
 pub(crate) const NEVER: i64 = i64::MAX;
@@ -88,26 +90,11 @@ impl Layout {
     }
 }
 
-/// What is known of a key.
-#[derive(Default)]
-pub(crate) struct Track {
-    /// Its rows, and those that have gone in this step.
-    pub list: List,
-    /// With a cut: how many slots are kept; those behind have gone.
-    live: u32,
-    /// With a cut by ROW_NUMBER the rows that are kept, by RANK those before the last rank.
-    ahead: u32,
-    /// With a cut by RANK the rows of the last rank, by DENSE_RANK the ranks.
-    last: u32,
-    /// Whether it is among those that have changed in this step.
-    changed: bool,
-}
-
 /// The rows of each key in order.
 pub(crate) struct Ordered {
     layout: Layout,
     index: KeyIndex,
-    tracks: Vec<Track>,
+    tracks: Tracks,
     store: Store,
     /// Keys by their time.
     due: BTreeMap<i64, Vec<u32>>,
@@ -117,8 +104,6 @@ pub(crate) struct Ordered {
     list_bytes: u64,
     /// Keys that have changed in this step.
     changed: Vec<u32>,
-    /// Slots whose weight has changed in this step, some of them twice.
-    touched: Vec<u32>,
     marks: Marks,
     /// When a row came to each key, where that is asked for.
     ttl: Option<Ttl>,
@@ -136,13 +121,12 @@ impl Ordered {
             key_marks: Marks::default(),
             layout,
             index: KeyIndex::default(),
-            tracks: Vec::new(),
+            tracks: Tracks::default(),
             store: Store::default(),
             due: BTreeMap::new(),
             listed: Vec::new(),
             list_bytes: 0,
             changed: Vec::new(),
-            touched: Vec::new(),
             marks: Marks::default(),
             progress: Progress { closed: i64::MIN, started: false },
             slots: Vec::new(),
@@ -159,9 +143,9 @@ impl Ordered {
         &self.store
     }
 
-    /// What is known of a key.
-    pub fn track(&self, key: u32) -> &Track {
-        &self.tracks[key as usize]
+    /// The slots of a key: of its rows in order, and of those that have gone in this step.
+    pub fn slots_of(&self, key: u32) -> Slots<'_> {
+        self.tracks.slots(key)
     }
 
     /// The keys that have changed in this step.
@@ -214,10 +198,7 @@ impl Ordered {
     /// Makes room for keys that were just interned, and lists new ones by their times.
     fn welcome(&mut self, keys: &[u32], times: Option<&[i64]>) {
         let slots = self.index.slots();
-        if self.tracks.len() < slots {
-            grow(&mut self.tracks, slots);
-            self.tracks.resize_with(slots, Track::default);
-        }
+        self.tracks.resize(slots);
         let Some(times) = times else { return };
         self.listed.resize(slots.max(self.listed.len()), NEVER);
         for (key, time) in keys.iter().zip(times) {
@@ -230,7 +211,7 @@ impl Ordered {
     }
 
     /// Takes a row of an open chunk.
-    fn take(&mut self, key: u32, prefix: u128, chunk: u32, row: usize, weight: i64) -> Result<(), ArrowError> {
+    fn take(&mut self, key: u32, prefix: u64, chunk: u32, row: usize, weight: i64) -> Result<(), ArrowError> {
         if let Some(cut) = self.layout.cut {
             return self.take_first(cut, key, prefix, chunk, row, weight);
         }
@@ -240,38 +221,45 @@ impl Ordered {
         }
         match self.search(key, prefix, chunk, row) {
             Ok(spot) => {
-                let Some(slot) = self.tracks[key as usize].list.get(spot) else { return Ok(()) };
-                self.tracks[key as usize].list.changed(spot);
+                let Some(slot) = self.tracks.slots(key).get(spot) else { return Ok(()) };
+                self.track(key).list.changed(spot);
                 self.weigh(slot, weight)
             }
             Err(spot) => {
                 let slot = self.keep(key, prefix, chunk, row, weight);
-                self.tracks[key as usize].list.insert(spot, slot);
+                self.track(key).list.insert(spot, slot);
                 Ok(())
             }
         }
     }
 
     /// Where a row of an open chunk is, or belongs.
-    fn search(&self, key: u32, prefix: u128, chunk: u32, row: usize) -> Result<list::Spot, list::Spot> {
+    fn search(&self, key: u32, prefix: u64, chunk: u32, row: usize) -> Result<list::Spot, list::Spot> {
         let (store, order) = (&self.store, &self.layout.order);
         let place = store.open_place(chunk, row, prefix);
-        self.tracks[key as usize].list.search(|slot| order.compare(store.place(slot), place))
+        self.tracks.slots(key).search(|slot| order.compare(store.place(slot), place))
+    }
+
+    /// What is known of a key that changes.
+    fn track(&mut self, key: u32) -> &mut Track {
+        let (store, cut) = (&self.store, self.layout.cut);
+        let counts = |slot| cut.map_or_else(Counts::default, |cut| Counts::of_one(cut, store.get(slot).weight));
+        self.tracks.open(key, counts)
     }
 
     /// Notes that a key changes in this step.
     fn change(&mut self, key: u32) {
-        let track = &mut self.tracks[key as usize];
+        let track = self.track(key);
         if !std::mem::replace(&mut track.changed, true) {
-            self.list_bytes -= track.list.bytes();
+            let bytes = track.list.bytes();
+            self.list_bytes -= bytes;
             self.changed.push(key);
         }
     }
 
     /// Keeps a new row.
-    fn keep(&mut self, key: u32, prefix: u128, chunk: u32, row: usize, weight: i64) -> u32 {
+    fn keep(&mut self, key: u32, prefix: u64, chunk: u32, row: usize, weight: i64) -> u32 {
         let slot = self.store.keep(chunk, row, key, prefix, weight);
-        self.touched.push(slot);
         self.marks.resize(self.store.slots());
         self.marks.born(slot);
         slot
@@ -280,11 +268,7 @@ impl Ordered {
     /// Changes the weight of a row.
     fn weigh(&mut self, slot: u32, weight: i64) -> Result<(), ArrowError> {
         self.touch(slot)?;
-        let record = self.store.get_mut(slot);
-        if record.weight == record.was {
-            self.touched.push(slot);
-        }
-        record.weight += weight;
+        self.store.weigh(slot, weight);
         Ok(())
     }
 
@@ -301,33 +285,35 @@ impl Ordered {
 
     /// The step is over: what has gone is forgotten.
     pub fn settle(&mut self) -> Result<(), ArrowError> {
-        for slot in std::mem::take(&mut self.touched) {
-            let record = self.store.get_mut(slot);
-            record.was = record.weight;
-            let (key, weight) = (record.key, record.weight);
+        let weights = self.store.take_weights();
+        for Weight { slot, is: weight, .. } in weights.iter().copied().filter(|weight| weight.slot != NONE) {
+            self.store.set(slot, weight);
+            let key = self.store.get(slot).key;
             // What is taken back of a key that was forgotten was never there.
             let never_there = weight < 0 && self.ttl.is_some() && !self.layout.owes;
-            if (weight == 0 || never_there) && key != NONE {
+            if weight == 0 || never_there {
                 let (store, order) = (&self.store, &self.layout.order);
-                let track = &mut self.tracks[key as usize];
                 let compare = |other: u32| match other == slot {
                     true => Ordering::Equal,
                     false => order.compare(store.place(other), store.place(slot)),
                 };
-                if let Ok(spot) = track.list.search(compare) {
-                    track.list.remove(spot);
+                if let Ok(spot) = self.tracks.slots(key).search(compare) {
+                    self.track(key).list.remove(spot);
                 }
                 self.store.forget(slot);
             }
         }
+        self.store.reuse(weights);
         for key in std::mem::take(&mut self.changed) {
-            let track = &mut self.tracks[key as usize];
-            track.changed = false;
             let store = &self.store;
+            let track = self.tracks.open(key, |_| Counts::default());
+            track.changed = false;
             track.list.settle(|slot| store.get(slot).weight.max(0) as u64);
             self.list_bytes += track.list.bytes();
+            let is_empty = track.list.is_empty();
+            self.tracks.close(key);
             // A key that is listed goes with its time, so that it is listed once.
-            if track.list.is_empty() && self.time_of(key) == NEVER {
+            if is_empty && self.time_of(key) == NEVER {
                 self.leave(key);
             }
         }
@@ -344,7 +330,7 @@ impl Ordered {
         if self.index.contains(key) {
             self.note_keys(&[key]);
             self.index.remove(key);
-            self.tracks[key as usize] = Track::default();
+            self.tracks.take(key);
             if let Some(listed) = self.listed.get_mut(key as usize) {
                 *listed = NEVER;
             }
@@ -385,13 +371,12 @@ impl Ordered {
     /// Forgets everything, which was never saved.
     pub fn clear(&mut self) {
         self.index.clear();
-        self.tracks.clear();
+        self.tracks = Tracks::default();
         self.store.clear();
         self.due.clear();
         self.listed.clear();
         self.list_bytes = 0;
         self.changed.clear();
-        self.touched.clear();
     }
 
     /// The columns of the rows in `slots`, of which there is one at least.
@@ -410,7 +395,7 @@ impl Ordered {
 
     /// What is kept.
     pub fn size(&self) -> StateSize {
-        let keys = self.tracks.capacity() * size_of::<Track>() + 8 * self.listed.capacity() + 80 * self.due.len();
+        let keys = self.tracks.bytes() + 8 * self.listed.capacity() + 80 * self.due.len();
         let marks = self.marks.bytes() + self.key_marks.bytes() + self.ttl.as_ref().map_or(0, Ttl::bytes);
         let bytes = self.index.bytes() + self.store.bytes() + marks + self.list_bytes + keys as u64;
         StateSize { entries: self.store.len() as u64, bytes }
@@ -418,7 +403,7 @@ impl Ordered {
 
     /// The keys with the most rows, at most `most` of them, and what their rows take if they are like all others.
     pub fn largest_keys(&self, most: usize) -> Vec<KeySize> {
-        let rows_of = |key: u32| self.tracks[key as usize].list.iter().count() as u64;
+        let rows_of = |key: u32| self.tracks.slots(key).iter().count() as u64;
         let keys = (0..self.tracks.len() as u32).filter(|key| self.index.contains(*key));
         let mut sizes: Vec<(u64, u32)> = keys.map(|key| (rows_of(key), key)).collect();
         sizes.sort_unstable_by(|one, other| other.cmp(one));

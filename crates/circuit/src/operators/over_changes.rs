@@ -251,7 +251,7 @@ impl Operator for OverChanges {
         let (keys, mut answered) = self.answering.take().unwrap_or_else(|| (self.rows.changed().to_vec(), 0));
         let (start, mut rows) = (answered, 0);
         while answered < keys.len() && rows < DELTA_ROWS_MAX {
-            rows += self.rows.track(keys[answered]).list.iter().count();
+            rows += self.rows.slots_of(keys[answered]).iter().count();
             answered += 1;
         }
         if start < answered {

@@ -251,7 +251,7 @@ impl Operator for TemporalJoin {
                 self.sides.settle().map_err(broken)?;
                 self.leaving = self.sides.left.take_due(|time| time < clock || clock == i64::MAX);
                 let left = &self.sides.left;
-                (self.leaving.iter().flat_map(|key| left.track(*key).list.iter()).collect(), 0)
+                (self.leaving.iter().flat_map(|key| left.slots_of(*key).iter()).collect(), 0)
             }
         };
         let next = &slots[answered..slots.len().min(answered + DELTA_ROWS_MAX)];

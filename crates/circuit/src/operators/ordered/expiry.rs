@@ -5,7 +5,7 @@
 
 use arrow_schema::ArrowError;
 
-use super::{Ordered, Track};
+use super::Ordered;
 use crate::keep::wire::{begin_block, end_block};
 use crate::operator::Context;
 use crate::operators::ttl::Ttl;
@@ -60,10 +60,9 @@ impl Ordered {
 
     /// Forgets the rows of a key that has not changed in this step.
     pub(super) fn empty(&mut self, key: u32) -> Result<(), ArrowError> {
-        let track = std::mem::take(&mut self.tracks[key as usize]);
-        let Track { list, .. } = track;
+        let list = self.tracks.take(key);
         self.list_bytes -= list.bytes();
-        for slot in list.iter() {
+        for slot in list.slots().iter() {
             self.touch(slot)?;
             self.store.forget(slot);
         }

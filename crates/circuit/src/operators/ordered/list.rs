@@ -41,38 +41,42 @@ impl Default for List {
     }
 }
 
-impl List {
-    /// Whether there is no slot.
-    pub fn is_empty(&self) -> bool {
-        matches!(self, List::Few(_, 0))
-    }
+/// The slots of a list, to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Slots<'a> {
+    /// Few.
+    Few(&'a [u32]),
+    /// Many, in blocks of which none is empty.
+    Many(&'a [Block]),
+}
 
+impl<'a> Slots<'a> {
     /// The slots, run by run: each with the rows it had when the step began, none when that has changed since.
-    pub fn runs(&self) -> impl Iterator<Item = (&[u32], Option<u64>)> {
+    pub fn runs(self) -> impl Iterator<Item = (&'a [u32], Option<u64>)> {
         let (few, many): (&[u32], &[Block]) = match self {
-            List::Few(slots, count) => (&slots[..usize::from(*count)], &[]),
-            List::Many(blocks) => (&[], blocks),
+            Slots::Few(slots) => (slots, &[]),
+            Slots::Many(blocks) => (&[], blocks),
         };
         let few = (!few.is_empty()).then_some((few, None));
         few.into_iter().chain(many.iter().map(|block| (&block.slots[..], (!block.changed).then_some(block.rows))))
     }
 
     /// The slots.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
+    pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
         self.runs().flat_map(|(slots, _)| slots.iter().copied())
     }
 
     /// The slot at a spot.
-    pub fn get(&self, (block, place): Spot) -> Option<u32> {
+    pub fn get(self, (block, place): Spot) -> Option<u32> {
         match self {
-            List::Few(slots, count) => slots[..usize::from(*count)].get(place).copied(),
-            List::Many(blocks) => blocks.get(block)?.slots.get(place).copied(),
+            Slots::Few(slots) => slots.get(place).copied(),
+            Slots::Many(blocks) => blocks.get(block)?.slots.get(place).copied(),
         }
     }
 
     /// The spot of the slot of this number, or that behind the last one.
-    pub fn spot(&self, number: usize) -> Spot {
-        let List::Many(blocks) = self else { return (0, number) };
+    pub fn spot(self, number: usize) -> Spot {
+        let Slots::Many(blocks) = self else { return (0, number) };
         let mut left = number;
         for (block, Block { slots, .. }) in blocks.iter().enumerate() {
             if left < slots.len() {
@@ -85,27 +89,25 @@ impl List {
     }
 
     /// The spot before one.
-    pub fn before(&self, (block, place): Spot) -> Option<Spot> {
+    pub fn before(self, (block, place): Spot) -> Option<Spot> {
         match (place, self) {
             (1.., _) => Some((block, place - 1)),
-            (0, List::Many(blocks)) if block > 0 => Some((block - 1, blocks[block - 1].slots.len() - 1)),
+            (0, Slots::Many(blocks)) if block > 0 => Some((block - 1, blocks[block - 1].slots.len() - 1)),
             _ => None,
         }
     }
 
     /// The first slot at or behind a spot.
-    pub fn at_or_after(&self, (block, place): Spot) -> Option<u32> {
-        self.get((block, place)).or_else(|| self.get((block + 1, 0)).filter(|_| matches!(self, List::Many(_))))
+    pub fn at_or_after(self, (block, place): Spot) -> Option<u32> {
+        self.get((block, place)).or_else(|| self.get((block + 1, 0)).filter(|_| matches!(self, Slots::Many(_))))
     }
 
     /// Where the slot is that compares as equal, or where it belongs; `compare` says how a slot stands to it.
-    pub fn search(&self, mut compare: impl FnMut(u32) -> Ordering) -> Result<Spot, Spot> {
+    pub fn search(self, mut compare: impl FnMut(u32) -> Ordering) -> Result<Spot, Spot> {
         let mut within = |slots: &[u32]| slots.binary_search_by(|slot| compare(*slot));
         match self {
-            List::Few(slots, count) => {
-                within(&slots[..usize::from(*count)]).map(|place| (0, place)).map_err(|place| (0, place))
-            }
-            List::Many(blocks) => {
+            Slots::Few(slots) => within(slots).map(|place| (0, place)).map_err(|place| (0, place)),
+            Slots::Many(blocks) => {
                 // The last block whose first slot does not come behind.
                 let (mut low, mut high) = (0, blocks.len());
                 while high - low > 1 {
@@ -119,6 +121,31 @@ impl List {
                 within(&blocks[low].slots).map(|place| (low, place)).map_err(|place| (low, place))
             }
         }
+    }
+}
+
+impl List {
+    /// The list of one slot.
+    pub fn of(slot: u32) -> Self {
+        List::Few([slot, 0, 0], 1)
+    }
+
+    /// The slots.
+    pub fn slots(&self) -> Slots<'_> {
+        match self {
+            List::Few(slots, count) => Slots::Few(&slots[..usize::from(*count)]),
+            List::Many(blocks) => Slots::Many(blocks),
+        }
+    }
+
+    /// Whether there is no slot.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, List::Few(_, 0))
+    }
+
+    /// The only slot.
+    pub fn only(&self) -> Option<u32> {
+        if let List::Few([slot, ..], 1) = self { Some(*slot) } else { None }
     }
 
     /// Puts a slot where it belongs.
@@ -214,18 +241,22 @@ mod tests {
         for step in 0..steps {
             let shrinking = step > steps * 2 / 3;
             let number = rng.below(numbers) as u32;
-            match (list.search(|slot| slot.cmp(&number)), naive.binary_search(&number)) {
+            match (list.slots().search(|slot| slot.cmp(&number)), naive.binary_search(&number)) {
                 (Ok(spot), Ok(place)) => {
-                    assert_eq!((list.get(spot), list.spot(place)), (Some(number), spot), "seed {seed}");
+                    assert_eq!((list.slots().get(spot), list.slots().spot(place)), (Some(number), spot), "seed {seed}");
                     let before = place.checked_sub(1).map(|place| naive[place]);
-                    assert_eq!(list.before(spot).and_then(|spot| list.get(spot)), before, "seed {seed}");
+                    assert_eq!(
+                        list.slots().before(spot).and_then(|spot| list.slots().get(spot)),
+                        before,
+                        "seed {seed}"
+                    );
                     if shrinking || rng.chance(1, 3) {
                         list.remove(spot);
                         naive.remove(place);
                     }
                 }
                 (Err(spot), Err(place)) => {
-                    assert_eq!(list.at_or_after(spot), naive.get(place).copied(), "seed {seed}");
+                    assert_eq!(list.slots().at_or_after(spot), naive.get(place).copied(), "seed {seed}");
                     if !shrinking || rng.chance(1, 9) {
                         list.insert(spot, number);
                         naive.insert(place, number);
@@ -236,13 +267,13 @@ mod tests {
             if rng.chance(1, 50) {
                 list.settle(u64::from);
             }
-            let unchanged = list.runs().filter_map(|(slots, rows)| Some((slots, rows?)));
+            let unchanged = list.slots().runs().filter_map(|(slots, rows)| Some((slots, rows?)));
             for (slots, rows) in unchanged {
                 assert_eq!(slots.iter().map(|slot| u64::from(*slot)).sum::<u64>(), rows, "seed {seed}");
             }
             assert_eq!(list.is_empty(), naive.is_empty(), "seed {seed}");
         }
-        assert!(list.iter().eq(naive.iter().copied()), "seed {seed}");
+        assert!(list.slots().iter().eq(naive.iter().copied()), "seed {seed}");
     }
 
     #[test]
@@ -256,9 +287,9 @@ mod tests {
     fn slots_that_come_in_order_fill_their_blocks() {
         let mut list = List::default();
         for slot in 0..10_000_u32 {
-            let spot = list.search(|other| other.cmp(&slot)).expect_err("it is new");
+            let spot = list.slots().search(|other| other.cmp(&slot)).expect_err("it is new");
             list.insert(spot, slot);
         }
-        assert_eq!(list.runs().count(), 10_000_usize.div_ceil(BLOCK));
+        assert_eq!(list.slots().runs().count(), 10_000_usize.div_ceil(BLOCK));
     }
 }

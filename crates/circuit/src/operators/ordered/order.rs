@@ -1,10 +1,11 @@
 //! [`Order`]: which of two rows comes first.
 //!
-//! The columns of `ORDER BY` are written into a *prefix* of 128 bits once a batch, so that most comparisons are of two
+//! The columns of `ORDER BY` are written into a *prefix* of 64 bits once a batch, so that most comparisons are of two
 //! numbers: a bit for null, then the value's bits in an order-preserving form, one column after another as far as they fit
-//! in. Where prefixes are equal and do not say all, and where `ORDER BY` does not tell two rows apart, values are compared
-//! where they lie. Floats are in their total order (-0 before 0, NaN at the ends), so that rows that compare as equal are
-//! equal in every bit.
+//! in; of a number that does not fit the low bits, so that those that are too great or too small are alike. Where prefixes
+//! are equal and do not say all, and where `ORDER BY` does not tell two rows apart, values are compared where they lie.
+//! Floats are in their total order (-0 before 0, NaN at the ends), so that rows that compare as equal are equal in every
+//! bit.
 
 use std::cmp::Ordering;
 
@@ -16,7 +17,7 @@ use arrow_schema::{DataType, Schema, SortOptions};
 use crate::plan::OrderBy;
 
 /// The bits of a prefix.
-const BITS: u32 = u128::BITS;
+const BITS: u32 = u64::BITS;
 
 /// How rows are put in order.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub(crate) struct Order {
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     /// Its prefix.
-    pub prefix: u128,
+    pub prefix: u64,
     /// The columns.
     pub columns: &'a [ArrayRef],
     /// Its place in them.
@@ -51,7 +52,7 @@ impl Order {
     }
 
     /// The prefix of each row.
-    pub fn prefixes(&self, columns: &[ArrayRef], rows: usize) -> Vec<u128> {
+    pub fn prefixes(&self, columns: &[ArrayRef], rows: usize) -> Vec<u64> {
         let mut prefixes = vec![0; rows];
         let mut room = BITS;
         for by in &self.by {
@@ -164,7 +165,7 @@ fn form(data_type: &DataType) -> Form {
 }
 
 /// Writes a column into the last `room` bits of prefixes, and returns how many are left; none when nothing may follow.
-fn fill(prefixes: &mut [u128], column: &ArrayRef, by: &OrderBy, room: u32) -> Option<u32> {
+fn fill(prefixes: &mut [u64], column: &ArrayRef, by: &OrderBy, room: u32) -> Option<u32> {
     let room = room.checked_sub(1)?;
     let form = form(column.data_type());
     let width = match form {
@@ -174,14 +175,29 @@ fn fill(prefixes: &mut [u128], column: &ArrayRef, by: &OrderBy, room: u32) -> Op
     };
     let (fits, mut bits) = (width.min(room), vec![0_u128; prefixes.len()]);
     read(&mut bits, column, form, width);
-    let mask = if fits == BITS { u128::MAX } else { (1 << fits) - 1 };
+    let mask = (1 << fits) - 1;
     for (row, (prefix, bits)) in prefixes.iter_mut().zip(bits).enumerate() {
         let null = column.is_null(row);
-        let value = if fits == 0 || null { 0 } else { bits >> (width - fits) };
+        let value = if fits == 0 || null { 0 } else { squeezed(bits, form, width, fits) };
         let value = if by.descending && !null { !value & mask } else { value };
-        *prefix |= u128::from(null != by.nulls_first) << room | value << (room - fits);
+        *prefix |= u64::from(null != by.nulls_first) << room | (value as u64) << (room - fits);
     }
     (form.width().is_some() && fits == width).then_some(room - fits)
+}
+
+/// A number of `width` bits in `fits` of them: the least and the greatest numbers stand for all beyond them, and of a float
+/// or a text the first bits stand for those that begin alike.
+#[inline]
+fn squeezed(bits: u128, form: Form, width: u32, fits: u32) -> u128 {
+    match form {
+        _ if fits == width => bits,
+        Form::Signed(_) => {
+            let (least, most) = ((1 << (width - 1)) - (1 << (fits - 1)), (1 << fits) - 1);
+            bits.saturating_sub(least).min(most)
+        }
+        Form::Unsigned(_) => bits.min((1 << fits) - 1),
+        _ => bits >> (width - fits),
+    }
 }
 
 /// The values of a column as numbers of `width` bits that are ordered as they are.

@@ -21,25 +21,50 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Chunks of as many rows stay as they are.
 const CHUNK_ROWS_MIN: usize = 1_024;
 
+/// The first number that says where a weight is written down, and not how often a row is there.
+const ELSEWHERE: u32 = 1 << 31;
+
 /// A row that is kept.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Record {
+struct Record {
     /// The prefix of its order.
-    pub prefix: u128,
+    prefix: u64,
+    /// The slot of its key; [`NONE`] where there is no row.
+    key: u32,
+    chunk: u32,
+    row: u32,
+    /// How often it is there; from [`ELSEWHERE`] on, which one of the weights elsewhere says so.
+    count: u32,
+}
+
+const _: () = assert!(size_of::<Record>() == 24);
+
+/// How often a row is there, where that has changed in this step, or is no small number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weight {
+    /// The slot of the row; [`NONE`] when it has gone.
+    pub slot: u32,
+    pub is: i64,
+    was: i64,
+}
+
+/// What is known of a kept row besides its values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
     /// How often it is there.
     pub weight: i64,
     /// How often it was there when the step began.
     pub was: i64,
     /// The slot of its key; [`NONE`] where there is no row.
     pub key: u32,
-    chunk: u32,
-    row: u32,
 }
 
 /// Rows, each in a slot.
 #[derive(Default)]
 pub(crate) struct Store {
     records: Vec<Record>,
+    /// Weights that have changed in this step, or are no small numbers.
+    weights: Vec<Weight>,
     free: Vec<u32>,
     /// Free slots that are given to rows before others, the next one last.
     preferred: Vec<u32>,
@@ -81,13 +106,50 @@ impl Store {
     }
 
     /// The row in a slot.
-    pub fn get(&self, slot: u32) -> &Record {
-        &self.records[slot as usize]
+    #[inline]
+    pub fn get(&self, slot: u32) -> Known {
+        let Record { key, count, .. } = self.records[slot as usize];
+        match count.checked_sub(ELSEWHERE) {
+            None => Known { weight: count.into(), was: count.into(), key },
+            Some(number) => {
+                let Weight { is, was, .. } = self.weights[number as usize];
+                Known { weight: is, was, key }
+            }
+        }
     }
 
-    /// The row in a slot.
-    pub fn get_mut(&mut self, slot: u32) -> &mut Record {
-        &mut self.records[slot as usize]
+    /// Changes the weight of the row in a slot.
+    pub fn weigh(&mut self, slot: u32, weight: i64) {
+        let count = &mut self.records[slot as usize].count;
+        if let Some(number) = count.checked_sub(ELSEWHERE) {
+            self.weights[number as usize].is += weight;
+            return;
+        }
+        let was = i64::from(*count);
+        *count = ELSEWHERE + self.weights.len() as u32;
+        self.weights.push(Weight { slot, is: was + weight, was });
+    }
+
+    /// The weights that have changed in this step, and others; each is to be [set](Store::set), or its row forgotten.
+    pub(super) fn take_weights(&mut self) -> Vec<Weight> {
+        std::mem::take(&mut self.weights)
+    }
+
+    /// Gives the list back that [`Store::take_weights`] gave.
+    pub(super) fn reuse(&mut self, mut weights: Vec<Weight>) {
+        weights.clear();
+        if self.weights.is_empty() {
+            self.weights = weights;
+        }
+    }
+
+    /// Sets the weight that the row in a slot has from now on.
+    pub fn set(&mut self, slot: u32, weight: i64) {
+        let small = u32::try_from(weight).ok().filter(|small| *small < ELSEWHERE);
+        self.records[slot as usize].count = small.unwrap_or_else(|| {
+            self.weights.push(Weight { slot, is: weight, was: weight });
+            ELSEWHERE + self.weights.len() as u32 - 1
+        });
     }
 
     /// Whether there is a row in a slot.
@@ -102,7 +164,7 @@ impl Store {
     }
 
     /// A row of an open chunk.
-    pub fn open_place(&self, chunk: u32, row: usize, prefix: u128) -> Place<'_> {
+    pub fn open_place(&self, chunk: u32, row: usize, prefix: u64) -> Place<'_> {
         Place { prefix, columns: &self.chunks[chunk as usize].columns, row }
     }
 
@@ -127,14 +189,16 @@ impl Store {
     }
 
     /// Keeps a row of an open chunk, and returns its slot.
-    pub fn keep(&mut self, chunk: u32, row: usize, key: u32, prefix: u128, weight: i64) -> u32 {
+    pub fn keep(&mut self, chunk: u32, row: usize, key: u32, prefix: u64, weight: i64) -> u32 {
         let slot = self.preferred.pop().or_else(|| self.free.pop()).unwrap_or(self.records.len() as u32);
-        let none = Record { prefix: 0, weight: 0, was: 0, key: NONE, chunk: 0, row: 0 };
+        let none = Record { prefix: 0, key: NONE, chunk: 0, row: 0, count: 0 };
         if slot as usize >= self.records.len() {
             grow(&mut self.records, slot as usize + 1);
             self.records.resize(slot as usize + 1, none);
         }
-        self.records[slot as usize] = Record { prefix, weight, was: 0, key, chunk, row: row as u32 };
+        let count = ELSEWHERE + self.weights.len() as u32;
+        self.weights.push(Weight { slot, is: weight, was: 0 });
+        self.records[slot as usize] = Record { prefix, key, chunk, row: row as u32, count };
         let chunk = &mut self.chunks[chunk as usize];
         chunk.owners[row] = slot;
         chunk.live += 1;
@@ -146,6 +210,10 @@ impl Store {
     pub fn forget(&mut self, slot: u32) {
         let record = &mut self.records[slot as usize];
         record.key = NONE;
+        let count = std::mem::take(&mut record.count);
+        if let Some(weight) = count.checked_sub(ELSEWHERE).and_then(|number| self.weights.get_mut(number as usize)) {
+            weight.slot = NONE;
+        }
         let (id, row) = (record.chunk, record.row as usize);
         let chunk = &mut self.chunks[id as usize];
         chunk.owners[row] = NONE;
@@ -298,6 +366,7 @@ impl Store {
     /// Bytes held, by capacity.
     pub fn bytes(&self) -> u64 {
         let slots = self.records.capacity() * size_of::<Record>() + 4 * self.free.capacity();
+        let slots = slots + self.weights.capacity() * size_of::<Weight>();
         (self.bytes + slots + self.chunks.capacity() * size_of::<Chunk>()) as u64
     }
 }

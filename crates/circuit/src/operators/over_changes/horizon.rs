@@ -61,7 +61,7 @@ impl Horizon {
     /// The rows of a key in order, as far as they are there, and their times.
     fn slots<'r>(&self, rows: &'r Ordered, key: u32) -> impl Iterator<Item = (u32, i64)> + use<'r> {
         let (store, time) = (rows.store(), self.settled.time);
-        let there = rows.track(key).list.iter().filter(move |slot| store.get(*slot).weight > 0);
+        let there = rows.slots_of(key).iter().filter(move |slot| store.get(*slot).weight > 0);
         there.map(move |slot| {
             let place = store.place(slot);
             (slot, millis_at(&place.columns[time], place.row))

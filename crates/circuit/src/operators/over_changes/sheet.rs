@@ -27,7 +27,7 @@ impl Sheet {
         let (slots, numbers, opens) = (Vec::new(), Vec::new(), Vec::new());
         let mut sheet = Sheet { slots, numbers, opens, keys: Vec::with_capacity(keys.len()), frame: spec.frame, by };
         for key in keys {
-            let slots: Vec<u32> = rows.track(*key).list.iter().collect();
+            let slots: Vec<u32> = rows.slots_of(*key).iter().collect();
             let slots = &slots[around_changes(rows, &slots, margin)];
             let old = sheet.add(rows, slots, |was, _| was);
             let new = sheet.add(rows, slots, |_, is| is);

@@ -43,7 +43,7 @@ impl<'a> Changes<'a> {
 
     /// Gives all rows of a key, whatever their ranks.
     pub fn give(&mut self, key: u32) {
-        let slots = self.rows.track(key).list.iter();
+        let slots = self.rows.slots_of(key).iter();
         let rows = slots.map(|slot| Change { slot, weight: self.rows.store().get(slot).weight, rank: 0 });
         self.changes.extend(rows.filter(|change| change.weight > 0));
     }
@@ -62,7 +62,7 @@ impl<'a> Changes<'a> {
     fn walk(&mut self, key: u32, old: bool) {
         let (store, order) = (self.rows.store(), self.rows.order());
         let (mut was, mut is) = (Counter::default(), Counter::default());
-        'key: for (slots, unchanged) in self.rows.track(key).list.runs() {
+        'key: for (slots, unchanged) in self.rows.slots_of(key).runs() {
             let leap = self.function == RankFunction::RowNumber && old && was.rows == is.rows;
             if let Some(rows) = unchanged.filter(|_| leap) {
                 was.rows += rows;

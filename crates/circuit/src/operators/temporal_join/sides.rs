@@ -111,12 +111,12 @@ impl Sides {
 
     /// The slots of the newest version of a key whose time is not above this one, or is below it, its last row first.
     fn version(&self, key: u32, time: i128, strict: bool) -> impl Iterator<Item = u32> + '_ {
-        let list = &self.right.track(key).list;
+        let list = self.right.slots_of(key);
         let is_there = |version: i128| if strict { version < time } else { version <= time };
         let compare = |slot| if is_there(self.time_of(slot)) { Ordering::Less } else { Ordering::Greater };
         let end = list.search(compare).unwrap_or_else(|end| end);
-        let slots =
-            std::iter::successors(list.before(end), |spot| list.before(*spot)).filter_map(|spot| list.get(spot));
+        let slots = std::iter::successors(list.before(end), move |spot| list.before(*spot))
+            .filter_map(move |spot| list.get(spot));
         let mut of = None;
         slots.take_while(move |slot| {
             let time = self.time_of(*slot);
@@ -126,7 +126,7 @@ impl Sides {
 
     /// Lists a right key by the time at which something of it can go.
     fn list(&mut self, key: u32) {
-        let list = &self.right.track(key).list;
+        let list = self.right.slots_of(key);
         let Some(first) = list.iter().next() else { return };
         let time = self.time_of(first);
         let same = || list.iter().take_while(|slot| self.time_of(*slot) == time);
@@ -153,7 +153,7 @@ impl Sides {
             let newest: Vec<u32> = self.version(*key, i128::from(clock) * NANOS_PER_MILLI, true).collect();
             let Some(first) = newest.last().copied() else { continue };
             let is_ended = newest.iter().all(|slot| self.ends(*slot));
-            let mut gone: Vec<u32> = self.right.track(*key).list.iter().take_while(|slot| *slot != first).collect();
+            let mut gone: Vec<u32> = self.right.slots_of(*key).iter().take_while(|slot| *slot != first).collect();
             if is_ended {
                 gone.extend(newest);
             }

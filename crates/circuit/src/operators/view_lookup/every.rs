@@ -98,7 +98,7 @@ impl Every {
 
     /// The rows of a key from a number on, each as often as it is there.
     fn found(&self, key: u32, from: usize) -> impl Iterator<Item = u32> {
-        let (mut runs, mut passed) = (self.rows.track(key).list.runs().peekable(), from as u64);
+        let (mut runs, mut passed) = (self.rows.slots_of(key).runs().peekable(), from as u64);
         while let Some((_, Some(rows))) = runs.peek()
             && *rows <= passed
         {
