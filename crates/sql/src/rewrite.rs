@@ -7,7 +7,8 @@
 //! - `ASOF JOIN t MATCH_CONDITION (a.ts >= t.ts)` becomes a left join with `t FOR SYSTEM_TIME AS OF` both times ([`asof`]).
 //! - `TABLE_VERSION(b)` names a lookup by a text ([`table_version`]).
 //! - NATURAL joins, and right and full joins with USING, stand in brackets ([`using`]).
-//! - `x = ANY (SELECT ..)` and `x <> ALL (SELECT ..)` become `IN` and `NOT IN` ([`quantified`](mod@quantified)).
+//! - `x = ANY (SELECT ..)` and `x <> ALL (SELECT ..)` become `IN` and `NOT IN`, other comparisons with ANY and ALL those with
+//!   MIN and MAX ([`quantified`](mod@quantified)).
 //! - `FETCH FIRST n ROWS ONLY` becomes `LIMIT n` ([`fetch`]).
 //! - `items[1].sku` names the field by a text ([`field`]), CAST calls our cast ([`cast`]), and so do typed literals in VALUES
 //!   ([`values`]).

@@ -71,6 +71,146 @@ fn a_denied_in_is_unknown_inside_a_larger_condition_too() {
 }
 
 #[test]
+fn in_and_exists_are_values_too() {
+    check("SELECT x, x IN (SELECT y FROM b) AS z FROM a", "1 null, 2 true, null null");
+    check("SELECT x, x NOT IN (SELECT y FROM b) AS z FROM a", "1 null, 2 false, null null");
+    check("SELECT x, x IN (SELECT y FROM b WHERE y IS NOT NULL) AS z FROM a", "1 false, 2 true, null null");
+    check("SELECT x, NOT x IN (SELECT y FROM b WHERE y IS NOT NULL) AS z FROM a", "1 true, 2 false, null null");
+    check("SELECT x, x IN (SELECT y FROM b WHERE y > 5) AS z FROM a", "1 false, 2 false, null false");
+    check("SELECT x, x NOT IN (SELECT y FROM b WHERE y > 5) AS z FROM a", "1 true, 2 true, null true");
+    check(
+        "SELECT x, x = ANY (SELECT y FROM b) AS y, x <> ALL (SELECT y FROM b) AS z FROM a",
+        "1 null null, 2 true false, null null null",
+    );
+    check(
+        "SELECT k, EXISTS (SELECT 1 FROM d WHERE d.k = c.k AND d.w > 5) AS z FROM c",
+        "1 false, 1 false, 2 true, 3 false",
+    );
+    check(
+        "SELECT k, NOT EXISTS (SELECT 1 FROM d WHERE d.k = c.k) AS z FROM c WHERE v > 0",
+        "1 false, 1 false, 2 false",
+    );
+    check(
+        "SELECT k, EXISTS (SELECT 1 FROM d WHERE d.k = c.k AND d.w > c.v) AS z FROM c",
+        "1 false, 1 false, 2 true, 3 false",
+    );
+    check("SELECT k, v IN (SELECT w FROM d WHERE d.k = c.k) AS z FROM c", "1 false, 1 true, 2 null, 3 false");
+    check(
+        "SELECT x, CASE WHEN x IN (SELECT y FROM b) THEN 'in' ELSE 'out' END AS z FROM a",
+        "1 \"out\", 2 \"in\", null \"out\"",
+    );
+    check(
+        "SELECT x, CASE x IN (SELECT y FROM b) WHEN TRUE THEN 1 WHEN FALSE THEN 2 ELSE 3 END AS z FROM a",
+        "1 3, 2 1, null 3",
+    );
+    check("SELECT x, (x IN (SELECT y FROM b)) IS NULL AS z FROM a", "1 true, 2 false, null true");
+    check(
+        "SELECT 7 IN (SELECT y FROM b) AS y, EXISTS (SELECT 1 FROM b WHERE y = 9) AS z FROM a WHERE x = 1",
+        "null false",
+    );
+    check("SELECT x FROM a WHERE (x IN (SELECT y FROM b)) IS NULL", "1, null");
+    check("SELECT x FROM a WHERE CASE WHEN x IN (SELECT y FROM b) THEN FALSE ELSE TRUE END", "1, null");
+    check("SELECT x FROM a WHERE (x IN (SELECT y FROM b WHERE y > 0)) = EXISTS (SELECT 1 FROM b)", "2");
+}
+
+#[test]
+fn in_the_one_row_of_a_query_is_an_equation() {
+    check("SELECT k, 0 IN (SELECT COUNT(*) FROM d WHERE d.k = c.k) AS z FROM c", "1 false, 1 false, 2 false, 3 true");
+    check("SELECT k FROM c WHERE 0 IN (SELECT COUNT(*) FROM d WHERE d.k = c.k)", "3");
+    check("SELECT k FROM c WHERE 5 NOT IN (SELECT MAX(w) FROM d WHERE d.k = c.k)", "2");
+    check("SELECT k, 5 NOT IN (SELECT MAX(w) FROM d WHERE d.k = c.k) AS z FROM c", "1 false, 1 false, 2 true, 3 null");
+    check("SELECT x FROM a WHERE x IN (SELECT MAX(y) FROM b)", "2");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT MAX(y) FROM b)", "1");
+    check("SELECT x, x IN (SELECT MAX(y) FROM b WHERE y > 9) AS z FROM a", "1 null, 2 null, null null");
+}
+
+#[test]
+fn queries_stand_in_aggregates_and_over_and_on() {
+    check("SELECT SUM(x - (SELECT MAX(y) FROM b)) AS s FROM a", "-1");
+    check("SELECT k, SUM(v - (SELECT MIN(w) FROM d WHERE d.k = c.k)) AS s FROM c GROUP BY k", "1 1, 2 -2, 3 null");
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a JOIN c ON a.x = c.k AND c.v = (SELECT MIN(w) FROM d WHERE d.k = c.k)",
+        "1 5",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a LEFT JOIN c ON a.x = c.k AND c.v < (SELECT MAX(w) FROM d WHERE d.k = c.k)",
+        "1 null, 2 5, null null",
+    );
+    check(
+        "SELECT k, SUM((SELECT COUNT(*) FROM d WHERE d.k = c.k)) OVER (PARTITION BY k) AS n FROM c",
+        "1 2, 1 2, 2 2, 3 0",
+    );
+    check("SELECT COUNT(*) FILTER (WHERE x IN (SELECT y FROM b)) AS n FROM a", "1");
+    check(
+        "SELECT SUM(CASE WHEN EXISTS (SELECT 1 FROM d WHERE d.k = c.k) THEN 1 ELSE 0 END) AS m, COUNT(*) AS n FROM c",
+        "3 4",
+    );
+    check("SELECT x IN (SELECT y FROM b) AS a, COUNT(*) AS n FROM a GROUP BY x IN (SELECT y FROM b)", "null 2, true 1");
+    check(
+        "SELECT k, SUM(CASE WHEN v IN (SELECT w FROM d) THEN 1 ELSE 0 END) OVER (PARTITION BY k) AS n FROM c",
+        "1 1, 1 1, 2 1, 3 0",
+    );
+    check("SELECT a.x AS a, c.v AS b FROM a JOIN c ON a.x = c.k AND c.v IN (SELECT w FROM d)", "1 5, 2 5");
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a JOIN c ON a.x = c.k AND a.x + c.v > (SELECT MIN(w) + 1 FROM d)",
+        "1 6, 2 5",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a LEFT JOIN c ON a.x = c.k AND c.v IN (SELECT w FROM d)",
+        "1 5, 2 5, null null",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a LEFT JOIN c ON a.x = c.k AND a.x IN (SELECT y FROM b)",
+        "1 null, 2 5, null null",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a LEFT JOIN c ON a.x = c.k AND NOT a.x IN (SELECT y FROM b WHERE y > 0)",
+        "1 5, 1 6, 2 null, null null",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a FULL JOIN c ON a.x = c.k AND c.v > (SELECT MIN(w) FROM d)",
+        "1 6, 2 null, null 5, null 5, null null, null null",
+    );
+    check(
+        "SELECT a.x AS a, c.v AS b FROM a LEFT JOIN c ON a.x = c.k AND EXISTS (SELECT 1 FROM d WHERE d.k = c.k AND w > 5)",
+        "1 null, 2 5, null null",
+    );
+}
+
+#[test]
+fn comparisons_with_any_and_all_rows_know_of_null() {
+    let queries =
+        [("SELECT y FROM b WHERE y IS NOT NULL", "2"), ("SELECT y FROM b", "2?"), ("SELECT y FROM b WHERE y > 5", "")];
+    // Of values 1, 2, 3 and NULL with 2, with 2 and NULL, and with nothing.
+    let (t, f, n) = ("true", "false", "null");
+    let expected = [
+        ("<", [[t, f, f, n], [t, n, n, n]], [[t, f, f, n], [n, f, f, n]]),
+        ("<=", [[t, t, f, n], [t, t, n, n]], [[t, t, f, n], [n, n, f, n]]),
+        (">", [[f, f, t, n], [n, n, t, n]], [[f, f, t, n], [f, f, n, n]]),
+        (">=", [[f, t, t, n], [n, t, t, n]], [[f, t, t, n], [f, n, n, n]]),
+        ("=", [[f, t, f, n], [n, t, n, n]], [[f, t, f, n], [f, n, f, n]]),
+        ("<>", [[t, f, t, n], [t, n, t, n]], [[t, f, t, n], [n, f, n, n]]),
+    ];
+    for (op, any, all) in expected {
+        for (word, known, empty) in [("ANY", any, f), ("ALL", all, t)] {
+            for ((query, _), answers) in queries.iter().zip([known[0], known[1], [empty; 4]]) {
+                let rows = ["1", "2", "3", "null"].iter().zip(answers).map(|(x, answer)| format!("{x} {answer}"));
+                let rows = rows.collect::<Vec<_>>().join(", ");
+                check(
+                    &format!("SELECT x, x {op} {word} ({query}) AS z FROM (SELECT x FROM a UNION ALL SELECT 3) AS a"),
+                    &rows,
+                );
+            }
+        }
+    }
+    check(
+        "SELECT k, v, v > ALL (SELECT w FROM d WHERE d.k = c.k) AS z FROM c",
+        "1 5 false, 1 6 true, 2 5 false, 3 null true",
+    );
+    check("SELECT k FROM c WHERE v >= ANY (SELECT w FROM d WHERE d.k = c.k) OR k = 3", "1, 1, 3");
+}
+
+#[test]
 fn subqueries_see_the_row_around_them() {
     check("SELECT k, v FROM c WHERE v IN (SELECT w FROM d WHERE d.k = c.k)", "1 5");
     check("SELECT k, v FROM c WHERE v NOT IN (SELECT w FROM d WHERE d.k = c.k)", "1 6, 3 null");

@@ -77,6 +77,8 @@ pub(super) fn crossed(plan: &Plan, facts: &Facts) -> Vec<NodeId> {
     let one = |input: &NodeId| facts.of(*input).keys.iter().any(Vec::is_empty);
     let all = plan.nodes.iter().enumerate();
     let crossed = all.filter(|(_, node)| match &node.spec {
+        // Whether there is any row is known without looking at them all.
+        Spec::Join(spec) if matches!(spec.kind, JoinKind::Semi | JoinKind::Anti) && spec.residual.is_none() => false,
         Spec::Join(spec) => spec.left_keys.is_empty() && !node.inputs.iter().any(one),
         _ => false,
     });

@@ -88,7 +88,6 @@ impl Builder<'_> {
         let settled = self.settled(lowered.node, &order);
         let bounds = facts.bounds.clone();
         let expiry = self.until(&mut facts, &keys).1.or_else(|| bounds::expiry(&bounds, &keys));
-        facts.from_source = false;
         let frame = group.iter().find_map(|call| call.frame).unwrap_or(TO_THE_ROW);
         let mut functions = Vec::with_capacity(group.len());
         for Changing { index, function, .. } in group {

@@ -44,8 +44,6 @@ pub(crate) struct NodeFacts {
     pub(crate) later: Option<Later>,
     /// Sets of columns each of which identifies a row.
     pub(crate) keys: Vec<Vec<usize>>,
-    /// Whether rows come from one source in its order, possibly fewer of them.
-    pub(crate) from_source: bool,
     /// Whether several rows may come of one row of the source, so that its place does not tell them apart.
     pub(crate) several: bool,
     /// Whether the rows depend on when steps ran.
@@ -103,7 +101,6 @@ impl Facts {
             bounds: (0..columns).filter_map(slack).collect(),
             later: None,
             keys: Vec::new(),
-            from_source: false,
             several: nodes.iter().any(|node| self.nodes[*node].several),
             schedule_dependent: nodes.iter().any(|node| self.nodes[*node].schedule_dependent),
         }
@@ -130,7 +127,6 @@ impl NodeFacts {
             bounds: columns.iter().enumerate().filter_map(slack).collect(),
             later,
             keys: self.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
-            from_source: self.from_source,
             several: self.several,
             schedule_dependent: self.schedule_dependent || columns.contains(&Some(usize::MAX)),
         }
@@ -163,7 +159,7 @@ impl NodeFacts {
     /// The facts after the rows were multiplied by elements of `columns` more columns.
     pub(crate) fn unnested(&self, columns: usize) -> NodeFacts {
         let mut facts = self.found(columns);
-        (facts.keys, facts.from_source, facts.several) = (Vec::new(), false, true);
+        (facts.keys, facts.several) = (Vec::new(), true);
         facts
     }
 }

@@ -398,7 +398,6 @@ impl Builder<'_> {
             bounds,
             later,
             keys: keys.iter().filter_map(|key| key.iter().map(place).collect()).collect(),
-            from_source: false,
             several: false,
             schedule_dependent: of.iter().any(|facts| facts.schedule_dependent) || clock,
         }

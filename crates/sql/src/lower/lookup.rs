@@ -45,7 +45,7 @@ impl Beside {
         let others: Vec<Vec<usize>> = unique.iter().filter_map(others).collect();
         let ours = self.facts.keys.iter();
         let keys = ours.flat_map(|ours| others.iter().map(|others| [ours.as_slice(), others].concat())).collect();
-        NodeFacts { keys, from_source: false, several: true, ..self.facts.clone() }
+        NodeFacts { keys, several: true, ..self.facts.clone() }
     }
 }
 

@@ -125,7 +125,6 @@ impl Builder<'_> {
             order.remove(0);
         }
         let (close, expiry) = self.until(&mut facts, &keys);
-        facts.from_source = false;
         if function == RankFunction::RowNumber {
             let one = wanted.to == Some(wanted.from);
             facts.keys.extend(one.then(|| keys.clone()));

@@ -450,5 +450,5 @@ fn source_facts(source: &Source, present: &[usize], on_the_wall: bool) -> NodeFa
     let timed = event.filter(|_| source.needs.watermark && !on_the_wall);
     let bounds = timed.and_then(|time| present.iter().position(|place| *place == time)).map(|place| (place, 0));
     let (bounds, keys) = (bounds.into_iter().collect(), key.into_iter().collect());
-    NodeFacts { attributes, bounds, keys, from_source: true, schedule_dependent, ..NodeFacts::default() }
+    NodeFacts { attributes, bounds, keys, schedule_dependent, ..NodeFacts::default() }
 }

@@ -90,7 +90,6 @@ impl Builder<'_> {
         let mut facts = beside.facts;
         let dependent = |node: NodeId| self.facts.of(node).schedule_dependent;
         facts.schedule_dependent = dependent(lowered.node) || dependent(versions.node);
-        facts.from_source = false;
         facts.wait_for(left_time);
         if !versions.unique {
             facts.keys.clear();
@@ -213,7 +212,6 @@ impl Builder<'_> {
         let schema = Arc::clone(&self.plan.nodes[node].schema);
         let mut facts = self.facts.of(node).clone();
         self.until(&mut facts, &keys);
-        facts.from_source = false;
         facts.keys.push(keys.clone());
         let spec = RankSpec {
             keys,

@@ -41,6 +41,7 @@ use tidemill_base::Position;
 /// Checks a plan, puts our casts in, and makes its types fit; nothing is optimised yet.
 pub(crate) fn check(plan: LogicalPlan, catalog: &Catalog) -> Result<LogicalPlan> {
     let plan = unnest::attach(plan)?;
+    let plan = subquery::lifted(plan)?;
     let plan = with_our_casts(plan, catalog.functions())?;
     let plan = over::ordered(plan)?;
     let analyzer = Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]);

@@ -9,17 +9,24 @@
 //! -- becomes
 //! a OR NOT EXISTS (SELECT y FROM u WHERE (x = y) IS NOT FALSE)
 //! ```
+//!
+//! Where IN is a value that may be unknown, as in SELECT, it is put together of what exists ([`known`]), and the marks of
+//! rows become columns ([`marks`]). Aggregates, OVER and ON get them from a projection below ([`hoist`]).
+
+mod hoist;
+mod marks;
 
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError, Result};
-use datafusion::logical_expr::expr::{BinaryExpr, Exists, InSubquery};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, Exists, InSubquery};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{
     Aggregate, EmptyRelation, Filter, Limit, Projection, Subquery, SubqueryAlias,
 };
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit, when};
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
@@ -27,13 +34,24 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidemill_base::Position;
 
+use hoist::{Hoist, Which};
+use marks::MarkColumns;
+
 use super::tail::count;
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::lower::place_of;
 
+/// Takes queries that stand for a value out of aggregates, OVER and ON, where DataFusion knows of none that name columns
+/// around them; and what is asked of the pairs of a join out of its ON.
+pub(crate) fn lifted(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut hoist = Hoist::new(Which::Values);
+    Ok(plan.transform_up_with_subqueries(|node| hoist.node(node))?.data)
+}
+
 /// Checks every subquery of a plan whose types fit, and writes it in a form that becomes a join with the same meaning.
 pub(crate) fn normalised(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut hoist = Hoist::new(Which::All);
     let written = plan.transform_up_with_subqueries(|node| {
         node.apply_expressions(|expr| expr.apply(|part| single(part).map(|()| TreeNodeRecursion::Continue)))?;
         match node {
@@ -43,11 +61,20 @@ pub(crate) fn normalised(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let predicate = condition(predicate, input.schema(), true, true)?;
                 Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
             }
+            LogicalPlan::Projection(Projection { ref expr, ref input, .. }) if expr.iter().any(asks) => {
+                let preserver = NamePreserver::new(&node);
+                let valued = expr.iter().map(|expr| {
+                    let name = preserver.save(expr);
+                    Ok(name.restore(value(expr.clone(), input.schema())?))
+                });
+                let valued = valued.collect::<Result<Vec<_>>>()?;
+                Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(valued, Arc::clone(input))?)))
+            }
             other => {
-                let asking = other.expressions().into_iter().find(asks);
-                match asking {
+                let hoisted = hoist.node(other)?;
+                match hoisted.data.expressions().into_iter().find(asks) {
                     Some(expr) => Err(misplaced(&expr)),
-                    None => Ok(Transformed::no(other)),
+                    None => Ok(hoisted),
                 }
             }
         }
@@ -89,6 +116,7 @@ pub(crate) fn decorrelated(plan: LogicalPlan, config: &ConfigOptions) -> Result<
 fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         Arc::new(RewriteSetComparison::new()),
+        Arc::new(MarkColumns::default()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
@@ -117,20 +145,118 @@ fn condition(expr: Expr, schema: &DFSchema, wanted: bool, top: bool) -> Result<E
             }
             inner => Ok(Expr::Not(Box::new(condition(inner, schema, !wanted, false)?))),
         },
-        Expr::Exists(exists) => {
-            if always(&exists.subquery.subquery) {
-                return Err(wrong(
-                    "EXISTS of a query that gives one row whatever there is asks nothing",
-                    place_in(&exists.subquery),
-                    "select columns of the rows that are to exist",
-                ));
-            }
-            Ok(Expr::Exists(exists))
-        }
+        Expr::Exists(exists) => existing(exists),
+        Expr::InSubquery(found) if is_equation(&found, top && wanted) => equation(found),
         Expr::InSubquery(found) if found.negated == wanted => denied(found, schema, top),
         Expr::InSubquery(found) => Ok(Expr::InSubquery(found)),
-        other => Err(misplaced(&other)),
+        other => value(other, schema),
     }
+}
+
+/// Writes an expression so that each IN is true, false or unknown as it should, and no more than what exists is asked.
+fn value(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let valued = expr.transform_down(|part| match part {
+        Expr::Exists(exists) => Ok(Transformed::new(existing(exists)?, true, TreeNodeRecursion::Jump)),
+        Expr::InSubquery(found) => {
+            let known = if is_equation(&found, false) { equation(found)? } else { known(found, schema)? };
+            Ok(Transformed::new(known, true, TreeNodeRecursion::Jump))
+        }
+        // Of a condition it counts whether it is true.
+        Expr::Case(Case { expr: None, when_then_expr, else_expr }) => {
+            let whens = when_then_expr.into_iter().map(|(when, then)| {
+                Ok((Box::new(condition(*when, schema, true, false)?), Box::new(value(*then, schema)?)))
+            });
+            let when_then_expr = whens.collect::<Result<_>>()?;
+            let else_expr = else_expr.map(|expr| value(*expr, schema).map(Box::new)).transpose()?;
+            let case = Expr::Case(Case { expr: None, when_then_expr, else_expr });
+            Ok(Transformed::new(case, true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(valued.data)
+}
+
+/// EXISTS, when it asks something.
+fn existing(exists: Exists) -> Result<Expr> {
+    match always(&exists.subquery.subquery) {
+        false => Ok(Expr::Exists(exists)),
+        true => Err(wrong(
+            "EXISTS of a query that gives one row whatever there is asks nothing",
+            place_in(&exists.subquery),
+            "select columns of the rows that are to exist",
+        )),
+    }
+}
+
+/// Whether IN asks whether a value equals the one that a query gives whatever there is. Of rows that are to be kept the
+/// same is asked by a join, unless the value is of other rows for each of them, or of none.
+fn is_equation(found: &InSubquery, keeps: bool) -> bool {
+    let InSubquery { subquery, negated, .. } = found;
+    always(&subquery.subquery) && !(keeps && !negated && subquery.outer_ref_columns.is_empty())
+}
+
+/// `x IN (SELECT MAX(y) ..)` is `x = (SELECT MAX(y) ..)`.
+fn equation(found: InSubquery) -> Result<Expr> {
+    let InSubquery { expr, subquery, negated } = found;
+    let one = Expr::ScalarSubquery(subquery);
+    Ok(if negated { (*expr).not_eq(one) } else { (*expr).eq(one) })
+}
+
+/// `x IN (..)` as a value:
+///
+/// ```sql
+/// CASE WHEN EXISTS (.. WHERE y = x) THEN TRUE
+///      WHEN EXISTS (.. WHERE y IS NULL) OR x IS NULL AND EXISTS (..) THEN NULL ELSE FALSE END
+/// ```
+fn known(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
+    let InSubquery { expr, subquery, negated } = found;
+    if holds_query(&expr) {
+        return Err(wrong(
+            "a query cannot be looked for among the rows of another here",
+            place_within(&expr),
+            "compute the first in a query below, and name its column",
+        ));
+    }
+    let query = &subquery.subquery;
+    let (qualifier, field) = query.schema().qualified_field(0);
+    let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+    let exists = |condition: Option<Expr>, outer: Vec<Expr>| -> Result<Expr> {
+        let query = match condition {
+            Some(condition) => Arc::new(LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(query))?)),
+            None => Arc::clone(query),
+        };
+        let outer_ref_columns = subquery.outer_ref_columns.iter().cloned().chain(outer).collect();
+        let subquery = Subquery { subquery: query, outer_ref_columns, spans: subquery.spans.clone() };
+        Ok(Expr::Exists(Exists { subquery, negated: false }))
+    };
+    let (around, outer) = from_around(expr.as_ref().clone(), schema)?;
+    let mut cases = when(exists(Some(around.eq(column.clone())), outer)?, lit(!negated));
+    let mut unknown = Vec::new();
+    if field.is_nullable() {
+        unknown.push(exists(Some(column.is_null()), vec![])?);
+    }
+    if expr.nullable(schema)? {
+        unknown.push(expr.is_null().and(exists(None, vec![])?));
+    }
+    if let Some(unknown) = unknown.into_iter().reduce(Expr::or) {
+        cases = cases.when(unknown, lit(ScalarValue::Boolean(None)));
+    }
+    cases.otherwise(lit(negated))
+}
+
+/// An expression as a query inside another names it, and the columns that it names so.
+fn from_around(expr: Expr, schema: &DFSchema) -> Result<(Expr, Vec<Expr>)> {
+    let mut outer = Vec::new();
+    let expr = expr.transform(|part| match part {
+        Expr::Column(column) => {
+            let (_, field) = schema.qualified_field_from_column(&column)?;
+            let reference = Expr::OuterReferenceColumn(Arc::clone(field), column);
+            outer.push(reference.clone());
+            Ok(Transformed::yes(reference))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok((expr.data, outer))
 }
 
 /// `x NOT IN (..)`, of which it counts whether it is surely true.
@@ -142,19 +268,10 @@ fn denied(found: InSubquery, schema: &DFSchema, top: bool) -> Result<Expr> {
         return Ok(Expr::InSubquery(InSubquery { expr, subquery, negated }));
     }
     let Subquery { subquery: query, mut outer_ref_columns, spans } = subquery;
-    let mut outer = Vec::new();
-    let expr = expr.transform(|part| match part {
-        Expr::Column(column) => {
-            let (_, field) = schema.qualified_field_from_column(&column)?;
-            let reference = Expr::OuterReferenceColumn(Arc::clone(field), column);
-            outer.push(reference.clone());
-            Ok(Transformed::yes(reference))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
+    let (expr, outer) = from_around(*expr, schema)?;
     let (qualifier, field) = query.schema().qualified_field(0);
     let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-    let met = Expr::IsNotFalse(Box::new(expr.data.eq(column)));
+    let met = Expr::IsNotFalse(Box::new(expr.eq(column)));
     let query = LogicalPlan::Filter(Filter::try_new(met, query)?);
     outer_ref_columns.extend(outer);
     let subquery = Subquery { subquery: Arc::new(query), outer_ref_columns, spans };
@@ -215,19 +332,15 @@ fn asks(expr: &Expr) -> bool {
     found.unwrap_or(false)
 }
 
+/// Whether an expression holds a query.
+fn holds_query(expr: &Expr) -> bool {
+    let found = expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))));
+    asks(expr) || found.unwrap_or(false)
+}
+
 /// Whether an expression holds a query, or names a column of the query around it.
 fn has_subquery(expr: &Expr) -> bool {
-    let found = expr.exists(|part| {
-        Ok(matches!(
-            part,
-            Expr::InSubquery(_)
-                | Expr::Exists(_)
-                | Expr::SetComparison(_)
-                | Expr::ScalarSubquery(_)
-                | Expr::OuterReferenceColumn(..)
-        ))
-    });
-    found.unwrap_or(false)
+    holds_query(expr) || expr.contains_outer()
 }
 
 /// Where a query inside an expression stands: at the first column that it selects, or names at all, as far as known.
@@ -279,9 +392,9 @@ fn wrong(problem: &str, position: Option<Position>, help: &str) -> DataFusionErr
 
 fn misplaced(expr: &Expr) -> DataFusionError {
     wrong(
-        "IN and EXISTS with a query can stand in WHERE and HAVING, joined by AND, OR and NOT, and not here",
+        "IN and EXISTS with a query cannot stand here",
         place_within(expr),
-        "filter in a query below, or join the two: LEFT JOIN (SELECT DISTINCT id FROM t) AS t ON .., and t.id IS NOT NULL",
+        "compute it in the SELECT of a query below, and name its column",
     )
 }
 

@@ -118,11 +118,9 @@ impl Accept<'_, '_> {
                     expr
                 }
                 Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-                    let Some((left, Expr::Subquery(query), _)) = quantified(expr) else {
-                        return Err(self.refused(expr));
-                    };
-                    self.subquery("SELECT", query)?;
-                    left
+                    let Some(quantified) = quantified(expr) else { return Err(self.refused(expr)) };
+                    self.subquery("SELECT", quantified.query)?;
+                    quantified.value
                 }
                 Expr::Exists { subquery, negated: _ } => return self.subquery("EXISTS", subquery),
                 Expr::Subquery(query) => return self.subquery("SELECT", query),
@@ -139,8 +137,9 @@ impl Accept<'_, '_> {
                 self.unsupported(at, "IN UNNEST is not supported", "write ARRAY_CONTAINS(array, value)")
             }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-                let what = "of ANY and ALL there are = ANY (SELECT ..) and <> ALL (SELECT ..) alone";
-                let help = "compare with MIN or MAX: x > (SELECT MAX(y) FROM t) for x > ALL, where t has rows and none is NULL";
+                let what =
+                    "ANY and ALL compare a value with the rows of a query by = <> < <= > >=, and not in this way";
+                let help = "write x > ALL (SELECT y FROM t)";
                 self.unsupported(at, what, help)
             }
             Expr::ILike { .. } => {

@@ -163,7 +163,17 @@ impl Draw<'_> {
             "x.k + 1 = y.a AND y.b > 0",
         ]);
         let asked = |draw: &mut Self| -> String {
-            match draw.choices.below(11) {
+            match draw.choices.below(14) {
+                11 => {
+                    let op = draw.one(&["<", "<=", ">", ">=", "=", "<>"]);
+                    let rows = draw.one(&["", " WHERE b > 3", " WHERE b IS NOT NULL", " WHERE y.a = x.k"]);
+                    format!("x.v {op} {} (SELECT b FROM {right} AS y{rows})", draw.one(&["ANY", "ALL"]))
+                }
+                12 => format!("x.v NOT IN (SELECT y.b FROM {right} AS y WHERE y.a = x.k)"),
+                13 => {
+                    let rows = draw.one(&["", " WHERE y.a = x.k"]);
+                    format!("x.v {} (SELECT MAX(y.b) FROM {right} AS y{rows})", draw.one(&["IN", "NOT IN"]))
+                }
                 9 => format!("x.k = ANY (SELECT a FROM {right} AS y)"),
                 10 => format!("x.k <> ALL (SELECT a FROM {right} AS y)"),
                 0 => format!("x.k IN (SELECT a FROM {right} AS y)"),
@@ -180,9 +190,34 @@ impl Draw<'_> {
         let condition = match self.choices.below(4) {
             0 | 1 => asked(self),
             2 => format!("{} AND {}", asked(self), asked(self)),
+            _ if self.choices.one_in(2) => format!("(x.p OR {})", asked(self)),
             _ => format!("(x.p OR EXISTS (SELECT 1 FROM {right} AS y WHERE {on}))"),
         };
-        let select = match self.choices.below(5) {
+        let select = match self.choices.below(12) {
+            5 | 6 => format!("SELECT x.k AS k, x.v AS v, {condition} AS z FROM {left} AS x"),
+            7 => {
+                let other = asked(self);
+                format!("SELECT x.k AS k, CASE WHEN {condition} THEN x.v WHEN {other} THEN 1 END AS z FROM {left} AS x")
+            }
+            8 => format!(
+                "SELECT x.g AS g, SUM(CASE WHEN {condition} THEN x.v ELSE 0 END) AS s, COUNT(*) AS n FROM {left} AS x GROUP BY x.g"
+            ),
+            9 => {
+                let rows = self.one(&["", " WHERE y.a = x.k"]);
+                format!(
+                    "SELECT x.g AS g, SUM(x.v - (SELECT MAX(b) FROM {right} AS y{rows})) AS s FROM {left} AS x GROUP BY x.g"
+                )
+            }
+            10 => {
+                let filter = "COUNT(*) FILTER (WHERE x.v > 0)";
+                format!("SELECT {condition} AS z, COUNT(*) AS n, {filter} AS m FROM {left} AS x GROUP BY {condition}")
+            }
+            11 => {
+                let kind = self.one(&KINDS);
+                format!(
+                    "SELECT x.k AS k, x.v AS v, w.s AS s FROM {left} AS x {kind} (SELECT i, s FROM t) AS w ON x.k = w.i AND {condition}"
+                )
+            }
             0 | 1 => format!("SELECT x.k AS k, x.v AS v, x.g AS g FROM {left} AS x WHERE {condition}"),
             2 => {
                 format!("SELECT x.k AS k, COUNT(*) AS n, SUM(x.v) AS s FROM {left} AS x WHERE {condition} GROUP BY x.k")
