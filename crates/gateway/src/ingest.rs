@@ -32,7 +32,7 @@ pub(crate) async fn post(door: &Arc<Door>, name: &str, request: Request<Incoming
         return Ok(accepted(&receipt, events.asked.skip_bad).into());
     }
     let (events, encoding) = (events.long(), events.encoding);
-    long(door.clone(), events, encoding, body).await.map(Answer::from)
+    Box::pin(long(door.clone(), events, encoding, body)).await.map(Answer::from)
 }
 
 /// Takes a long or packed body on a thread for that, and waits until its events are durable.
