@@ -66,7 +66,7 @@ fn take(inbox: &InboxHandle, bodies: usize) -> u64 {
     for number in 0..bodies {
         let note = Note { asked: (number % 2) as u32, ..Note::default() };
         let body = BODIES[number % BODIES.len()].as_bytes();
-        let short = Short { body, skip_bad: false, one: false, note };
+        let short = Short { body, note, ..Short::default() };
         let taken = inbox.take(&short, |accepted| assert!(accepted.records > 0));
         assert!(taken.is_ok_and(|(_, rejected)| rejected.is_empty()));
     }

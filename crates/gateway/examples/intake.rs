@@ -79,7 +79,7 @@ impl Inbox for Source {
             let offset = self.offer(rows, body, None).map_err(Rejection::Refused)?.offset;
             return Ok(Receipt { accepted, rejected, offset, ..Receipt::default() });
         }
-        let short = Short { body, skip_bad: terms.skip_bad, one: false, note: Note::default() };
+        let short = Short { body, skip_bad: terms.skip_bad, quiet: terms.quiet, ..Short::default() };
         let (accepted, rejected) = self.handle.take(&short, |_| ()).map_err(|not_taken| match not_taken {
             NotTaken::Full(full) => Rejection::Refused(refusal(full)),
             NotTaken::Records { rejected, stopped } => Rejection::Records { rejected, stopped },
@@ -87,6 +87,10 @@ impl Inbox for Source {
             NotTaken::NotOne { records } => Rejection::Body(format!("{records} records are not one")),
         })?;
         Ok(Receipt { accepted: accepted.records as usize, rejected, offset: accepted.offset, ..Receipt::default() })
+    }
+
+    fn wake(&self) {
+        self.handle.wake();
     }
 
     fn durable(&self, _level: Durability) -> u64 {

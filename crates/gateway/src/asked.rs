@@ -90,7 +90,7 @@ impl<'a> Asked<'a> {
     /// What is told the source or the endpoint of it.
     pub(crate) fn terms(&self) -> Terms<'a> {
         let Asked { skip_bad, durability, key, .. } = *self;
-        Terms { durability, skip_bad, idempotency_key: key, kind: BodyKind::Json }
+        Terms { durability, skip_bad, idempotency_key: key, kind: BodyKind::Json, ..Terms::default() }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::asked::{self, Asked, Encoding, Head};
-use crate::hall::{Durable, Hall, Inbox, Receipt, Taken};
+use crate::hall::{Durable, Hall, Inbox, Receipt, Taken, Terms};
 use crate::problem::Problem;
 
 /// The longest body that is decoded on the thread that serves connections.
@@ -58,8 +58,16 @@ impl<'a> Events<'a> {
 
     /// Takes a short body, which is not packed; it does not wait.
     pub(crate) fn take(&self, body: &[u8]) -> Result<Receipt, Problem> {
-        let taken = self.inbox.take(body, self.asked.terms());
-        taken.map_err(|rejection| Problem::rejected(rejection, "source", self.name))
+        self.take_as(body, self.asked.terms())
+    }
+
+    /// The same; whoever calls sees to [`Inbox::wake`].
+    pub(crate) fn take_quietly(&self, body: &[u8]) -> Result<Receipt, Problem> {
+        self.take_as(body, Terms { quiet: true, ..self.asked.terms() })
+    }
+
+    fn take_as(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Problem> {
+        self.inbox.take(body, terms).map_err(|rejection| Problem::rejected(rejection, "source", self.name))
     }
 
     /// The same request for a thread of its own.

@@ -14,6 +14,7 @@
 //! may be connections), and by the budget of bodies for those that do not fit. When a bound is reached a connection is
 //! not read from until there is room.
 
+mod arrival;
 mod chunks;
 mod coming;
 mod connection;

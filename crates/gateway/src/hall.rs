@@ -42,6 +42,9 @@ pub trait Inbox: Send + Sync {
     /// Why nothing of it is taken.
     fn take(&self, body: &[u8], terms: Terms<'_>) -> Result<Receipt, Rejection>;
 
+    /// Tells the engine of what was taken quietly.
+    fn wake(&self) {}
+
     /// The place up to which everything survives what `level` says.
     fn durable(&self, level: Durability) -> u64;
 
@@ -68,6 +71,10 @@ pub struct Terms<'a> {
     pub idempotency_key: Option<&'a str>,
     /// What its body is.
     pub kind: BodyKind,
+    /// Whether the engine is told of it not now but with what else has come, by [`Inbox::wake`] or [`Endpoint::wake`].
+    pub quiet: bool,
+    /// Whether the time of a question was over before it was read: nothing of it is taken then.
+    pub late: bool,
 }
 
 /// What a body of events is. The journal keeps it beside the body, so that the same rows come out of it again.
@@ -151,6 +158,9 @@ pub trait Endpoint: Send + Sync {
 
     /// The request's time is over: if it has no answer yet, the fallback is its answer.
     fn expire(&self, question: Question);
+
+    /// Tells the engine of what was asked quietly.
+    fn wake(&self) {}
 }
 
 /// A request that waits for its answer.
@@ -170,6 +180,15 @@ pub struct Ticket {
 pub trait Answers: Send + Sync {
     /// Takes the answer to the request of this number. Called from the engine's threads: it must not block.
     fn answer(&self, number: u64, answer: Answered<'_>);
+
+    /// Takes an answer that others follow at once; true when the door looks at it only after [`Answers::wake`].
+    fn answer_held(&self, number: u64, answer: Answered<'_>) -> bool {
+        self.answer(number, answer);
+        false
+    }
+
+    /// Has the door look at what it holds.
+    fn wake(&self) {}
 }
 
 /// The answer of an endpoint.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::asked::{self, Asked, Encoding, Head};
-use crate::hall::{Answered, Endpoint, Hall, Question, Ticket};
+use crate::hall::{Answered, Endpoint, Hall, Question, Terms, Ticket};
 use crate::problem::Problem;
 
 /// The header that says why the fallback answered and not the rule.
@@ -26,7 +26,7 @@ pub(crate) struct Decision<'a> {
     pub asked: Asked<'a>,
     /// How the body is packed.
     pub encoding: Encoding,
-    /// How long the request waits for its answer, counted from when its body is there.
+    /// How long the request waits for its answer, counted from when it came.
     pub deadline: Duration,
 }
 
@@ -56,7 +56,16 @@ impl<'a> Decision<'a> {
 
     /// Hands the request over; the answer comes through `ticket`.
     pub(crate) fn ask(&self, body: &[u8], ticket: Ticket) -> Result<Question, Problem> {
-        let question = self.endpoint.ask(body, self.asked.terms(), ticket);
+        self.ask_as(body, self.asked.terms(), ticket)
+    }
+
+    /// The same; whoever calls sees to [`Endpoint::wake`]. A request that is `late` is not taken in.
+    pub(crate) fn ask_quietly(&self, body: &[u8], ticket: Ticket, late: bool) -> Result<Question, Problem> {
+        self.ask_as(body, Terms { quiet: true, late, ..self.asked.terms() }, ticket)
+    }
+
+    fn ask_as(&self, body: &[u8], terms: Terms<'_>, ticket: Ticket) -> Result<Question, Problem> {
+        let question = self.endpoint.ask(body, terms, ticket);
         question.map_err(|rejection| Problem::rejected(rejection, "endpoint", self.name))
     }
 }

@@ -19,6 +19,9 @@ const STEP_NANOS: f64 = 50_000.0;
 /// The share of the newest measurement in the running cost.
 const WEIGHT: f64 = 0.2;
 
+/// How many times the running cost a measurement counts for at most.
+const JUMP_MAX: f64 = 4.0;
+
 /// The running cost of a row.
 #[derive(Debug)]
 pub(crate) struct Pace {
@@ -60,6 +63,8 @@ impl Pace {
             return;
         }
         let nanos = (elapsed.as_nanos() as f64 - STEP_NANOS).max(1.0) / rows as f64;
+        // A step that had to leave its processor to others says little about a row too.
+        let nanos = nanos.min(self.nanos_per_row * JUMP_MAX);
         // A step of few rows says little about a row.
         let weight = WEIGHT * (rows as f64 / 256.0).min(1.0);
         self.nanos_per_row += (nanos - self.nanos_per_row) * weight;

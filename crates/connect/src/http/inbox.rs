@@ -116,6 +116,8 @@ pub struct Short<'a> {
     pub skip_bad: bool,
     /// Whether it has to be one record.
     pub one: bool,
+    /// Whether the readers are not told now, but by [`InboxHandle::wake`] when more has come.
+    pub quiet: bool,
     /// What is kept with it.
     pub note: Note<'a>,
 }
@@ -350,10 +352,18 @@ impl InboxHandle {
         if full {
             intake.close_chunk(columns).map_err(|error| NotTaken::Body(error.to_string()))?;
         }
-        let bells = intake.bells.clone();
-        drop(guard);
-        ring(&bells);
+        if !short.quiet {
+            let bells = intake.bells.clone();
+            drop(guard);
+            ring(&bells);
+        }
         Ok((accepted, rejected))
+    }
+
+    /// Tells the readers of what was taken in quietly.
+    pub fn wake(&self) {
+        let bells = self.shared.lock().bells.clone();
+        ring(&bells);
     }
 
     /// Takes a short body into a chunk.
@@ -365,7 +375,7 @@ impl InboxHandle {
         rereads: bool,
         admit: impl FnOnce(&Accepted),
     ) -> Result<(Accepted, Vec<Rejected>), NotTaken> {
-        let Short { body, skip_bad, one, note } = short;
+        let Short { body, skip_bad, one, note, .. } = short;
         let keys = match note.asked {
             0 => None,
             asked => intake.keys.iter_mut().find(|(who, _)| *who == asked).map(|(_, keys)| keys),

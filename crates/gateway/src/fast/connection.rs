@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tidemill_journal::pool::Block;
 
+use super::arrival::{Arrival, Read as Taken};
 use super::chunks::Chunks;
 use super::coming::Coming;
 use super::head::{self, Fault, Framing, HEAD_BYTES_MAX, Head, Parsed};
@@ -56,6 +57,9 @@ pub(super) struct Connection {
     closing: bool,
     /// Whether bytes may still come that nobody looks at.
     refused: bool,
+    /// After which time what is in the socket came, and what was read last.
+    arrival: Arrival,
+    came: u64,
     /// When it last had nothing to do, or last got rid of output.
     since: u64,
     /// Whether there was no block to read into.
@@ -111,6 +115,8 @@ impl Connection {
             ended: false,
             closing: false,
             refused: false,
+            arrival: Arrival::new(now),
+            came: now,
             since: now,
             starved: false,
             interest: Interest { read: true, write: false },
@@ -208,6 +214,11 @@ impl Connection {
         self.input.take().into_iter().for_each(|block| service.blocks.put(block));
     }
 
+    /// Nobody asks for the socket's bytes for a while.
+    pub(super) fn pause(&mut self) {
+        self.arrival.pause();
+    }
+
     fn may_read(&self) -> bool {
         let reading = matches!(self.phase, Phase::Head { .. } | Phase::Body(_));
         reading && !self.ended && !self.closing && self.backlog.is_empty() && self.waiting.len() < WAITING_MAX
@@ -222,10 +233,13 @@ impl Connection {
         if block.room() < BLOCK_BYTES / 2 {
             block.compact();
         }
+        let room = block.room();
         let read = (&self.stream).read(block.spare());
         if let Ok(count) = read {
             block.filled(count);
             self.ended = count == 0;
+            let taken = Taken { count, room, asked: service.asked, now: service.now };
+            self.came = self.arrival.read(taken, || unread(&self.stream));
         }
         self.hold(service, block);
         read.map(|_| ())
@@ -306,7 +320,8 @@ impl Connection {
     ) -> bool {
         let bytes = block.bytes();
         let body = &bytes[head.length..][..length];
-        let asker = Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head, bytes };
+        let asker =
+            Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, came: self.came, head, bytes };
         self.closing = !service.whole(door, asker, body);
         block.consume(head.length + length);
         self.since = service.now;
@@ -330,6 +345,7 @@ impl Connection {
                     owner: self.key,
                     waiting: &mut self.waiting,
                     address: self.address,
+                    came: self.came,
                     head: &head,
                     bytes: block.bytes(),
                 };
@@ -352,8 +368,14 @@ impl Connection {
             Ok(Some(end)) => {
                 let bytes = block.bytes();
                 let (head, admitted, content) = coming.into_parts(bytes);
-                let asker =
-                    Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head: &head, bytes };
+                let asker = Asker {
+                    owner: self.key,
+                    waiting: &mut self.waiting,
+                    address: self.address,
+                    came: self.came,
+                    head: &head,
+                    bytes,
+                };
                 self.closing = !service.finish(door, asker, &admitted, content);
                 block.consume(end);
                 self.since = service.now;
@@ -368,8 +390,14 @@ impl Connection {
 
     /// Refuses a request in the middle of its body, which ends the connection.
     fn refuse(&mut self, service: &mut Service, block: &Block, head: &Head, problem: Problem) {
-        let asker =
-            Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, head, bytes: block.bytes() };
+        let asker = Asker {
+            owner: self.key,
+            waiting: &mut self.waiting,
+            address: self.address,
+            came: self.came,
+            head,
+            bytes: block.bytes(),
+        };
         service.refuse(asker, problem.closing());
         (self.closing, self.refused) = (true, true);
     }
@@ -493,6 +521,11 @@ fn end_of_chunks(block: &Block, head: &Head) -> Option<usize> {
         at += chunks.step(&block.bytes()[at..]).ok()?.consumed;
     }
     chunks.is_over().then_some(at)
+}
+
+/// How many bytes a socket holds.
+fn unread(stream: &TcpStream) -> usize {
+    rustix::io::ioctl_fionread(stream).map_or(0, |count| count as usize)
 }
 
 /// Whether the socket only has nothing now.

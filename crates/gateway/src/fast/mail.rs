@@ -69,6 +69,15 @@ impl Letters {
         self.answers.is_empty() && self.kept.is_empty() && self.replies.is_empty()
     }
 
+    /// Adds the answer to the request of this number.
+    fn answer(&mut self, number: u64, answer: Answered<'_>) {
+        let Answered { status, body, fallback, rule: _, version, repeated } = answer;
+        let start = self.bodies.len();
+        self.bodies.extend_from_slice(body);
+        let body = start..self.bodies.len();
+        self.answers.push(Letter { number, status, fallback, repeated, version, body });
+    }
+
     /// Forgets all letters and keeps their memory.
     pub(super) fn clear(&mut self) {
         self.answers.clear();
@@ -125,6 +134,11 @@ impl Mailbox {
     fn post(&self, write: impl FnOnce(&mut Letters)) {
         let mut state = self.state();
         write(&mut state.letters);
+        self.rouse(state);
+    }
+
+    /// Rings for the worker if it sleeps.
+    fn rouse(&self, mut state: MutexGuard<'_, State>) {
         let asleep = std::mem::take(&mut state.asleep);
         drop(state);
         if asleep {
@@ -140,13 +154,17 @@ impl Mailbox {
 
 impl Answers for Mailbox {
     fn answer(&self, number: u64, answer: Answered<'_>) {
-        let Answered { status, body, fallback, rule: _, version, repeated } = answer;
-        self.post(|letters| {
-            let start = letters.bodies.len();
-            letters.bodies.extend_from_slice(body);
-            let body = start..letters.bodies.len();
-            letters.answers.push(Letter { number, status, fallback, repeated, version, body });
-        });
+        self.post(|letters| letters.answer(number, answer));
+    }
+
+    fn answer_held(&self, number: u64, answer: Answered<'_>) -> bool {
+        let mut state = self.state();
+        state.letters.answer(number, answer);
+        state.asleep
+    }
+
+    fn wake(&self) {
+        self.rouse(self.state());
     }
 }
 
@@ -188,6 +206,14 @@ mod tests {
         assert!(!mailbox.collect(&mut letters), "now it sleeps");
         mailbox.answer(1, answered(b""));
         mailbox.answer(1, answered(b""));
+        assert!(rung() && !rung());
+        assert!(!mailbox.answer_held(1, answered(b"")), "it was rung for already");
+        assert!(mailbox.collect(&mut letters));
+        letters.clear();
+        assert!(!mailbox.collect(&mut letters));
+        assert!(mailbox.answer_held(1, answered(b"")) && mailbox.answer_held(2, answered(b"")) && !rung());
+        mailbox.wake();
+        mailbox.wake();
         assert!(rung() && !rung());
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tidemill_base::time::Clock;
 use tidemill_journal::pool::Cache;
 use tokio::runtime::Handle;
@@ -21,7 +22,7 @@ use crate::asked::{Asked, Encoding, Head as _, PREFER};
 use crate::body::{self, Body};
 use crate::door::Door;
 use crate::events::Events;
-use crate::hall::{Durability, Endpoint, Inbox, Receipt, Ticket};
+use crate::hall::{Durability, Endpoint, Fallback, Inbox, Receipt, Ticket};
 use crate::ingest;
 use crate::problem::Problem;
 use crate::question::Decision;
@@ -30,6 +31,9 @@ use crate::route::Route;
 
 /// Milliseconds after which the date is written anew.
 const DATE_MILLIS: u64 = 500;
+
+/// Requests that are taken before the engine is told of them.
+const QUIET_MAX: usize = 64;
 
 /// How the paths begin that this stack answers itself.
 const EVENTS: &str = "/v1/sources/";
@@ -47,12 +51,25 @@ pub(super) struct Service {
     pub mail: Arc<Mailbox>,
     /// Milliseconds on the worker's clock.
     pub now: u64,
+    /// When the sockets were last asked before this turn: what has come only now came after that.
+    pub asked: u64,
     /// Whether the door is closing: answers end their connections.
     pub stopping: bool,
     date: Date,
     date_until: u64,
     scratch: Vec<u8>,
     runtime: Handle,
+    /// Who has taken something quietly, and how often.
+    unaware: Vec<Unaware>,
+    unaware_count: usize,
+    /// Whether somebody was turned away for want of room in this turn.
+    shed: bool,
+}
+
+/// Who has taken something quietly and has not been told to look at it.
+enum Unaware {
+    Inbox(Arc<dyn Inbox>),
+    Endpoint(Arc<dyn Endpoint>),
 }
 
 /// A request whose head was looked at and whose body is still to come.
@@ -109,6 +126,8 @@ pub(super) struct Asker<'a> {
     pub waiting: &'a mut VecDeque<Key>,
     /// Where the client is.
     pub address: IpAddr,
+    /// The time, in milliseconds, after which its last bytes came.
+    pub came: u64,
     /// The head.
     pub head: &'a Head,
     /// The bytes that begin with the head.
@@ -124,13 +143,18 @@ impl Service {
             waits: Waits::new(clock.monotonic().as_millis() as u64),
             mail,
             now: 0,
+            asked: 0,
             stopping: false,
             date: Date::default(),
             date_until: 0,
             scratch: Vec::new(),
             runtime,
+            unaware: Vec::new(),
+            unaware_count: 0,
+            shed: false,
         };
         service.tick(clock);
+        service.asked = service.now;
         service
     }
 
@@ -248,6 +272,7 @@ impl Service {
         let mut manner = self.manner(asker.head);
         if let Err(problem) = done {
             let reply = problem.reply();
+            self.shed |= reply.status == StatusCode::TOO_MANY_REQUESTS;
             manner.keep_alive &= !wire::closes(&reply);
             self.answer(asker.owner, asker.waiting, manner, |out, date| wire::reply(out, date, manner, &reply));
         }
@@ -282,7 +307,8 @@ impl Service {
         if !events.is_short(body.bytes().len()) {
             return self.aside(door, asker, events, body.owned(door)?);
         }
-        let receipt = events.take(body.bytes())?;
+        let receipt = events.take_quietly(body.bytes())?;
+        self.inbox_unaware(events.inbox);
         let (manner, skip_bad) = (self.manner(asker.head), events.asked.skip_bad);
         let mut scratch = std::mem::take(&mut self.scratch);
         match place(events.inbox, &receipt) {
@@ -321,11 +347,13 @@ impl Service {
         if decision.asked.wait.is_some() {
             wait.preferred.extend_from_slice(asker.head.view(asker.bytes).value(&PREFER).unwrap_or_default());
         }
-        match decision.ask(body.bytes(), Ticket { door: self.mail.clone(), number: key.number() }) {
+        let deadline = asker.came + decision.deadline.as_millis() as u64;
+        let (ticket, late) = (Ticket { door: self.mail.clone(), number: key.number() }, deadline < self.now);
+        match decision.ask_quietly(body.bytes(), ticket, late) {
             Ok(question) => {
-                let deadline = self.now + decision.deadline.as_millis() as u64;
                 self.waits.ask(key, decision.endpoint, question, deadline);
                 asker.waiting.push_back(key);
+                self.endpoint_unaware(decision.endpoint);
                 Ok(())
             }
             Err(problem) => {
@@ -333,6 +361,45 @@ impl Service {
                 Err(problem)
             }
         }
+    }
+
+    fn inbox_unaware(&mut self, inbox: &Arc<dyn Inbox>) {
+        let same = |one: &Unaware| matches!(one, Unaware::Inbox(known) if Arc::ptr_eq(known, inbox));
+        if !self.unaware.iter().any(same) {
+            self.unaware.push(Unaware::Inbox(inbox.clone()));
+        }
+        self.count_unaware();
+    }
+
+    fn endpoint_unaware(&mut self, endpoint: &Arc<dyn Endpoint>) {
+        let same = |one: &Unaware| matches!(one, Unaware::Endpoint(known) if Arc::ptr_eq(known, endpoint));
+        if !self.unaware.iter().any(same) {
+            self.unaware.push(Unaware::Endpoint(endpoint.clone()));
+        }
+        self.count_unaware();
+    }
+
+    fn count_unaware(&mut self) {
+        self.unaware_count += 1;
+        if self.unaware_count >= QUIET_MAX {
+            self.wake();
+        }
+    }
+
+    /// Tells those who have taken something quietly: one step takes in what came together.
+    pub(super) fn wake(&mut self) {
+        for one in self.unaware.drain(..) {
+            match one {
+                Unaware::Inbox(inbox) => inbox.wake(),
+                Unaware::Endpoint(endpoint) => endpoint.wake(),
+            }
+        }
+        self.unaware_count = 0;
+    }
+
+    /// Whether somebody was turned away for want of room since this was asked last.
+    pub(super) fn has_shed(&mut self) -> bool {
+        std::mem::take(&mut self.shed)
     }
 
     /// Has a long or packed body read on a thread for that.
@@ -359,6 +426,7 @@ impl Service {
             let key = Key::of(letter.number);
             let Some(wait) = self.waits.get(key).filter(|wait| !wait.ready) else { continue };
             let answered = letter.answered(&letters.bodies);
+            self.shed |= answered.fallback == Some(Fallback::Overload);
             wire::answered(&mut wait.answer, &self.date, wait.manner, &answered, &wait.endpoint, &wait.preferred);
             wait.ready = true;
             touch(wait.owner);

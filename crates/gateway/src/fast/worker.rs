@@ -1,13 +1,15 @@
 //! [`Worker`]: one thread with its own listening socket, epoll and connections.
 //!
 //! A turn of the loop takes what the sockets have, then the mail, then the time-outs. Nothing in it waits but the wait
-//! for sockets at its beginning, which a letter ends. What one connection wants is a read, what it is answered a write,
+//! for sockets at its beginning, which a letter ends, and a breath at its end when somebody had to be turned away: then
+//! more is read at a time, and the processor is left to who answers the others. What one connection wants is a read, what it is answered a write,
 //! however many requests there were in between.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -33,6 +35,12 @@ const TICKS: usize = 512;
 
 /// Milliseconds after which somebody is tried again for whom there was no room.
 const RETRY_MILLIS: u64 = 10;
+
+/// Sockets that are looked at between two looks at the clock.
+const TICK_EVENTS: usize = 16;
+
+/// How long a worker leaves its sockets alone that had to turn somebody away.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Connections that are accepted in one turn, so that those who are there are not kept waiting.
 const ACCEPTED_MAX: usize = 64;
@@ -133,6 +141,8 @@ impl Worker {
             let mail = self.service.mail.collect(&mut letters);
             let timeout = self.timeout(mail);
             events.clear();
+            self.service.tick(&self.clock);
+            let slept_from = self.service.now;
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -141,19 +151,39 @@ impl Worker {
                 }
             }
             self.service.tick(&self.clock);
-            for event in &events {
+            let woke = self.service.now;
+            if woke > slept_from + 1 {
+                // Nothing was there, or it would not have slept.
+                self.service.asked = woke;
+            }
+            for (number, event) in events.iter().enumerate() {
+                if number % TICK_EVENTS == TICK_EVENTS - 1 {
+                    self.service.tick(&self.clock);
+                }
                 match event.data.u64() {
                     LISTENER => self.accept(),
                     BELL => self.service.mail.silence(),
                     number => self.wake(Key::of(number), event.flags),
                 }
             }
+            self.service.wake();
             if mail {
-                self.service.read(&mut letters, |owner| touched.push(owner));
+                self.service.read(&mut letters, |owner| {
+                    if touched.last() != Some(&owner) {
+                        touched.push(owner);
+                    }
+                });
                 touched.drain(..).for_each(|owner| self.touch(owner, Connection::go_on));
             }
             self.expire(&mut over);
             self.retry();
+            self.service.wake();
+            if events.len() < EVENTS_MAX {
+                self.service.asked = woke;
+            }
+            if self.service.has_shed() {
+                std::thread::sleep(BREATH);
+            }
         }
         self.connections.keys().into_iter().for_each(|key| self.close(key));
     }
@@ -272,6 +302,9 @@ impl Worker {
             let data = EventData::new_u64(key.number());
             if epoll::modify(&self.epoll, connection.stream(), data, flags).is_err() {
                 return self.close(key);
+            }
+            if !read {
+                connection.pause();
             }
             connection.interest = wants;
         }

@@ -57,7 +57,13 @@ impl Asked {
 
     pub(super) fn terms(&self) -> Terms<'_> {
         let Asked { durability, skip_bad, key, kind } = self;
-        Terms { durability: *durability, skip_bad: *skip_bad, idempotency_key: key.as_deref(), kind: *kind }
+        Terms {
+            durability: *durability,
+            skip_bad: *skip_bad,
+            idempotency_key: key.as_deref(),
+            kind: *kind,
+            ..Terms::default()
+        }
     }
 }
 

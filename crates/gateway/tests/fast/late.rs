@@ -133,9 +133,10 @@ impl Inbox for Kept {
     }
 }
 
-/// A door with both behind it.
+/// A door with all of them behind it.
 struct Door {
     server: Option<fast::Server>,
+    woken: Arc<Woken>,
     slow: Arc<Slow>,
     kept: Arc<Kept>,
 }
@@ -146,13 +147,14 @@ impl Door {
     }
 
     fn with(options: Options) -> Self {
-        let (slow, kept): (Arc<Slow>, Arc<Kept>) = Default::default();
+        let (slow, kept, woken): (Arc<Slow>, Arc<Kept>, Arc<Woken>) = Default::default();
         let mut hall = Hall::new();
         hall.add_endpoint("slow", slow.clone());
+        hall.add_endpoint("woken", woken.clone());
         hall.add_inbox("kept", kept.clone());
         let listen = "127.0.0.1:0".parse().expect("an address");
         let server = fast::Server::start(Options { listen, ..options }, hall);
-        Door { server: Some(server.expect("the loopback has free ports")), slow, kept }
+        Door { server: Some(server.expect("the loopback has free ports")), woken, slow, kept }
     }
 
     fn client(&self) -> Client {
@@ -363,4 +365,84 @@ fn a_door_that_closes_answers_what_waits() {
     assert_eq!(client.body(), "\"the last\"");
     assert!(client.answer().is_none());
     stopping.join().expect("stopping does not panic");
+}
+
+/// An endpoint that answers when it is told of what it was asked, and can be held up.
+#[derive(Default)]
+struct Woken {
+    asked: Mutex<Vec<(String, Ticket, bool)>>,
+    /// How many were there each time.
+    wakes: Mutex<Vec<usize>>,
+    held: Mutex<bool>,
+    free: Condvar,
+}
+
+impl Woken {
+    fn hold(&self, held: bool) {
+        *self.held.lock().expect("no test panics with it") = held;
+        self.free.notify_all();
+    }
+}
+
+impl Endpoint for Woken {
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn ask(&self, body: &[u8], terms: Terms<'_>, ticket: Ticket) -> Result<Question, Rejection> {
+        assert!(terms.quiet, "it is told later");
+        let held = self.held.lock().expect("no test panics with it");
+        drop(self.free.wait_while(held, |held| *held));
+        let number = ticket.number;
+        let body = String::from_utf8_lossy(body).to_string();
+        self.asked.lock().expect("no test panics with it").push((body, ticket, terms.late));
+        Ok(Question(number))
+    }
+
+    fn wake(&self) {
+        let asked = std::mem::take(&mut *self.asked.lock().expect("no test panics with it"));
+        self.wakes.lock().expect("no test panics with it").push(asked.len());
+        for (body, ticket, late) in asked {
+            say(&ticket, &format!("\"{body} {}\"", if late { "late" } else { "in time" }), None);
+        }
+    }
+
+    fn expire(&self, _question: Question) {}
+}
+
+#[test]
+fn an_endpoint_is_told_once_of_what_came_together() {
+    let door = Door::open();
+    let woken = door.woken.clone();
+    let mut client = door.client();
+    let request =
+        "POST /v1/endpoints/woken HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n7";
+    client.stream.write_all(request.repeat(100).as_bytes()).expect("the door reads");
+    for _ in 0..100 {
+        assert_eq!(client.body(), "\"7 in time\"");
+    }
+    let wakes = woken.wakes.lock().expect("no test panics with it");
+    assert_eq!(wakes.iter().sum::<usize>(), 100);
+    assert!(wakes.len() < 100, "{wakes:?}");
+}
+
+#[test]
+fn a_request_whose_time_was_over_before_it_was_read_is_late() {
+    let door = Door::open();
+    let woken = door.woken.clone();
+    let (mut first, mut second) = (door.client(), door.client());
+    for client in [&mut first, &mut second] {
+        client.post("/v1/endpoints/woken", "", "0");
+        assert_eq!(client.body(), "\"0 in time\"");
+    }
+    woken.hold(true);
+    first.post("/v1/endpoints/woken", "", "1");
+    // The worker is held up with the first, or will be: it reads no other meanwhile.
+    std::thread::sleep(Duration::from_millis(50));
+    second.post("/v1/endpoints/woken", "Prefer: wait=0.005\r\n", "2");
+    second.post("/v1/endpoints/woken", "", "3");
+    std::thread::sleep(Duration::from_millis(100));
+    woken.hold(false);
+    assert_eq!(first.body(), "\"1 in time\"");
+    assert_eq!([second.body(), second.body()], ["\"2 late\"", "\"3 in time\""]);
 }

@@ -99,6 +99,11 @@ impl InboxDoor {
         self.bodies.again(input)
     }
 
+    /// Tells the engine of what was taken quietly.
+    pub(crate) fn wake(&self) {
+        self.handle.wake();
+    }
+
     /// The inbox.
     #[cfg(test)]
     pub(crate) fn handle(&self) -> &InboxHandle {
@@ -135,7 +140,7 @@ impl InboxDoor {
         let note = Note { kind: terms.kind.byte(), asked, key: terms.idempotency_key, at };
         let inline = body.len() <= SHORT_BYTES && terms.kind == BodyKind::Json && !self.bodies.envelopes;
         let (accepted, rejected) = if inline {
-            let short = Short { body, skip_bad: terms.skip_bad, one: asked != 0, note };
+            let short = Short { body, skip_bad: terms.skip_bad, one: asked != 0, quiet: terms.quiet, note };
             self.handle.take(&short, admit).map_err(rejection)?
         } else {
             self.bring_decoded(body, &terms, &note, admit)?
@@ -266,6 +271,10 @@ impl Inbox for InboxDoor {
             Some(key) => self.take_once(key, body, terms),
             None => self.bring(&Coming { body, terms, asked: 0, at: 0 }, |_| {}).map(receipt),
         }
+    }
+
+    fn wake(&self) {
+        self.handle.wake();
     }
 
     fn durable(&self, level: Durability) -> u64 {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use arrow_schema::SchemaRef;
 use tidemill_circuit::operator::SideKind;
 use tidemill_connect::Accepted;
-use tidemill_gateway::{Answered, Durability, Endpoint, Fallback, Question, Refusal, Rejection, Terms, Ticket};
+use tidemill_gateway::{
+    Answered, Answers, Durability, Endpoint, Fallback, Question, Refusal, Rejection, Terms, Ticket,
+};
 use tidemill_journal::{Level, Sequence};
 use tidemill_sql::pipeline::EndpointDef;
 
@@ -19,6 +21,9 @@ use super::stored::{Answer, Store, Stored};
 use super::waiting::{Slot, Waiting};
 use super::{Answering, Given};
 use crate::doors::{Coming, InboxDoor, Known};
+
+/// Answers that a door holds while more of a step follow.
+const HELD_MAX: usize = 64;
 
 /// The question of a request that was answered before it could wait.
 const ANSWERED: Question = Question(u64::MAX);
@@ -48,6 +53,35 @@ struct Scratch {
     due: Vec<Slot>,
     found: Found,
     body: Vec<u8>,
+    held: Held,
+}
+
+/// Doors that hold answers until they are told.
+#[derive(Default)]
+struct Held {
+    doors: Vec<Arc<dyn Answers>>,
+    /// Answers since they were told.
+    count: usize,
+}
+
+impl Held {
+    /// Gives a door an answer.
+    fn answer(&mut self, ticket: &Ticket, answer: Answered<'_>) {
+        let Ticket { door, number } = ticket;
+        if door.answer_held(*number, answer) && !self.doors.iter().any(|known| Arc::ptr_eq(known, door)) {
+            self.doors.push(door.clone());
+        }
+        self.count += 1;
+        if self.count >= HELD_MAX {
+            self.wake();
+        }
+    }
+
+    /// Tells the doors.
+    fn wake(&mut self) {
+        self.doors.drain(..).for_each(|door| door.wake());
+        self.count = 0;
+    }
 }
 
 /// How a request is answered.
@@ -120,7 +154,8 @@ impl Desk {
             if waiting.is_closed() {
                 return Err((Rejection::Refused(Refusal::Closed), ticket));
             }
-            if waiting.live() >= self.waiting_max {
+            // What waited for too long before it was read is not decided: nobody waits for that any more.
+            if terms.late || waiting.live() >= self.waiting_max {
                 return Err((Rejection::Refused(Refusal::Full), ticket));
             }
         }
@@ -195,6 +230,16 @@ impl Desk {
         }
     }
 
+    /// Answers a request of a step, and with it those that came with the same key; once.
+    fn reply_held(&self, slot: Slot, reply: Reply<'_>, held: &mut Held) {
+        if slot.key.is_some() {
+            return self.reply(slot, reply);
+        }
+        if let Some(ticket) = &slot.ticket {
+            held.answer(ticket, reply.answered(&self.rule, false));
+        }
+    }
+
     /// Answers a request, and with it those that came with the same key; once.
     fn reply(&self, slot: Slot, reply: Reply<'_>) {
         let others = match &slot.key {
@@ -260,7 +305,7 @@ impl Desk {
 
     /// Answers those whose rows a step took, the first of which was `start`.
     fn answer_due(&self, scratch: &mut Scratch, given: &Given<'_>, start: u64) {
-        let Scratch { due, found, body } = scratch;
+        let Scratch { due, found, body, held } = scratch;
         let version = given.header.step;
         if let Err(problem) = found.fill(given.rows) {
             // A plan that gives such rows is a fault of this program; whoever asked is told that it failed.
@@ -301,9 +346,10 @@ impl Desk {
             }
             match given.place {
                 Some(place) if slot.flushed => self.reply_when_flushed(slot, reply, place),
-                _ => self.reply(slot, reply),
+                _ => self.reply_held(slot, reply, held),
             }
         }
+        held.wake();
     }
 }
 
@@ -324,6 +370,10 @@ impl Endpoint for Desk {
             Ok(accepted) => Ok(Question(accepted.offset)),
             Err((rejection, ticket)) => self.shed(rejection, &ticket),
         }
+    }
+
+    fn wake(&self) {
+        self.door.wake();
     }
 
     fn expire(&self, Question(offset): Question) {
@@ -369,6 +419,11 @@ impl<'a> Reply<'a> {
         Reply { status: *status, body, fallback: *fallback, version: *version }
     }
 
+    fn answered(self, rule: &'a str, repeated: bool) -> Answered<'a> {
+        let Reply { status, body, fallback, version } = self;
+        Answered { status, body, fallback, rule, version, repeated }
+    }
+
     fn stored(self) -> Answer {
         let Reply { status, body, fallback, version } = self;
         Answer { status, body: body.into(), fallback, version }
@@ -376,6 +431,5 @@ impl<'a> Reply<'a> {
 }
 
 fn send(ticket: &Ticket, reply: Reply<'_>, rule: &str, repeated: bool) {
-    let Reply { status, body, fallback, version } = reply;
-    ticket.door.answer(ticket.number, Answered { status, body, fallback, rule, version, repeated });
+    ticket.door.answer(ticket.number, reply.answered(rule, repeated));
 }

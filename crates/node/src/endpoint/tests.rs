@@ -235,8 +235,14 @@ impl Bench {
     }
 }
 
-const KEYED: Terms<'static> =
-    Terms { durability: None, skip_bad: false, idempotency_key: Some("k"), kind: tidemill_gateway::BodyKind::Json };
+const KEYED: Terms<'static> = Terms {
+    durability: None,
+    skip_bad: false,
+    idempotency_key: Some("k"),
+    kind: tidemill_gateway::BodyKind::Json,
+    quiet: false,
+    late: false,
+};
 
 fn check(bench: &Bench, number: u64, expected: &str) {
     assert_eq!(bench.post.of(number), expected, "request {number}");
@@ -447,4 +453,23 @@ fn an_answer_that_is_to_survive_a_power_cut_waits_for_the_disk() {
     journal.wait(journal.durable(Level::Process), Level::Flushed).expect("the disk is well");
     // The flusher tells them in the order of their asking.
     check(&bench, 1, "200 {\"rows\":[{\"score\":101,\"count\":1}],\"rule\":\"9f3a\",\"version\":1}");
+}
+
+#[test]
+fn a_request_that_was_read_too_late_is_not_taken_in() {
+    let late = Terms { late: true, ..Terms::default() };
+    let bench = Bench::new(None, |options| options.sheds_to_fallback = true);
+    bench.ask(1, "{\"card\":1,\"amount\":5}", late).expect("the fallback answers");
+    assert!(bench.post.of(1).contains("\"fallback\":\"overload\""), "{}", bench.post.of(1));
+    bench.plainly(2, "{\"card\":1,\"amount\":5}");
+    assert!(bench.step(10));
+    assert!(bench.post.of(2).contains("\"count\":1"), "the first is not counted: {}", bench.post.of(2));
+
+    let bench = Bench::new(None, |_| {});
+    let refused = bench.ask(1, "{\"card\":1,\"amount\":5}", late);
+    assert!(matches!(refused, Err(Rejection::Refused(Refusal::Full))), "{refused:?}");
+    bench.ask(2, "{\"card\":1,\"amount\":5}", KEYED).expect("there is room");
+    assert!(bench.step(10));
+    bench.ask(3, "{\"card\":1,\"amount\":5}", Terms { late: true, ..KEYED }).expect("it is known");
+    assert!(bench.post.of(3).contains("again") && bench.post.of(3).contains("\"count\":1"), "{}", bench.post.of(3));
 }

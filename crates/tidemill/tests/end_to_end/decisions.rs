@@ -183,3 +183,101 @@ fn decisions_are_those_of_a_replay_whatever_is_cut_or_killed() {
     let ended = running.end();
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
 }
+
+/// The heads and bodies of `count` answers on a connection.
+fn answers(stream: &TcpStream, count: usize) -> Vec<(String, Value)> {
+    let mut reader = BufReader::new(stream);
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let from = head.len();
+            assert!(reader.read_line(&mut head).expect("the server answers") > 0, "it hung up after {}", all.len());
+            let line = head[from..].to_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("the whole body comes");
+        all.push((head, serde_json::from_slice(&body).expect("JSON")));
+    }
+    all
+}
+
+/// Sends requests of one connection at once, and gives their answers.
+fn flood(address: &str, from: usize, count: usize) -> Vec<(String, Value)> {
+    let stream = TcpStream::connect(address).expect("the door listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("sockets have time-outs");
+    let requests = (from..from + count).map(|id| {
+        let body = format!("{{\"id\":{id},\"card\":{}}}", id % 7);
+        let length = body.len();
+        format!(
+            "POST /v1/endpoints/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    });
+    let requests: String = requests.collect();
+    thread::scope(|scope| {
+        scope.spawn(|| (&stream).write_all(requests.as_bytes()).expect("the server reads"));
+        answers(&stream, count)
+    })
+}
+
+/// Floods an endpoint that lets 50 requests wait at once, and checks that each is answered in one way: by the rule, which has
+/// counted it, or as `shed` says, and then it has not.
+fn check_overload(stack: &str, shed: &str, is_shed: impl Fn(&str, &Value) -> bool) {
+    const CLIENTS: usize = 16;
+    const EACH: usize = 200;
+    let options = format!("'deadline' = '60 s', 'waiting.max' = '50', 'fallback' = '{{\"n\": -1}}', 'shed' = '{shed}'");
+    let folder = Folder::with(&SQL.replace("'deadline' = '60 s'", &options));
+    folder.write("doors.toml", &format!("[[door]]\nlisten = \"127.0.0.1:0\"\nstack = \"{stack}\"\nworkers = 1\n"));
+    let mut running = folder.start(&["run", "pipeline.sql", "--config", "doors.toml"]);
+    let address = running.address();
+    let all: Vec<(String, Value)> = thread::scope(|scope| {
+        let floods = (0..CLIENTS).map(|client| {
+            scope.spawn({
+                let address = &address;
+                move || flood(address, client * EACH, EACH)
+            })
+        });
+        let floods: Vec<_> = floods.collect();
+        floods.into_iter().flat_map(|flood| flood.join().expect("no client panics")).collect()
+    });
+    let (turned_away, judged): (Vec<_>, Vec<_>) = all.into_iter().partition(|(head, body)| is_shed(head, body));
+    assert!(stack != "fast" || !turned_away.is_empty(), "no more than 50 wait at once");
+    let mut places: Vec<u64> = judged
+        .iter()
+        .map(|(head, body)| {
+            assert!(head.starts_with("HTTP/1.1 200") && body.get("fallback").is_none(), "{head}{body}");
+            body["rows"][0]["place"].as_u64().expect("a place")
+        })
+        .collect();
+    places.sort_unstable();
+    assert!(places.iter().copied().eq(1..=judged.len() as u64), "each was counted once, and no other");
+    let after = flood(&address, CLIENTS * EACH, 1);
+    assert_eq!(after[0].1["rows"][0]["place"].as_u64(), Some(judged.len() as u64 + 1), "{after:?}");
+    running.signal("INT");
+    running.end().failed(130, &[]);
+}
+
+#[test]
+fn more_than_can_be_answered_is_turned_away_at_once_and_counts_nowhere() {
+    let is_fallback = |head: &str, body: &Value| {
+        let flagged = body["fallback"] == "overload";
+        assert_eq!(flagged, head.contains("tidemill-fallback: overload"), "{head}{body}");
+        assert!(!flagged || (head.starts_with("HTTP/1.1 200") && body["rows"][0]["n"] == -1), "{head}{body}");
+        flagged
+    };
+    let is_refused = |head: &str, _: &Value| {
+        let refused = head.starts_with("HTTP/1.1 429");
+        assert!(!refused || head.contains("retry-after: "), "{head}");
+        refused
+    };
+    for stack in ["fast", "standard"] {
+        check_overload(stack, "fallback", is_fallback);
+        check_overload(stack, "reject", is_refused);
+    }
+}

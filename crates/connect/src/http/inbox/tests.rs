@@ -92,7 +92,7 @@ fn gathering(pairs: &[(&str, &str)], readings: &[Reading]) -> (InboxHandle, Vec<
 }
 
 fn take(handle: &InboxHandle, body: &str, asked: u32) -> Result<u64, NotTaken> {
-    let short = Short { body: body.as_bytes(), skip_bad: false, one: false, note: Note { asked, ..Note::default() } };
+    let short = Short { body: body.as_bytes(), note: Note { asked, ..Note::default() }, ..Short::default() };
     let mut admitted = None;
     let taken = handle.take(&short, |accepted| admitted = Some(accepted.offset));
     taken.map(|(accepted, _)| {

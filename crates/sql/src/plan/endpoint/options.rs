@@ -16,7 +16,7 @@ use crate::types::{name_of, quoted};
 
 const DEADLINE: Duration = Duration::from_millis(100);
 const WAITING_MAX: u64 = 65_536;
-const LAG_MAX: Duration = Duration::from_millis(2);
+const LAG_MIN: Duration = Duration::from_millis(2);
 const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(60);
 const IDEMPOTENCY_BYTES: u64 = 64 << 20;
 
@@ -78,7 +78,7 @@ fn take(options: &mut Options) -> Result<(Option<String>, bool, EndpointOptions)
     let waiting_max = options.parse("waiting.max", "a number of requests above 0", |value| {
         value.replace('_', "").parse::<u64>().ok().filter(|count| *count > 0)
     })?;
-    let lag_max = above_zero("lag.max", options.duration("lag.max")?.unwrap_or(LAG_MAX))?;
+    let lag_max = above_zero("lag.max", options.duration("lag.max")?.unwrap_or_else(|| lag_max(deadline)))?;
     let idempotency_window = options.duration("idempotency.window")?.unwrap_or(IDEMPOTENCY_WINDOW);
     let idempotency_bytes = options.size("idempotency.bytes")?.unwrap_or(IDEMPOTENCY_BYTES);
     let options = EndpointOptions {
@@ -92,6 +92,12 @@ fn take(options: &mut Options) -> Result<(Option<String>, bool, EndpointOptions)
         idempotency_bytes,
     };
     Ok((record, strict, options))
+}
+
+/// How much work may wait before a request: a quarter of the time it has, because the circuit may have to share its
+/// processor, and the request's way there and back takes time too.
+fn lag_max(deadline: Duration) -> Duration {
+    (deadline / 4).max(LAG_MIN).min(deadline / 2).max(Duration::from_nanos(1))
 }
 
 /// The fallback as an answer has it: its columns in their order, those that are not given null.
