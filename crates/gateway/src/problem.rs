@@ -245,6 +245,11 @@ impl Problem {
             .header(RETRY_AFTER, "1")
     }
 
+    /// Whether the engine has no room now: the one who asked is not to blame for it.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        matches!(self.0.code, "TM5111" | "TM5119")
+    }
+
     /// More requests came than a rate allows: `count` in `seconds`; the next fits in after `wait` seconds.
     pub(crate) fn too_many(policy: &str, detail: String, count: u32, seconds: u64, wait: u64) -> Self {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "TM5132", "too many requests", detail)
@@ -357,5 +362,17 @@ impl Problem {
         let headers = std::mem::take(&mut document.headers);
         let Reply { status, body, .. } = Reply::json(document.status, &document);
         Reply { status, kind: PROBLEM_JSON, headers, body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_too_often_is_not_turned_away_for_want_of_room() {
+        assert!(Problem::full("x").is_want_of_room() && Problem::overloaded("x").is_want_of_room());
+        let too_many = Problem::too_many("address", String::new(), 1, 1, 1);
+        assert!(!too_many.is_want_of_room() && !Problem::crowded(1).is_want_of_room());
     }
 }

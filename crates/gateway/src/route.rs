@@ -67,7 +67,16 @@ pub(crate) enum OfVersions<'a> {
     Diff(Cow<'a, str>),
 }
 
+/// How the paths begin under which events and questions are taken in.
+pub(crate) const EVENTS: &str = "/v1/sources/";
+pub(crate) const QUESTIONS: &str = "/v1/endpoints/";
+
 impl<'a> Route<'a> {
+    /// Whether a path is one for events or questions, if it is one at all.
+    pub(crate) fn takes_in(path: &str) -> bool {
+        path.starts_with(EVENTS) || path.starts_with(QUESTIONS)
+    }
+
     /// The route of a request.
     pub(crate) fn of(method: &str, path: &'a str) -> Result<Self, Problem> {
         let unknown = || Problem::not_found("path", path, nearest(path));
@@ -227,6 +236,12 @@ mod tests {
         check("POST", "/v1/tables/t/versions", Ok(Route::Table("t".into(), OfTable::Submit)));
         check("GET", "/v1/tables/t/versions", Ok(Route::Table("t".into(), OfTable::List)));
         check("GET", "/v1/tables/t/at/newest", Ok(Route::Table("t".into(), OfTable::At("newest".into()))));
+    }
+
+    #[test]
+    fn only_events_and_questions_are_taken_in() {
+        let paths = ["/v1/sources/a", "/v1/endpoints/a", "/v1/sources", "/v1/tables/t/versions", "/v1/sourcesa", "/"];
+        assert_eq!(paths.map(Route::takes_in), [true, true, false, false, false, false]);
     }
 
     #[test]

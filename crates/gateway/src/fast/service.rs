@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use tidemill_base::time::Clock;
 use tidemill_journal::pool::Cache;
 use tokio::runtime::Handle;
@@ -27,17 +26,13 @@ use crate::ingest;
 use crate::problem::Problem;
 use crate::question::Decision;
 use crate::reply::Reply;
-use crate::route::Route;
+use crate::route::{EVENTS, QUESTIONS, Route};
 
 /// Milliseconds after which the date is written anew.
 const DATE_MILLIS: u64 = 500;
 
 /// Requests that are taken before the engine is told of them.
 const QUIET_MAX: usize = 64;
-
-/// How the paths begin that this stack answers itself.
-const EVENTS: &str = "/v1/sources/";
-const QUESTIONS: &str = "/v1/endpoints/";
 
 /// What all connections of a worker use.
 pub(super) struct Service {
@@ -271,8 +266,8 @@ impl Service {
     fn settle(&mut self, asker: Asker<'_>, done: Result<(), Problem>) -> bool {
         let mut manner = self.manner(asker.head);
         if let Err(problem) = done {
+            self.shed |= problem.is_want_of_room();
             let reply = problem.reply();
-            self.shed |= reply.status == StatusCode::TOO_MANY_REQUESTS;
             manner.keep_alive &= !wire::closes(&reply);
             self.answer(asker.owner, asker.waiting, manner, |out, date| wire::reply(out, date, manner, &reply));
         }

@@ -1,9 +1,9 @@
 //! [`Worker`]: one thread with its own listening socket, epoll and connections.
 //!
 //! A turn of the loop takes what the sockets have, then the mail, then the time-outs. Nothing in it waits but the wait
-//! for sockets at its beginning, which a letter ends, and a breath at its end when somebody had to be turned away: then
-//! more is read at a time, and the processor is left to who answers the others. What one connection wants is a read, what it is answered a write,
-//! however many requests there were in between.
+//! for sockets at its beginning, which a letter ends, and a breath at its end when there was no room for somebody: then
+//! more is read at a time, and the processor is left to who answers the others. What one connection wants is a read, what
+//! it is answered a write, however many requests there were in between.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
