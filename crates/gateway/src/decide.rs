@@ -22,11 +22,16 @@ use crate::reply::Reply;
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Answers a request for a decision.
-pub(crate) async fn post(door: &Arc<Door>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let bodiless = incoming::is_bodiless(&request);
-    let (head, body) = request.into_parts();
-    let decision = Decision::begin(&door.hall, name, head.uri.query(), &head.headers, bodiless)?;
-    let body = incoming::read(body, door).await?;
+pub(crate) async fn post(
+    door: &Arc<Door>,
+    name: &str,
+    query: Option<&str>,
+    request: &mut Request<Incoming>,
+) -> Result<Answer, Problem> {
+    let bodiless = incoming::is_bodiless(request);
+    let headers = std::mem::take(request.headers_mut());
+    let decision = Decision::begin(&door.hall, name, query, &headers, bodiless)?;
+    let body = incoming::read(request.body_mut(), door).await?;
     let body = body.inflate(decision.encoding, &door.budget, door.options.question_bytes_max)?;
     if body.bytes.len() > door.options.question_bytes_max {
         return Err(crate::body::too_large(door.options.question_bytes_max));
@@ -42,7 +47,7 @@ pub(crate) async fn post(door: &Arc<Door>, name: &str, request: Request<Incoming
             poll_fn(|cx| waiting.poll(cx)).await
         }
     };
-    if let (Some(_), Some(preferred)) = (decision.asked.wait, head.headers.get(PREFER)) {
+    if let (Some(_), Some(preferred)) = (decision.asked.wait, headers.get(PREFER)) {
         reply = reply.header(PREFERENCE_APPLIED, preferred.clone());
     }
     Ok(reply.into())

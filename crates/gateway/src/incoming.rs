@@ -18,13 +18,13 @@ pub(crate) fn is_bodiless(request: &Request<Incoming>) -> bool {
 }
 
 /// Reads a whole body.
-pub(crate) async fn read(body: Incoming, door: &Door) -> Result<Body, Problem> {
+pub(crate) async fn read(body: &mut Incoming, door: &Door) -> Result<Body, Problem> {
     tokio::time::timeout(door.options.body_timeout, collect(body, door))
         .await
         .unwrap_or_else(|_| Err(Problem::slow_body()))
 }
 
-async fn collect(mut body: Incoming, door: &Door) -> Result<Body, Problem> {
+async fn collect(body: &mut Incoming, door: &Door) -> Result<Body, Problem> {
     let bytes_max = door.options.body_bytes_max;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max {

@@ -20,11 +20,16 @@ use crate::question;
 use crate::reply::{self, Reply};
 
 /// Takes the events of a request.
-pub(crate) async fn post(door: &Arc<Door>, name: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
-    let bodiless = incoming::is_bodiless(&request);
-    let (head, body) = request.into_parts();
-    let events = Events::begin(&door.hall, name, head.uri.query(), &head.headers, bodiless)?;
-    let body = incoming::read(body, door).await?;
+pub(crate) async fn post(
+    door: &Arc<Door>,
+    name: &str,
+    query: Option<&str>,
+    request: &mut Request<Incoming>,
+) -> Result<Answer, Problem> {
+    let bodiless = incoming::is_bodiless(request);
+    let headers = std::mem::take(request.headers_mut());
+    let events = Events::begin(&door.hall, name, query, &headers, bodiless)?;
+    let body = incoming::read(request.body_mut(), door).await?;
     if events.is_short(body.bytes.len()) {
         let receipt = events.take(&body.bytes)?;
         drop(body);

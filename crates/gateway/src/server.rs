@@ -213,8 +213,7 @@ where
         let (door, began, address) = (door.clone(), began.clone(), peer.ip());
         move |request| {
             began.store(true, Ordering::Relaxed);
-            let door = door.clone();
-            async move { Ok::<_, std::convert::Infallible>(router::route(&door, address, request).await) }
+            router::route(door.clone(), address, request)
         }
     });
     let builder = builder(&door.options);

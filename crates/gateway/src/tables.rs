@@ -191,7 +191,7 @@ async fn read_body(door: &Door, request: Request<Incoming>) -> Result<Vec<u8>, P
     }
     asked::check_json(request.headers())?;
     let encoding = Encoding::of(request.headers())?;
-    let body = incoming::read(request.into_body(), door).await?;
+    let body = incoming::read(&mut request.into_body(), door).await?;
     Ok(body.inflate(encoding, &door.budget, door.options.inflated_bytes_max)?.bytes)
 }
 
