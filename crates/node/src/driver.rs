@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     /// When it is weighed, and what it may hold.
     pub(crate) scale: Scale,
     pub(crate) pace: Pace,
+    /// Runs since there was something to do.
+    pub(crate) turned: Stopwatch,
     pub(crate) now: i64,
 }
 
@@ -112,6 +114,7 @@ impl Driver {
             }
             self.tend(&mut ends.sinks)?;
             self.weigh(records, &mut ends.sinks)?;
+            self.pace.turned(records, self.turned.elapsed());
         }
         self.release(true, &mut ends.sinks)?;
         self.save_now(&mut ends.sinks)?;
@@ -132,6 +135,7 @@ impl Driver {
             let records = self.pace.rows_in(lag_max);
             ends.sources.iter().for_each(|tap| tap.permit(records));
         }
+        self.turned = Stopwatch::start();
         loop {
             if cancel.is_draining() {
                 ends.sources.iter_mut().for_each(Tap::close);
@@ -151,6 +155,7 @@ impl Driver {
             if !self.sleep(&ends.sources, busy, cancel) {
                 return Ok(false);
             }
+            self.turned = Stopwatch::start();
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_base::time::Clock;
+use tidemill_base::time::{Clock, Stopwatch};
 use tidemill_circuit::decode::Decoders;
 use tidemill_circuit::operator::Sides;
 use tidemill_circuit::{Circuit, circuit};
@@ -112,6 +112,7 @@ impl Common<'_> {
             turn: 0,
             scale: Scale::new(self.budget),
             pace: if decides { Pace::deciding() } else { Pace::new() },
+            turned: Stopwatch::start(),
             now: i64::MIN,
         })
     }

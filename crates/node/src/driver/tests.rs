@@ -168,6 +168,7 @@ fn driver(circuit: Circuit, bounded: bool, progress: Arc<Progress>) -> (Driver, 
         turn: 0,
         scale: Scale::new(&Arc::new(Budget::new(None))),
         pace: Pace::new(),
+        turned: Stopwatch::start(),
         now: i64::MIN,
     };
     (driver, view)
