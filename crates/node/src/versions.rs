@@ -200,7 +200,7 @@ impl Versions {
             let oldest = self.instance.sequences()?.first().copied().unwrap_or(1);
             return Ok(self.instance.manifest(oldest)?);
         }
-        if let Ok(number) = name.parse() {
+        if let Ok(number) = name.parse::<u64>() {
             return Ok(self.instance.manifest(number)?);
         }
         if let Some(savepoint) = self.instance.savepoints()?.into_iter().find(|savepoint| savepoint.name == name) {
@@ -357,6 +357,11 @@ impl Versions {
     pub fn forget(&self, savepoint: &str) -> Result<(), Error> {
         Ok(self.instance.drop_savepoint(savepoint)?)
     }
+}
+
+/// Whether a name says a version by itself, so that a savepoint of that name would not be found.
+pub fn is_taken(name: &str) -> bool {
+    matches!(name, "newest" | "oldest") || name.parse::<u64>().is_ok() || name.parse::<Version>().is_ok()
 }
 
 fn of(manifest: &Manifest, names: &BTreeMap<u64, Vec<String>>) -> Listed {

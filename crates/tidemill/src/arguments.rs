@@ -1,5 +1,6 @@
 //! What can be asked of the command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -97,7 +98,7 @@ pub(crate) struct Run {
 /// Run recorded steps again.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Replay {
-    /// A record, as `tidemill run --record FILE` wrote it, or a state folder
+    /// A record, as `tidemill run --record FILE` wrote it, or a state folder, which --state FOLDER names as well
     pub(crate) file: PathBuf,
     /// The version of a state folder to begin with [default: the oldest]
     #[arg(long, value_name = "VERSION")]
@@ -143,7 +144,7 @@ pub(crate) enum JournalAction {
 /// Where a journal is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InJournal {
-    /// The state folder, or the journal's own
+    /// The state folder, or the journal's own; --state FOLDER names it as well
     pub(crate) folder: PathBuf,
     /// How it is printed
     #[arg(short, long, value_name = "FORM", default_value = "text")]
@@ -210,7 +211,7 @@ pub(crate) enum VersionsAction {
 /// Where a pipeline's state is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InState {
-    /// The state folder
+    /// The state folder, which --state FOLDER names as well
     pub(crate) folder: PathBuf,
     /// Where snapshots are when not in the folder, such as s3://bucket/folder
     #[arg(long, value_name = "ADDRESS")]
@@ -529,6 +530,28 @@ pub(crate) struct Nexmark {
     pub(crate) output: Output,
 }
 
+/// The words of a command, `--state FOLDER` as the FOLDER that `versions`, `journal` and `replay` take first: `run` takes it
+/// as that option, and whoever writes it here means the same.
+pub(crate) fn folder_first(mut words: Vec<OsString>) -> Vec<OsString> {
+    // How many words come before the folder: the command, the verb and its action.
+    let before = match words.get(1).and_then(|verb| verb.to_str()) {
+        Some("versions" | "journal") => 3,
+        Some("replay") => 2,
+        _ => return words,
+    };
+    let named = |word: &OsString| word.to_str().and_then(|word| word.strip_prefix("--state=")).map(OsString::from);
+    let Some(at) = words.iter().position(|word| word == "--state" || named(word).is_some()) else { return words };
+    let option = at..(at + if words[at] == "--state" { 2 } else { 1 });
+    // What cannot be the option is left for the parser to complain about.
+    if at < before || option.end > words.len() {
+        return words;
+    }
+    let folder = named(&words[at]).unwrap_or_else(|| words[option.end - 1].clone());
+    words.drain(option);
+    words.insert(before, folder);
+    words
+}
+
 fn lanes() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..=256)
 }
@@ -542,5 +565,28 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_state_folder_may_be_named_as_run_names_it() {
+        let check = |line: &str, expected: &str| {
+            let words = folder_first(line.split(' ').map(OsString::from).collect());
+            assert_eq!(words.join(std::ffi::OsStr::new(" ")), expected, "{line}");
+        };
+        check("tidemill versions ls --state p.state -o json", "tidemill versions ls p.state -o json");
+        check("tidemill versions ls -o json --state=p.state", "tidemill versions ls p.state -o json");
+        check("tidemill versions diff 1 newest --state p.state", "tidemill versions diff p.state 1 newest");
+        check("tidemill journal verify --state p.state", "tidemill journal verify p.state");
+        check("tidemill replay --from 1 --state p.state --to 3", "tidemill replay p.state --from 1 --to 3");
+        // Of other verbs it is an option, and what is no option of these is not made one.
+        for line in [
+            "tidemill run p.sql --state p.state",
+            "tidemill versions ls p.state",
+            "tidemill versions ls --state",
+            "tidemill versions --state p.state",
+            "tidemill versions ls --store s3://state/a p.state",
+        ] {
+            check(line, line);
+        }
     }
 }

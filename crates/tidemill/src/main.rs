@@ -24,7 +24,7 @@ use tracing_subscriber::EnvFilter;
 use arguments::{Arguments, Verb};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(arguments::folder_first(std::env::args_os().collect()));
     log();
     let result = match arguments.verb {
         Verb::Run(run) => verb::run::run(&run),

@@ -33,11 +33,16 @@ fn state(named: &Path) -> std::path::PathBuf {
 }
 
 fn view(journal: &InJournal) -> Result<Disk, Failure> {
+    Ok(Disk::view(existing(journal)?))
+}
+
+/// The journal's own folder, which is there: what looks at a journal never makes one.
+fn existing(journal: &InJournal) -> Result<std::path::PathBuf, Failure> {
     let folder = folder(&journal.folder);
     if !folder.is_dir() {
         return Err(Failure::Usage(format!("{} is no folder with a journal", journal.folder.display())));
     }
-    Ok(Disk::view(folder))
+    Ok(folder)
 }
 
 fn failed(error: tidemill_journal::Error) -> Failure {
@@ -66,11 +71,17 @@ fn ls(journal: &InJournal) -> Result<(), Failure> {
 
 fn show(journal: &InJournal, segment: Option<u64>) -> Result<(), Failure> {
     let disk = view(journal)?;
-    let newest = || inspect::ls(&disk).map(|all| all.last().map(|segment| segment.number)).map_err(failed);
-    let Some(segment) = segment.map_or_else(newest, |segment| Ok(Some(segment)))? else {
+    let segments: Vec<u64> = inspect::ls(&disk).map_err(failed)?.iter().map(|segment| segment.number).collect();
+    let (Some(oldest), Some(newest)) = (segments.first(), segments.last()) else {
         console::say("the journal has no segment yet");
         return Ok(());
     };
+    let segment = segment.unwrap_or(*newest);
+    if !segments.contains(&segment) {
+        return Err(Failure::Usage(format!(
+            "the journal has no segment {segment}: it has those from {oldest} to {newest}"
+        )));
+    }
     let mut sheet = Sheet::new(["record", "at", "bytes", "what"]);
     let mut teller = Teller::of(&state(&journal.folder));
     let (end, defect) = inspect::inspect(&disk, segment, |record, payload| {
@@ -114,7 +125,7 @@ fn verify(journal: &InJournal) -> Result<(), Failure> {
 }
 
 fn repair(journal: &InJournal) -> Result<(), Failure> {
-    let disk = Disk::open(folder(&journal.folder)).map_err(failed)?;
+    let disk = Disk::open(existing(journal)?).map_err(failed)?;
     let done = inspect::repair(&disk).map_err(failed)?;
     for damage in &done.damage {
         console::say(&format!("segment {} at byte {}: {}", damage.segment, damage.offset, damage.defect));

@@ -32,6 +32,12 @@ pub(crate) fn run(versions: &arguments::Versions) -> Result<(), Failure> {
             Ok(())
         }
         VersionsAction::Savepoint { state, name, version, drop: false } => {
+            if tidemill_node::versions::is_taken(name) {
+                let problem = format!("a savepoint cannot be named '{name}', which already names a version by itself");
+                return Err(Failure::Usage(format!(
+                    "{problem}; take a name that is not a number, such as before-{name}"
+                )));
+            }
             let listed = open(state)?.save(name, version).map_err(plain)?;
             console::say(&format!("version {} ({}) is kept as '{name}'", listed.number, listed.version));
             Ok(())

@@ -266,6 +266,26 @@ fn state_is_taken_back_and_what_came_since_is_taken_in_again() {
 }
 
 #[test]
+fn what_looks_at_state_takes_its_folder_by_option_too_and_says_what_is_not_there() {
+    let folder = Folder::with(CLICKS);
+    let (running, address) = start(&folder, "1");
+    post(&address, 0..10);
+    running.signal("INT");
+    running.end().failed(130, &[]);
+    let by_place = folder.run(&["versions", "ls", "pipeline.state"]).printed();
+    assert_eq!(folder.run(&["versions", "ls", "--state", "pipeline.state"]).printed(), by_place);
+    for name in ["12", "newest", "oldest", "3-0-1"] {
+        let refused = folder.run(&["versions", "savepoint", "pipeline.state", name]);
+        refused.failed(2, &[&format!("cannot be named '{name}'")]);
+    }
+    folder.run(&["journal", "inspect", "pipeline.state", "77"]).failed(2, &["no segment 77", "from 1 to 1"]);
+    for action in ["ls", "inspect", "verify", "repair"] {
+        folder.run(&["journal", action, "nowhere"]).failed(2, &["nowhere is no folder with a journal"]);
+        assert!(!folder.path("nowhere").exists(), "{action} makes none");
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_named_and_not_gone_on_from() {
     let flip = |path: &Path, at: usize| {
         let mut bytes = fs::read(path).expect("it is there");
