@@ -11,7 +11,7 @@
 //! let start = circuit.begin_save(full)?;       // the state as it is after the last step; small blobs come at once
 //! loop {
 //!     let slice = circuit.save_slice(512 << 10)?;   // some chunks; steps may be run between two slices
-//!     ...start.digests.put(chunk) and store it, for each of slice.chunks, on any thread...
+//!     ...start.digests.put(chunk) and store chunk.stored(), for each of slice.chunks, on any thread...
 //!     if slice.done { break }
 //! }
 //! let roots = start.digests.roots();           // of what was saved
@@ -47,6 +47,8 @@
 //! the lane they lie on matters. Nothing is digested while steps run: a save digests the chunks that it gives
 //! ([`Start::digests`]), and [`crate::Circuit::roots`] reads every row.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use tidemill_state::digest::Sum;
 pub use tidemill_state::snapshot::ChunkId;
@@ -58,10 +60,11 @@ pub mod digests;
 pub(crate) mod images;
 pub mod keeper;
 pub mod marks;
+pub(crate) mod planes;
 pub(crate) mod value;
 pub mod wire;
 
-/// The version of everything written here; a reader refuses a newer one.
+/// The version of everything written here, but of chunks stored in `planes`; a reader refuses a newer one.
 pub const FORMAT: u16 = 1;
 
 /// The slots of a chunk, unless `Options::chunk_slots` says otherwise.
@@ -74,6 +77,14 @@ pub struct Chunk {
     pub id: ChunkId,
     /// Its rows; none when there is no row left and the chunk is to be forgotten.
     pub rows: Option<Vec<u8>>,
+}
+
+impl Chunk {
+    /// The form in which its rows are best stored, from which they are restored as well as from [`Chunk::rows`]; see
+    /// `planes`. Made anew each time, and for a chunk of the circuit's: the rows of a view have an order.
+    pub fn stored(&self) -> Option<Cow<'_, [u8]>> {
+        self.rows.as_deref().map(planes::weave)
+    }
 }
 
 /// Something small that is saved whole, by name.

@@ -18,6 +18,7 @@ use crate::graph::{Graph, Input};
 use crate::keep::ChunkId;
 use crate::keep::digests::ChunkDigests;
 use crate::keep::keeper::{self, Keeper};
+use crate::keep::planes::unweave;
 use crate::operator::{Context, Flush, KeySize, Operator, Output, SideKind, SideRow, Sides, StateSize};
 use crate::plan::{NodeId, OutputSpec, Plan, SourceSpec, Spec};
 use crate::row;
@@ -567,7 +568,8 @@ impl Lane {
     fn restore(&mut self, stored: &Stored) -> Result<(), Error> {
         self.current = stored.task;
         let Some(keeper) = self.operators[stored.task].keeper() else { return Ok(()) };
-        let restored = keeper::rows_of(&stored.rows).and_then(|rows| {
+        let restored = unweave(&stored.rows).and_then(|rows| {
+            let rows = keeper::rows_of(&rows)?;
             keeper::restore_in_place(keeper, stored.id.table, stored.id.chunk, &rows)?;
             Ok(ChunkDigests::of(stored.id, &rows))
         });

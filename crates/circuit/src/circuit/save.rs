@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::exchange::lane_of;
 use crate::keep::digests::{DEPTH, Digests, SaveDigests, domain, name_hash, state_root};
 use crate::keep::keeper::{self, Keeper, Progress, Route};
+use crate::keep::planes::unweave;
 use crate::keep::wire::{Damage, Reader};
 use crate::keep::{Blob, Chunk, ChunkId, FORMAT, Restored, Roots, Slice, SourcePosition, Start};
 use crate::lane::{Given, Job, Lane, Stored};
@@ -299,7 +300,8 @@ impl Circuit {
         let layout = self.layout.clone();
         let failed = |damage: Damage| Error::saved(layout.tasks[task].name(), damage);
         self.keeping.in_place = false;
-        let rows = keeper::rows_of(rows).map_err(failed)?;
+        let rows = unweave(rows).map_err(failed)?;
+        let rows = keeper::rows_of(&rows).map_err(failed)?;
         let route = match self.lanes.len() {
             1 => Route::First,
             _ => self.lanes[0]

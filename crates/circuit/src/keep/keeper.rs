@@ -10,7 +10,7 @@ use arrow_schema::ArrowError;
 use super::images::Was;
 use super::marks::{Marks, Part};
 use super::wire::{Damage, Reader, begin_block, end_block};
-use super::{CHUNK_SLOTS, FORMAT};
+use super::{CHUNK_SLOTS, FORMAT, planes};
 
 /// The bytes of a chunk without rows: its format.
 const EMPTY_BYTES: usize = size_of_val(&FORMAT);
@@ -182,7 +182,8 @@ pub(crate) fn rows_of(chunk: &[u8]) -> Result<Vec<&[u8]>, Damage> {
     let mut reader = Reader::new(chunk);
     let format = reader.u16()?;
     if format > FORMAT {
-        return Err(Damage(format!("its format is {format}, and this build reads up to {FORMAT}")));
+        let newest = planes::FORMAT;
+        return Err(Damage(format!("its format is {format}, and this build reads up to {newest}")));
     }
     let mut rows = Vec::with_capacity(CHUNK_SLOTS);
     while !reader.is_empty() {

@@ -4,6 +4,7 @@
 //! `TIDEMILL_WRITE_FIXTURES=1 cargo test -p tidemill-circuit --test schedules` writes the files that are not there yet.
 //! A file is never written anew: what it holds lies on somebody's disk.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use tidemill_base::rand::Rng;
 use tidemill_circuit::Circuit;
 use tidemill_circuit::circuit::Options;
 use tidemill_circuit::decode::Decoders;
-use tidemill_circuit::keep::{Blob, ChunkId, Roots};
+use tidemill_circuit::keep::{Blob, Chunk, ChunkId, Roots};
 
 use super::build::Case;
 use super::input::Script;
@@ -107,6 +108,10 @@ pub(crate) fn check_damaged() {
         for (id, rows) in &saved.chunks {
             for _ in 0..20 {
                 let mut rows = bytes(rows);
+                if rng.chance(1, 2) {
+                    let chunk = Chunk { id: *id, rows: Some(rows.clone()) };
+                    rows = chunk.stored().map_or(rows, Cow::into_owned);
+                }
                 let at = rng.below(rows.len() as u64) as usize;
                 rows[at] ^= 1 << rng.below(8);
                 rows.truncate(rows.len() - if rng.chance(1, 4) { rng.below(rows.len() as u64) as usize } else { 0 });

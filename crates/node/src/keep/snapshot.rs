@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender as Reply, TryRecvError, bounded};
 use tidemill_circuit::keep::digests::SaveDigests;
-use tidemill_circuit::keep::{Blob, Chunk};
+use tidemill_circuit::keep::{Blob, Chunk, ChunkId};
 use tidemill_circuit::view;
 use tidemill_connect::Staged;
 use tidemill_journal::{Fullness, Level, Sequence};
@@ -394,14 +394,14 @@ fn write(
     }
     for mut view in views {
         while let Some(chunk) = view.next_chunk()? {
-            put(&mut writer, chunk)?;
+            put(&mut writer, chunk.id, chunk.rows.as_deref())?;
         }
     }
     loop {
         match pieces.recv() {
             Ok(Piece::Chunks(chunks)) => chunks.into_iter().try_for_each(|chunk| {
                 digests.put(&chunk);
-                put(&mut writer, chunk)
+                put(&mut writer, chunk.id, chunk.stored().as_deref())
             })?,
             Ok(Piece::Commit(meta)) => {
                 let manifest = writer.commit(snapshot::Meta { state_hash: digests.roots().state, ..*meta })?;
@@ -415,11 +415,11 @@ fn write(
     }
 }
 
-fn put(writer: &mut Writer, chunk: Chunk) -> Result<(), Error> {
-    match chunk.rows {
-        Some(rows) => Ok(writer.chunk(chunk.id, &rows)?),
+fn put(writer: &mut Writer, id: ChunkId, rows: Option<&[u8]>) -> Result<(), Error> {
+    match rows {
+        Some(rows) => Ok(writer.chunk(id, rows)?),
         None => {
-            writer.remove(chunk.id);
+            writer.remove(id);
             Ok(())
         }
     }

@@ -259,8 +259,8 @@ fn damaged_or_newer_state_is_refused() {
     let id = chunks[0].id;
     let text = refused(id, &rows[..rows.len() - 1]);
     assert!(text.starts_with("the saved state of Aggregate cannot be restored: "), "{text}");
-    let newer = [&2_u16.to_le_bytes(), &rows[2..]].concat();
-    assert!(refused(id, &newer).ends_with("its format is 2, and this build reads up to 1"));
+    let newer = [&3_u16.to_le_bytes(), &rows[2..]].concat();
+    assert!(refused(id, &newer).ends_with("its format is 3, and this build reads up to 2"));
     assert!(refused(ChunkId { table: 7, ..id }, rows).ends_with("it keeps no table 7"));
     let newer = |blob: &Blob| {
         let text = String::from_utf8_lossy(&blob.bytes).replace("\"format\":1", "\"format\":2");

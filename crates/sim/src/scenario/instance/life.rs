@@ -185,7 +185,7 @@ impl<'a> Life<'a> {
         let slice = slice.map_err(|error| format!("a slice cannot be saved: {error}"))?;
         for chunk in slice.chunks {
             let id = chunk.id;
-            match chunk.rows {
+            match chunk.stored() {
                 Some(rows) => writer.chunk(id, &rows).map_err(|error| error.to_string())?,
                 None => writer.remove(id),
             }
