@@ -97,20 +97,20 @@ fn joins_of_columns_of_one_name_need_one_on_each_side() {
 }
 
 #[test]
-fn rows_that_depend_on_the_query_around_them_are_not_numbered() {
+fn rows_are_not_numbered_that_are_other_rows_for_each_row_around_them() {
     for (inner, column) in [
-        ("SELECT price FROM bid AS o WHERE o.auction = b.auction ORDER BY price LIMIT 1", 53),
+        ("SELECT price FROM bid AS o WHERE o.auction < b.auction ORDER BY price LIMIT 1", 79),
         (
-            "SELECT n FROM (SELECT ROW_NUMBER() OVER (ORDER BY price) AS n FROM bid AS o WHERE o.auction = b.auction) WHERE n < 2",
-            96,
+            "SELECT n FROM (SELECT ROW_NUMBER() OVER (ORDER BY price) AS n FROM bid AS o WHERE o.auction <> b.auction) WHERE n < 2",
+            128,
         ),
     ] {
         check_error(
             &format!("SELECT auction FROM bid AS b WHERE price IN ({inner})"),
             3,
             column,
-            "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it",
-            "ROW_NUMBER() OVER (PARTITION BY id",
+            "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it in this way",
+            "compare columns with those around by =",
         );
     }
 }

@@ -211,6 +211,91 @@ fn comparisons_with_any_and_all_rows_know_of_null() {
 }
 
 #[test]
+fn the_first_rows_are_those_of_the_row_around_them() {
+    let greatest = "(SELECT w FROM d WHERE d.k = c.k ORDER BY w DESC LIMIT 1)";
+    check(&format!("SELECT c.k, c.v, t.w FROM c, LATERAL {greatest} AS t"), "1 5 5, 1 6 5, 2 5 7");
+    check(&format!("SELECT c.k, c.v, t.w FROM c CROSS JOIN LATERAL {greatest} AS t"), "1 5 5, 1 6 5, 2 5 7");
+    check(
+        &format!("SELECT c.k, c.v, t.w FROM c LEFT JOIN LATERAL {greatest} AS t ON TRUE"),
+        "1 5 5, 1 6 5, 2 5 7, 3 null null",
+    );
+    check(&format!("SELECT c.k, c.v, t.z FROM c, LATERAL {greatest} AS t(z)"), "1 5 5, 1 6 5, 2 5 7");
+    check(&format!("SELECT k, v, {greatest} AS w FROM c"), "1 5 5, 1 6 5, 2 5 7, 3 null null");
+    check(&format!("SELECT k FROM c WHERE v >= {greatest}"), "1, 1");
+    check("SELECT c.k, t.w FROM c, LATERAL (SELECT w FROM d WHERE d.k = c.k ORDER BY w LIMIT 1 OFFSET 1) AS t", "2 7");
+    check("SELECT k FROM c WHERE v IN (SELECT w FROM d WHERE d.k = c.k ORDER BY w LIMIT 1)", "1");
+    check("SELECT k FROM c WHERE EXISTS (SELECT 1 FROM d WHERE d.k = c.k ORDER BY w LIMIT 1 OFFSET 1)", "2");
+    check(
+        "SELECT g.k, t.n, t.v FROM (SELECT DISTINCT k FROM c) AS g, \
+         LATERAL (SELECT v, COUNT(*) AS n FROM c AS i WHERE i.k = g.k GROUP BY v ORDER BY v DESC LIMIT 1) AS t",
+        "1 1 6, 2 1 5, 3 1 null",
+    );
+    check(
+        "SELECT c.k, t.w FROM c, LATERAL (SELECT w FROM (SELECT * FROM d WHERE d.k = c.k) AS i WHERE w > 0 ORDER BY w LIMIT 1) AS t",
+        "1 5, 1 5, 2 7",
+    );
+    check(
+        "SELECT c.k, t.w FROM c, LATERAL (SELECT w FROM d WHERE d.k IS NOT DISTINCT FROM c.k ORDER BY w DESC LIMIT 1) AS t",
+        "1 5, 1 5, 2 7",
+    );
+    check(
+        "SELECT c.k, t.w FROM c, LATERAL (SELECT w FROM d WHERE d.k + 1 = c.k AND c.v - 0 = d.w ORDER BY w LIMIT 1) AS t",
+        "2 5",
+    );
+}
+
+#[test]
+fn a_query_in_from_sees_the_row_around_the_query_around_it() {
+    let first = |n: u32| format!("(SELECT w AS x FROM d WHERE d.k = c.k ORDER BY w DESC LIMIT {n}) AS q");
+    check(&format!("SELECT k, (SELECT MAX(x) FROM {}) AS m FROM c", first(2)), "1 5, 1 5, 2 7, 3 null");
+    check(&format!("SELECT k, (SELECT COUNT(*) FROM {}) AS n FROM c", first(1)), "1 1, 1 1, 2 1, 3 0");
+    check(&format!("SELECT k, (SELECT COUNT(x) FROM {}) AS n FROM c", first(2)), "1 1, 1 1, 2 1, 3 0");
+    check(
+        "SELECT c.k, t.x FROM c, LATERAL (SELECT x FROM (SELECT w AS x FROM d WHERE d.k = c.k) AS q WHERE x > 0) AS t",
+        "1 5, 1 5, 2 7",
+    );
+    check(
+        "SELECT c.k, t.n FROM c, LATERAL (SELECT COUNT(x) AS n FROM (SELECT w AS x FROM d WHERE d.k = c.k) AS q) AS t",
+        "1 1, 1 1, 2 1, 3 0",
+    );
+    check("SELECT k FROM c WHERE v IN (SELECT x FROM (SELECT w AS x FROM d WHERE d.k = c.k) AS q)", "1");
+    check("SELECT k FROM c WHERE v NOT IN (SELECT x FROM (SELECT w AS x FROM d WHERE d.k = c.k) AS q)", "1, 3");
+}
+
+#[test]
+fn over_in_a_query_is_over_the_rows_that_it_sees() {
+    check(
+        "SELECT c.k, t.n, t.w FROM c, LATERAL (SELECT w, ROW_NUMBER() OVER (ORDER BY w DESC) AS n FROM d WHERE d.k = c.k) AS t \
+         WHERE c.v = 5",
+        "1 1 5, 2 1 7, 2 2 null",
+    );
+    check(
+        "SELECT c.k, t.n, t.s FROM c, LATERAL (SELECT w AS n, SUM(w) OVER (ORDER BY w) AS s FROM d WHERE d.k = c.k) AS t \
+         WHERE c.v = 5",
+        "1 5 5, 2 7 7, 2 null null",
+    );
+}
+
+#[test]
+fn a_query_calls_columns_as_those_are_called_that_it_compares() {
+    check("SELECT c.k, t.w FROM c, LATERAL (SELECT w FROM d WHERE d.k = c.k AND d.w >= c.v) AS t(w)", "1 5, 2 7");
+    check(
+        "SELECT t.k AS k, c.v AS v FROM c, LATERAL (SELECT w AS k FROM d WHERE d.k = c.k) AS t WHERE c.v = 5",
+        "5 5, 7 5, null 5",
+    );
+    check("SELECT k FROM c WHERE v IN (SELECT w AS k FROM d WHERE d.k = c.k)", "1");
+    check("SELECT k FROM c WHERE EXISTS (SELECT w AS k FROM d WHERE d.k = c.k)", "1, 1, 2");
+    check("SELECT k, (SELECT MAX(w) AS k FROM d WHERE d.k = c.k) AS m FROM c", "1 5, 1 5, 2 7, 3 null");
+}
+
+#[test]
+fn rows_are_ordered_by_what_queries_say() {
+    check("SELECT k, v FROM c ORDER BY (SELECT MAX(w) FROM d WHERE d.k = c.k) DESC LIMIT 1", "2 5");
+    check("SELECT x FROM a ORDER BY x IN (SELECT y FROM b WHERE y > 0) DESC LIMIT 1", "2");
+    check("SELECT x FROM a ORDER BY CASE WHEN EXISTS (SELECT 1 FROM b WHERE y = x) THEN 0 ELSE 1 END LIMIT 1", "2");
+}
+
+#[test]
 fn subqueries_see_the_row_around_them() {
     check("SELECT k, v FROM c WHERE v IN (SELECT w FROM d WHERE d.k = c.k)", "1 5");
     check("SELECT k, v FROM c WHERE v NOT IN (SELECT w FROM d WHERE d.k = c.k)", "1 6, 3 null");

@@ -13,7 +13,9 @@
 //! Where IN is a value that may be unknown, as in SELECT, it is put together of what exists ([`known`]), and the marks of
 //! rows become columns ([`marks`]). Aggregates, OVER and ON get them from a projection below ([`hoist`]).
 
+mod apart;
 mod hoist;
+mod keyed;
 mod marks;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::logical_plan::{
     Aggregate, EmptyRelation, Filter, Limit, Projection, Subquery, SubqueryAlias,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, LogicalPlan, Operator, lit, when};
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
@@ -34,10 +36,13 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidemill_base::Position;
 
+use apart::Apart;
 use hoist::{Hoist, Which};
+use keyed::Keyed;
 use marks::MarkColumns;
 
 use super::tail::count;
+use crate::aggregate::Aggregates;
 use crate::catalog::outside;
 use crate::error::Error;
 use crate::lower::place_of;
@@ -46,36 +51,47 @@ use crate::lower::place_of;
 /// around them; and what is asked of the pairs of a join out of its ON.
 pub(crate) fn lifted(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut hoist = Hoist::new(Which::Values);
-    Ok(plan.transform_up_with_subqueries(|node| hoist.node(node))?.data)
+    let greatest = Aggregates::new().get("max");
+    let lifted = plan.transform_up_with_subqueries(|node| {
+        node.apply_expressions(|expr| expr.apply(|part| single(part).map(|()| TreeNodeRecursion::Continue)))?;
+        let node = node.map_expressions(|expr| expr.transform_up(|part| one_of_first(part, &greatest)))?.data;
+        hoist.node(node)
+    })?;
+    Ok(lifted.data)
 }
 
 /// Checks every subquery of a plan whose types fit, and writes it in a form that becomes a join with the same meaning.
 pub(crate) fn normalised(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut hoist = Hoist::new(Which::All);
-    let written = plan.transform_up_with_subqueries(|node| {
-        node.apply_expressions(|expr| expr.apply(|part| single(part).map(|()| TreeNodeRecursion::Continue)))?;
-        match node {
-            // The condition that names a column around the query would be looked at after the rows are numbered.
-            LogicalPlan::Window(_) | LogicalPlan::Limit(_) if reaches_out(&node) => Err(numbered(place_below(&node))),
-            LogicalPlan::Filter(Filter { predicate, input, .. }) if asks(&predicate) => {
-                let predicate = condition(predicate, input.schema(), true, true)?;
-                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
-            }
-            LogicalPlan::Projection(Projection { ref expr, ref input, .. }) if expr.iter().any(asks) => {
-                let preserver = NamePreserver::new(&node);
-                let valued = expr.iter().map(|expr| {
-                    let name = preserver.save(expr);
-                    Ok(name.restore(value(expr.clone(), input.schema())?))
-                });
-                let valued = valued.collect::<Result<Vec<_>>>()?;
-                Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(valued, Arc::clone(input))?)))
-            }
-            other => {
-                let hoisted = hoist.node(other)?;
-                match hoisted.data.expressions().into_iter().find(asks) {
-                    Some(expr) => Err(misplaced(&expr)),
-                    None => Ok(hoisted),
-                }
+    let (mut hoist, mut keyed, mut apart) = (Hoist::new(Which::All), Keyed::default(), Apart::default());
+    let written = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Window(_) | LogicalPlan::Limit(_) if reaches_out(&node) => {
+            Ok(Transformed::yes(keyed.node(&node)?))
+        }
+        // Rules do not see conditions through other names.
+        LogicalPlan::SubqueryAlias(_) if reaches_out(&node) => match keyed.node(&node) {
+            Ok(above) => Ok(Transformed::yes(above)),
+            Err(_) => Err(stays(place_below(&node))),
+        },
+        LogicalPlan::Filter(Filter { predicate, input, .. }) if asks(&predicate) => {
+            let predicate = condition(predicate, input.schema(), true, true)?;
+            Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, input)?)))
+        }
+        LogicalPlan::Projection(Projection { ref expr, ref input, .. }) if expr.iter().any(asks) => {
+            let preserver = NamePreserver::new(&node);
+            let valued = expr.iter().map(|expr| {
+                let name = preserver.save(expr);
+                Ok(name.restore(value(expr.clone(), input.schema())?))
+            });
+            let valued = valued.collect::<Result<Vec<_>>>()?;
+            let valued = Projection::try_new(valued, Arc::clone(input))?;
+            Ok(Transformed::yes(apart.projection(valued)?))
+        }
+        LogicalPlan::Projection(projection) => Ok(Transformed::yes(apart.projection(projection)?)),
+        other => {
+            let hoisted = hoist.node(other)?;
+            match hoisted.data.expressions().into_iter().find(asks) {
+                Some(expr) => Err(misplaced(&expr)),
+                None => Ok(hoisted),
             }
         }
     })?;
@@ -281,15 +297,54 @@ fn denied(found: InSubquery, schema: &DFSchema, top: bool) -> Result<Expr> {
 /// A query that stands for a value gives one row at most.
 fn single(expr: &Expr) -> Result<()> {
     let Expr::ScalarSubquery(subquery) = expr else { return Ok(()) };
-    // DataFusion checks those that name columns of the query around them.
-    if !subquery.outer_ref_columns.is_empty() || one_row(&subquery.subquery) {
+    let query = &subquery.subquery;
+    let columns = query.schema().fields().len();
+    if columns != 1 {
+        return Err(wrong(
+            &format!("this query stands for a value, and gives {columns} columns"),
+            place_in(subquery),
+            "select one column",
+        ));
+    }
+    let depends = !subquery.outer_ref_columns.is_empty();
+    // Of those that depend on the row around them DataFusion checks what they are grouped by.
+    if one_row(query) || (depends && folds(query)) {
         return Ok(());
     }
-    Err(wrong(
-        "this query stands for a value, and may give several rows",
-        place_in(subquery),
-        "aggregate it, as in (SELECT MAX(x) FROM t), or write IN (SELECT ..)",
-    ))
+    let help = match depends {
+        true => "aggregate it, as in (SELECT MAX(b.x) FROM b WHERE b.id = a.id), or take one row: ORDER BY .. LIMIT 1",
+        false => "aggregate it, as in (SELECT MAX(x) FROM t), or write IN (SELECT ..)",
+    };
+    Err(wrong("this query stands for a value, and may give several rows", place_in(subquery), help))
+}
+
+/// A value that is one of the first rows, as the greatest of that row: rules make joins of aggregates.
+fn one_of_first(expr: Expr, greatest: &Option<Arc<AggregateUDF>>) -> Result<Transformed<Expr>> {
+    match (expr, greatest) {
+        (Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans }), Some(greatest))
+            if !outer_ref_columns.is_empty() && !folds(&subquery) && limits(&subquery) =>
+        {
+            let (qualifier, field) = subquery.schema().qualified_field(0);
+            let name = field.name().clone();
+            let call = greatest.call(vec![Expr::Column(Column::new(qualifier.cloned(), name.as_str()))]);
+            let value = Expr::Column(Column::new_unqualified(call.schema_name().to_string())).alias(name);
+            let folded = Arc::new(LogicalPlan::Aggregate(Aggregate::try_new(subquery, vec![], vec![call])?));
+            let subquery = Arc::new(LogicalPlan::Projection(Projection::try_new(vec![value], folded)?));
+            Ok(Transformed::yes(Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans })))
+        }
+        (expr, _) => Ok(Transformed::no(expr)),
+    }
+}
+
+/// Whether a plan gives the first rows of others.
+fn limits(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(Projection { input, .. }) | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => {
+            limits(input)
+        }
+        LogicalPlan::Limit(_) => true,
+        _ => false,
+    }
 }
 
 /// Whether a plan names columns of the query around it; those of queries inside it aside.
@@ -311,6 +366,17 @@ fn one_row(plan: &LogicalPlan) -> bool {
         }
         LogicalPlan::Values(values) => values.values.len() <= 1,
         LogicalPlan::EmptyRelation(EmptyRelation { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Whether a plan gives what aggregates give, perhaps of keys.
+fn folds(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Filter(Filter { input, .. })
+        | LogicalPlan::Projection(Projection { input, .. })
+        | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => folds(input),
+        LogicalPlan::Aggregate(_) => true,
         _ => false,
     }
 }
@@ -400,10 +466,10 @@ fn misplaced(expr: &Expr) -> DataFusionError {
 
 fn numbered(position: Option<Position>) -> DataFusionError {
     wrong(
-        "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it",
+        "OVER and LIMIT in a query inside another cannot be over rows that depend on the query around it in this way",
         position,
-        "number the rows of each key, ROW_NUMBER() OVER (PARTITION BY id ORDER BY ..), and compare id and the number with \
-         what is around that",
+        "compare columns with those around by = in WHERE alone, below any GROUP BY; for the last row before a time write \
+         ASOF JOIN, or join FOR SYSTEM_TIME AS OF",
     )
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, internal_err};
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{Sort as SortExpr, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::logical_plan::{EmptyRelation, Limit, Sort};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFunctionDefinition, lit};
 
@@ -44,30 +44,38 @@ fn first(plan: &LogicalPlan, (skip, fetch): (i64, Option<i64>)) -> Result<Logica
             let below = plan.inputs().into_iter().map(|input| first(input, (skip, fetch)));
             plan.with_new_exprs(plan.expressions(), below.collect::<Result<_>>()?)
         }
-        LogicalPlan::Sort(Sort { expr, input, fetch: None }) => {
-            let Some(number) = window_function::get(ROW_NUMBER) else { return internal_err!("no {ROW_NUMBER}") };
-            let call = Expr::WindowFunction(Box::new(WindowFunction {
-                fun: WindowFunctionDefinition::WindowUDF(number),
-                params: WindowFunctionParams {
-                    args: vec![],
-                    partition_by: vec![],
-                    order_by: expr.clone(),
-                    window_frame: WindowFrame::new(Some(false)),
-                    filter: None,
-                    null_treatment: None,
-                    distinct: false,
-                },
-            }));
-            let rank = Expr::Column(Column::new_unqualified(call.schema_name().to_string()));
-            let from = (skip > 0).then(|| rank.clone().gt(lit(skip)));
-            let to = fetch.map(|fetch| rank.lt_eq(lit(skip.saturating_add(fetch))));
-            let Some(wanted) = from.into_iter().chain(to).reduce(Expr::and) else { return Ok(input.as_ref().clone()) };
-            LogicalPlanBuilder::from(Arc::clone(input))
-                .window([call])?
-                .filter(wanted)?
-                .project(input.schema().columns().into_iter().map(Expr::Column))?
-                .build()
-        }
+        LogicalPlan::Sort(Sort { expr, input, fetch: None }) => of_each(input, vec![], expr, (skip, fetch)),
         other => internal_err!("LIMIT over {}", other.display()),
     }
+}
+
+/// Of the rows of each key those from `skip` on, at most `fetch` of them, in an order.
+pub(super) fn of_each(
+    input: &Arc<LogicalPlan>,
+    keys: Vec<Expr>,
+    order: &[SortExpr],
+    (skip, fetch): (i64, Option<i64>),
+) -> Result<LogicalPlan> {
+    let Some(number) = window_function::get(ROW_NUMBER) else { return internal_err!("no {ROW_NUMBER}") };
+    let call = Expr::WindowFunction(Box::new(WindowFunction {
+        fun: WindowFunctionDefinition::WindowUDF(number),
+        params: WindowFunctionParams {
+            args: vec![],
+            partition_by: keys,
+            order_by: order.to_vec(),
+            window_frame: WindowFrame::new(Some(false)),
+            filter: None,
+            null_treatment: None,
+            distinct: false,
+        },
+    }));
+    let rank = Expr::Column(Column::new_unqualified(call.schema_name().to_string()));
+    let from = (skip > 0).then(|| rank.clone().gt(lit(skip)));
+    let to = fetch.map(|fetch| rank.lt_eq(lit(skip.saturating_add(fetch))));
+    let Some(wanted) = from.into_iter().chain(to).reduce(Expr::and) else { return Ok(input.as_ref().clone()) };
+    LogicalPlanBuilder::from(Arc::clone(input))
+        .window([call])?
+        .filter(wanted)?
+        .project(input.schema().columns().into_iter().map(Expr::Column))?
+        .build()
 }

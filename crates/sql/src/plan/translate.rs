@@ -146,6 +146,15 @@ fn plan(message: &str, catalog: &Catalog, position: Option<Position>) -> Error {
             "aggregate it, as in (SELECT MAX(b.x) FROM b WHERE b.id = a.id)",
         );
     }
+    if message.contains("should only return one column") {
+        return error("IN, ANY and ALL compare with the one column of a query", "select one column");
+    }
+    if let (Some(columns), Some(names)) =
+        (between(message, "Source table contains ", " columns"), between(message, "but only ", " names"))
+    {
+        let problem = format!("there are {columns} columns here, and {names} wanted");
+        return error(&problem, "name all of them, as in t (a, b), or compare with ANY and ALL of one");
+    }
     if let Some(name) = between(message, "but the expression \"", "\"") {
         let problem = format!("two columns are called {}", bare(name));
         return error(&problem, "give each its own name with AS");

@@ -202,13 +202,17 @@ fn replace_parts(select: &mut Select, window: &Window, start: Position) -> Resul
 /// Refuses window functions where no window is.
 fn stray(select: &mut Select, start: Position) -> Result<(), Error> {
     let mut check = |expr: &mut Expr| {
-        let (name, call) = match (part(expr, start), window(expr, start)) {
-            (Some((name, part, call)), _) => (format!("{name}_{part}"), call),
-            (None, Some(call)) => (call.name.to_string(), call),
+        let (name, call, help) = match (part(expr, start), window(expr, start)) {
+            (Some((name, part, call)), _) => (format!("{name}_{part}"), call, format!("add GROUP BY {name}(ts, ...)")),
+            (None, Some(call)) => {
+                let help =
+                    format!("write {0}_START(ts, ...) for the window that GROUP BY {0}(ts, ...) makes", call.name);
+                (call.name.to_string(), call, help)
+            }
             (None, None) => return ControlFlow::Continue(()),
         };
         let problem = format!("{name} has no group window to belong to here");
-        let help = format!("add GROUP BY {}(ts, ...), or use the window table function in FROM", call.name);
+        let help = format!("{help}, or use the window table function in FROM");
         ControlFlow::Break(wrong(&problem, call.position, &help))
     };
     let projected = select.projection.iter_mut().filter_map(|item| match item {

@@ -1,4 +1,4 @@
-//! Queries inside the expressions of aggregates, of OVER and of ON: they become columns of a projection below, where rules
+//! Queries inside the expressions of aggregates, of OVER, of ON and of ORDER BY: they become columns of a projection below, where rules
 //! make joins of them.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, Result};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::logical_plan::{Aggregate, Filter, Join, Projection, Window};
+use datafusion::logical_expr::logical_plan::{Aggregate, Filter, Join, Projection, Sort, Window};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
@@ -43,6 +43,9 @@ impl Hoist {
                 self.aggregate(aggregate).map(Transformed::yes)
             }
             LogicalPlan::Window(window) if holding(&window.window_expr) => self.window(window).map(Transformed::yes),
+            LogicalPlan::Sort(sort) if sort.expr.iter().any(|by| holds_query(&by.expr)) => {
+                self.sort(sort).map(Transformed::yes)
+            }
             LogicalPlan::Join(join)
                 if join.join_type == JoinType::Inner && join.filter.as_ref().is_some_and(holds_query) =>
             {
@@ -54,6 +57,7 @@ impl Hoist {
             other => Ok(Transformed::no(other)),
         }
     }
+
     /// An aggregate whose keys and arguments hold queries.
     fn aggregate(&mut self, aggregate: Aggregate) -> Result<LogicalPlan> {
         let Aggregate { input, group_expr, aggr_expr, schema: _, .. } = aggregate;
@@ -73,6 +77,19 @@ impl Hoist {
         let calls = self.named(window_expr, input.schema(), &mut columns)?;
         let window = Window::try_new(calls, beside(input, columns)?)?;
         as_before(LogicalPlan::Window(window), &schema)
+    }
+
+    /// An order by values that hold queries, which are whole columns below.
+    fn sort(&mut self, Sort { mut expr, input, fetch }: Sort) -> Result<LogicalPlan> {
+        let schema = Arc::clone(input.schema());
+        let mut columns = Vec::new();
+        for by in expr.iter_mut().filter(|by| holds_query(&by.expr)) {
+            let name = format!("$order.{}", self.count);
+            self.count += 1;
+            let column = Expr::Column(Column::new_unqualified(name.as_str()));
+            columns.push(std::mem::replace(&mut by.expr, column).alias(name));
+        }
+        as_before(LogicalPlan::Sort(Sort { expr, input: beside(input, columns)?, fetch }), &schema)
     }
 
     /// A join of which the rows of a side stay that meet none: what its condition asks is known of the rows of a side.
@@ -145,7 +162,7 @@ fn of_pairs(join: Join) -> Result<LogicalPlan> {
 }
 
 /// A plan with more columns beside its own.
-fn beside(plan: Arc<LogicalPlan>, columns: Vec<Expr>) -> Result<Arc<LogicalPlan>> {
+pub(super) fn beside(plan: Arc<LogicalPlan>, columns: Vec<Expr>) -> Result<Arc<LogicalPlan>> {
     if columns.is_empty() {
         return Ok(plan);
     }
@@ -154,7 +171,7 @@ fn beside(plan: Arc<LogicalPlan>, columns: Vec<Expr>) -> Result<Arc<LogicalPlan>
 }
 
 /// The columns that a plan had before others came beside them.
-fn as_before(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
+pub(super) fn as_before(plan: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == schema.fields().len() {
         return Ok(plan);
     }

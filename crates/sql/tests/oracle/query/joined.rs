@@ -193,7 +193,7 @@ impl Draw<'_> {
             _ if self.choices.one_in(2) => format!("(x.p OR {})", asked(self)),
             _ => format!("(x.p OR EXISTS (SELECT 1 FROM {right} AS y WHERE {on}))"),
         };
-        let select = match self.choices.below(12) {
+        let select = match self.choices.below(15) {
             5 | 6 => format!("SELECT x.k AS k, x.v AS v, {condition} AS z FROM {left} AS x"),
             7 => {
                 let other = asked(self);
@@ -217,6 +217,29 @@ impl Draw<'_> {
                 format!(
                     "SELECT x.k AS k, x.v AS v, w.s AS s FROM {left} AS x {kind} (SELECT i, s FROM t) AS w ON x.k = w.i AND {condition}"
                 )
+            }
+            12 => {
+                let (order, skip) = (self.one(&["b", "b DESC"]), self.one(&["", " OFFSET 1"]));
+                let first =
+                    format!("SELECT b FROM {right} AS y WHERE y.a = x.k AND b > 1 ORDER BY {order} LIMIT 2{skip}");
+                match self.choices.one_in(2) {
+                    true => {
+                        format!("SELECT x.k AS k, w.b AS b FROM {left} AS x, LATERAL ({first}) AS w WHERE {condition}")
+                    }
+                    false => {
+                        format!("SELECT x.k AS k, w.b AS b FROM {left} AS x LEFT JOIN LATERAL ({first}) AS w ON TRUE")
+                    }
+                }
+            }
+            13 => {
+                let counts = format!("SELECT y.b AS b, COUNT(*) AS n FROM {right} AS y WHERE y.a = x.k GROUP BY y.b");
+                format!(
+                    "SELECT x.k AS k, w.b AS b, w.n AS n FROM {left} AS x, LATERAL ({counts} ORDER BY n DESC, b LIMIT 2) AS w"
+                )
+            }
+            14 => {
+                let one = format!("SELECT b FROM {right} AS y WHERE y.a = x.k ORDER BY b DESC LIMIT 1");
+                format!("SELECT x.k AS k, x.v AS v, ({one}) AS m FROM {left} AS x WHERE {condition}")
             }
             0 | 1 => format!("SELECT x.k AS k, x.v AS v, x.g AS g FROM {left} AS x WHERE {condition}"),
             2 => {
