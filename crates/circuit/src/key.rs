@@ -158,7 +158,7 @@ impl KeyEncoder {
     fn encode_bytes(&self, columns: &[ArrayRef], rows: usize) -> Keys {
         let columns: Vec<Reader<'_>> = columns.iter().zip(&self.parts).map(|(c, part)| Reader::new(c, *part)).collect();
         let null_bytes = self.types.len().div_ceil(8);
-        let mut data = Vec::with_capacity(rows * (16 + null_bytes));
+        let mut data = Vec::with_capacity(rows * null_bytes + columns.iter().map(|c| c.bytes_max(rows)).sum::<usize>());
         let mut offsets = Vec::with_capacity(rows + 1);
         offsets.push(0);
         for row in 0..rows {
@@ -355,6 +355,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The most bytes that `rows` values take.
+    fn bytes_max(&self, rows: usize) -> usize {
+        match self {
+            Reader::Fixed { width, .. } => rows * width,
+            Reader::Boolean(_) => rows,
+            Reader::Text(values) => 4 * rows + variable_bytes(values.value_offsets()),
+            Reader::Binary(values) => 4 * rows + variable_bytes(values.value_offsets()),
+        }
+    }
+
     /// Appends the value of `row`; false when it is null, and then nothing was appended.
     fn write(&self, row: usize, out: &mut Vec<u8>) -> bool {
         match self {
@@ -363,9 +373,12 @@ impl<'a> Reader<'a> {
                     return false;
                 }
                 let value = &buffer.as_slice()[row * width..(row + 1) * width];
-                match (*float, value.first_chunk::<8>(), value.first_chunk::<4>()) {
-                    (true, Some(value), _) => out.extend_from_slice(&canonical_f64(*value).to_le_bytes()),
-                    (true, None, Some(value)) => out.extend_from_slice(&canonical_f32(*value).to_le_bytes()),
+                // What is so many bytes for all rows is copied faster when that is known here.
+                match (width, value.first_chunk::<8>(), value.first_chunk::<4>()) {
+                    (8, Some(value), _) if *float => out.extend_from_slice(&canonical_f64(*value).to_le_bytes()),
+                    (4, _, Some(value)) if *float => out.extend_from_slice(&canonical_f32(*value).to_le_bytes()),
+                    (8, Some(value), _) => out.extend_from_slice(value),
+                    (4, _, Some(value)) => out.extend_from_slice(value),
                     _ => out.extend_from_slice(value),
                 }
             }
@@ -380,6 +393,10 @@ impl<'a> Reader<'a> {
         }
         true
     }
+}
+
+fn variable_bytes(offsets: &[i32]) -> usize {
+    offsets.first().zip(offsets.last()).map_or(0, |(first, last)| (last - first) as usize)
 }
 
 fn write_variable(null: bool, value: &[u8], out: &mut Vec<u8>) -> bool {
