@@ -5,6 +5,7 @@
 //! the circuit's own column expression, which costs nothing.
 
 mod field;
+mod interval;
 mod print;
 
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub(crate) fn compile_named(
             return Ok(CircuitColumn::new(place, column.name.clone(), schema.field(index).data_type().clone()));
         }
     }
-    let physical = physical(&field::replace(expr.clone())?, schema)?;
+    let physical = physical(&interval::replace(field::replace(expr.clone())?, schema)?, schema)?;
     let placed = physical.transform(|part| {
         let Some(column) = part.downcast_ref::<PhysicalColumn>() else { return Ok(Transformed::no(part)) };
         match columns[column.index()] {
