@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 use super::Design;
@@ -18,7 +20,7 @@ use super::groups::{Groups, Recipe};
 use super::paned::Paned;
 use super::session;
 use super::values;
-use super::windows::{Cut, Span, place};
+use super::windows::{Cut, Frames, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
 use crate::graph::{Graph, Input, Lowering, MakeOperator, TaskId};
@@ -92,8 +94,7 @@ impl Partials {
     /// Adds the task that sums rows where they are.
     fn local(&self, graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>) -> TaskId {
         let cut = self.cut;
-        let key_types = key_types(design, cut.as_ref());
-        let mut types = key_types.clone();
+        let mut types = key_types(design, cut.as_ref());
         types.push(DataType::Int64);
         types.extend(self.types.iter().cloned());
         let schema = schema_of(&types);
@@ -101,10 +102,14 @@ impl Partials {
         let recipe = Arc::new(Recipe { parts, setting });
         let (design, output) = (design.clone(), schema.clone());
         let make = move || {
-            let groups = recipe.groups(key_types.clone()).map_err(|what| design.unsupported.error(what))?;
+            // A span is named by its number here, which makes short keys of most.
+            let number = cut.iter().map(|_| DataType::UInt32);
+            let key_types = design.key_types.iter().cloned().chain(number).collect();
+            let groups = recipe.groups(key_types).map_err(|what| design.unsupported.error(what))?;
             let (design, schema) = (design.clone(), output.clone());
             let parts = (0..recipe.parts.list().len()).collect();
-            Ok(Box::new(Local { design, cut, groups, parts, schema, sent: 0 }) as Box<dyn Operator>)
+            let frames = Frames::default();
+            Ok(Box::new(Local { design, cut, groups, frames, parts, schema, sent: 0 }) as Box<dyn Operator>)
         };
         graph.add(lowering.task(vec![lowering.input()], schema, Arc::new(make)))
     }
@@ -144,6 +149,8 @@ struct Local {
     design: Arc<Design>,
     cut: Option<Cut>,
     groups: Groups,
+    /// The windows or panes of the step.
+    frames: Frames,
     parts: Vec<usize>,
     schema: SchemaRef,
     /// Groups of this step that have been sent.
@@ -152,8 +159,10 @@ struct Local {
 
 impl Local {
     fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
-        let keys = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
-        let keys = with_spans(keys, self.cut.as_ref().map(|_| spans));
+        let mut keys: Vec<ArrayRef> = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
+        if self.cut.is_some() {
+            keys.push(Arc::new(UInt32Array::from(self.frames.ids(spans, false))));
+        }
         let slots = self.groups.intern(&keys, delta.rows());
         self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
     }
@@ -163,12 +172,18 @@ impl Local {
         let to = (self.sent + DELTA_ROWS_MAX).min(self.groups.slots());
         if self.sent == to {
             self.groups.clear();
+            self.frames = Frames::default();
             self.sent = 0;
             return Ok(None);
         }
         let slots: Vec<u32> = (self.sent as u32..to as u32).collect();
         self.sent = to;
-        let mut columns = self.groups.keys(&slots);
+        let mut keys = self.groups.keys(&slots);
+        let numbers = if self.cut.is_some() { keys.pop() } else { None };
+        let spans: Option<Vec<Span>> = numbers.map(|numbers| {
+            numbers.as_primitive::<UInt32Type>().values().iter().map(|number| self.frames.get(*number).span).collect()
+        });
+        let mut columns = with_spans(keys, spans.as_deref());
         columns.push(Arc::new(Int64Array::from(self.groups.weights(&slots))));
         columns.extend(self.groups.partial(&slots, &self.parts)?);
         Ok(Some(Delta::inserts(batch_of(&self.schema, columns, slots.len())?)))
