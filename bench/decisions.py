@@ -87,6 +87,10 @@ def open_loop(options, rate, seconds, target="/v1/endpoints/score", port=PORT, b
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def verdict(holds):
+    return "met" if holds else "missed"
+
+
 def cost(options):
     """CPU microseconds of a decision and of an ingest, in turn."""
     lines = ["| load | ingest, us | decision, one key, us | ratio | goal | decision, three keys, us | ratio |", "|---" * 7 + "|"]
@@ -103,8 +107,8 @@ def cost(options):
                     found[name].append((server.cpu_nanoseconds() - before) / count / 1000)
                 print(f"{title} {pair + 1}/{options.pairs} {name}: {found[name][-1]:.2f} us", file=sys.stderr)
         ingest, one, three = (statistics.median(found[name]) for name in ("ingest", "one", "three"))
-        verdict = f"{goal} {'met' if one / ingest <= goal else 'missed'}"
-        lines.append(f"| {title} | {ingest:.2f} | {one:.2f} | **{one / ingest:.2f}** | {verdict} | {three:.2f} | {three / ingest:.2f} |")
+        lines.append(f"| {title} | {ingest:.2f} | {one:.2f} | **{one / ingest:.2f}** | {goal} {verdict(one / ingest <= goal)} | "
+                     f"{three:.2f} | {three / ingest:.2f} |")
     return lines
 
 
@@ -152,7 +156,7 @@ def isolation(options):
     for name, (half, most) in middle.items():
         lines.append(f"| {name} | {rate:,} | {half:,.0f} | {most:,.0f} |")
     ratio = middle["q16 and a million groups"][1] / middle["nothing"][1]
-    lines += ["", f"The ratio of the p99 is **{ratio:.2f}**, the goal 2 {'met' if ratio <= 2 else 'missed'}."]
+    lines += ["", f"The ratio of the p99 is **{ratio:.2f}**, the goal 2 {verdict(ratio <= 2)}."]
     return lines
 
 
@@ -166,8 +170,8 @@ def phases(options, *loads):
 
 
 def peak(options):
-    """The most answers by the rule a second, within its deadline: the load grows by a fifth until a tenth of it is not, twice."""
-    rate, best, failed = 2_000, 0, False
+    """The most answers by the rule a second, within its deadline: the load grows by a quarter until a tenth of it is not, twice."""
+    rate, best, failed = 4_000, 0, False
     with Tidemill(options, "heavy.sql"):
         phases(options, (rate, 2))
         while True:
@@ -176,7 +180,7 @@ def peak(options):
             print(f"overload, {rate:,.0f}/s: {run['in_time'] / options.seconds:,.0f} in time, p99 {run['all_p99_us']:,} us, "
                   f"sent late by {run['late_p99_us']:,} us", file=sys.stderr)
             if run["in_time"] >= 0.9 * run["sent"]:
-                rate, failed = rate * 1.2, False
+                rate, failed = rate * 1.25, False
             elif failed:
                 return best
             else:
@@ -192,22 +196,30 @@ def recovered(run, rate):
 
 def overload(options):
     """A rule so heavy that a core of a client can ask for three times what a core answers."""
-    lines = ["| offered | requests/s | answered by the rule in time/s | of the peak | fallbacks/s | refused/s | unanswered "
-             "| p99 of the rule, ms | p99 of all answers, ms | sent late, p99 ms | peak MB |", "|---" * 11 + "|"]
-    best = peak(options)
-    shares, seconds = (0.8, 3, 0.8), options.seconds
+    lines = ["| offered | requests/s | answered by the rule in time/s | of the peak | fallbacks/s | refused/s "
+             "| all answers in time | p99 of the rule, ms | p99 of all answers, ms | sent late, p99 ms | peak MB |", "|---" * 11 + "|"]
+    best, seconds = peak(options), options.seconds
     with Tidemill(options, "heavy.sql") as server:
         phases(options, (best / 2, 2))
-        runs = phases(options, *((best * share, seconds) for share in shares))
-        memory = server.peak_megabytes()
-    for share, run in zip(shares, runs):
-        good = run["in_time"] / seconds
+        [before], usual = phases(options, (best * 0.8, seconds)), server.peak_megabytes()
+        over, after = phases(options, (best * 3, seconds), (best * 0.8, seconds))
+        most = server.peak_megabytes()
+    for share, run, memory in ((0.8, before, usual), (3, over, most), (0.8, after, most)):
         refused = sum(count for status, count in run["statuses"].items() if not status.startswith("2"))
-        lines.append(f"| {share:.1f} x | {best * share:,.0f} | {good:,.0f} | **{good / best:.2f}** | {run['fallbacks'] / seconds:,.0f} | "
-                     f"{refused / seconds:,.0f} | {run['unanswered'] + run['hung_up']:,} | {run['p99_us'] / 1000:.1f} | "
-                     f"{run['all_p99_us'] / 1000:.1f} | {run['late_p99_us'] / 1000:.1f} | {memory:.0f} |")
-    lines += ["", f"The peak is {best:,.0f} a second; {DEADLINE_MS} ms is the deadline. "
-              f"{recovered(runs[-1], best * shares[-1])} ms after the overload the rule answers as before it."]
+        lines.append(f"| {share:.1f} x | {best * share:,.0f} | {run['in_time'] / seconds:,.0f} | {run['in_time'] / seconds / best:.2f} "
+                     f"| {run['fallbacks'] / seconds:,.0f} | {refused / seconds:,.0f} | {run['all_in_time'] / run['sent']:.2%} "
+                     f"| {run['p99_us'] / 1000:.1f} | {run['all_p99_us'] / 1000:.1f} | {run['late_p99_us'] / 1000:.1f} | {memory:.0f} |")
+    good, within = over["in_time"] / seconds / best, over["all_in_time"] / over["sent"]
+    pause = recovered(after, best * 0.8)
+    lines += [
+        "",
+        f"The peak is {best:,.0f} a second; {DEADLINE_MS} ms is the deadline, and what is not answered within it counts against the share.",
+        "",
+        f"- At three times the peak the rule answers **{good:.0%}** of it in time; the goal, 80 %, is {verdict(good >= 0.8)}.",
+        f"- **{within:.1%}** of all requests have an answer in time, the rule's or the fallback; the goal, 99 %, is {verdict(within >= 0.99)}.",
+        f"- Memory peaks at {most:.0f} MB, {most - usual:.0f} MB above what 0.8 of the peak takes.",
+        f"- {pause} ms after the overload the rule answers as before it; the goal, 1 s, is {verdict(pause <= 1000)}.",
+    ]
     return lines
 
 

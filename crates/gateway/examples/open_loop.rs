@@ -200,6 +200,8 @@ struct Tally {
     fallbacks: u64,
     good: u64,
     in_time: u64,
+    /// Answers of any kind in time.
+    all_in_time: u64,
     unanswered: u64,
     hung_up: u64,
     /// Answers by the rule in time, by the tenth of a second in which they were due.
@@ -220,6 +222,7 @@ impl Tally {
             fallbacks: 0,
             good: 0,
             in_time: 0,
+            all_in_time: 0,
             unanswered: 0,
             hung_up: 0,
             tenths: vec![0; (phase.seconds * 10.0).ceil() as usize + 1],
@@ -231,6 +234,7 @@ impl Tally {
         self.fallbacks += u64::from(fallback);
         let micros = took.as_micros() as u64;
         self.all.saturating_record(micros);
+        self.all_in_time += u64::from(took <= self.within);
         if !(200..300).contains(&status) || fallback {
             return;
         }
@@ -249,7 +253,7 @@ impl Tally {
         let at = |quantile| self.rule.value_at_quantile(quantile);
         serde_json::json!({
             "rate": phase.rate, "seconds": phase.seconds, "sent": self.sent, "statuses": self.statuses, "good": self.good,
-            "in_time": self.in_time, "fallbacks": self.fallbacks, "unanswered": self.unanswered, "hung_up": self.hung_up,
+            "in_time": self.in_time, "all_in_time": self.all_in_time, "fallbacks": self.fallbacks, "unanswered": self.unanswered, "hung_up": self.hung_up,
             "p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": self.rule.max(),
             "all_p99_us": self.all.value_at_quantile(0.99), "all_max_us": self.all.max(),
             "late_p99_us": self.late.value_at_quantile(0.99), "tenths": self.tenths,
