@@ -263,6 +263,26 @@ fn a_query_in_from_sees_the_row_around_the_query_around_it() {
 }
 
 #[test]
+fn having_of_all_rows_keeps_the_value_or_not() {
+    let value = |value: &str, having: &str| {
+        format!("SELECT k, (SELECT {value} FROM d WHERE d.k = c.k HAVING {having}) AS n FROM c")
+    };
+    check(&value("COUNT(*)", "COUNT(*) < 1"), "1 null, 1 null, 2 null, 3 0");
+    check(&value("COUNT(*)", "COUNT(*) > 1"), "1 null, 1 null, 2 2, 3 null");
+    check(&value("MAX(w)", "COUNT(*) < 2"), "1 5, 1 5, 2 null, 3 null");
+    check(&value("COUNT(*) + 1", "MAX(w) IS NULL"), "1 null, 1 null, 2 null, 3 1");
+    let refused = [
+        "SELECT k FROM c WHERE EXISTS (SELECT 1 FROM d WHERE d.k = c.k HAVING COUNT(*) = 0)",
+        "SELECT k FROM c WHERE 0 IN (SELECT COUNT(*) FROM d WHERE d.k = c.k HAVING COUNT(*) < 5)",
+        "SELECT c.k, t.n FROM c, LATERAL (SELECT COUNT(*) AS n FROM d WHERE d.k = c.k HAVING COUNT(*) > 1) AS t",
+    ];
+    for query in refused {
+        let error = session().select(query).expect_err(query).to_string();
+        assert!(error.contains("HAVING without GROUP BY"), "{query}: {error}");
+    }
+}
+
+#[test]
 fn over_in_a_query_is_over_the_rows_that_it_sees() {
     check(
         "SELECT c.k, t.n, t.w FROM c, LATERAL (SELECT w, ROW_NUMBER() OVER (ORDER BY w DESC) AS n FROM d WHERE d.k = c.k) AS t \

@@ -14,6 +14,7 @@
 //! rows become columns ([`marks`]). Aggregates, OVER and ON get them from a projection below ([`hoist`]).
 
 mod apart;
+mod having;
 mod hoist;
 mod keyed;
 mod marks;
@@ -37,6 +38,7 @@ use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 use tidemill_base::Position;
 
 use apart::Apart;
+use having::of_all_having;
 use hoist::{Hoist, Which};
 use keyed::Keyed;
 use marks::MarkColumns;
@@ -54,8 +56,11 @@ pub(crate) fn lifted(plan: LogicalPlan) -> Result<LogicalPlan> {
     let greatest = Aggregates::new().get("max");
     let lifted = plan.transform_up_with_subqueries(|node| {
         node.apply_expressions(|expr| expr.apply(|part| single(part).map(|()| TreeNodeRecursion::Continue)))?;
-        let node = node.map_expressions(|expr| expr.transform_up(|part| one_of_first(part, &greatest)))?.data;
-        hoist.node(node)
+        let node = node.map_expressions(|expr| {
+            expr.transform_up(|part| one_of_first(part, &greatest)?.transform_data(of_all_having))
+        })?;
+        having::check(&node.data)?;
+        hoist.node(node.data)
     })?;
     Ok(lifted.data)
 }
