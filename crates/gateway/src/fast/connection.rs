@@ -5,10 +5,11 @@
 //! does not leave, and no block to read into. All three end by themselves or by a time-out.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 
+use rustix::net::{RecvFlags, SendFlags};
 use tidemill_journal::pool::Block;
 
 use super::arrival::{Arrival, Read as Taken};
@@ -234,7 +235,7 @@ impl Connection {
             block.compact();
         }
         let room = block.room();
-        let read = (&self.stream).read(block.spare());
+        let read = receive(&self.stream, block.spare());
         if let Ok(count) = read {
             block.filled(count);
             self.ended = count == 0;
@@ -445,7 +446,7 @@ impl Connection {
     /// Sends what the client has not taken yet, then what is new.
     fn send(&mut self, service: &mut Service) -> io::Result<()> {
         if !self.backlog.is_empty() {
-            match (&self.stream).write(&self.backlog[self.sent..]) {
+            match send(&self.stream, &self.backlog[self.sent..]) {
                 Ok(count) => {
                     self.sent += count;
                     self.since = service.now;
@@ -462,7 +463,7 @@ impl Connection {
         if service.out.is_empty() {
             return Ok(());
         }
-        let sent = match (&self.stream).write(&service.out) {
+        let sent = match send(&self.stream, &service.out) {
             Ok(count) => count,
             Err(error) if is_later(&error) => 0,
             Err(error) => {
@@ -504,7 +505,7 @@ impl Connection {
     /// Reads what nobody looks at.
     fn discard(&mut self, service: &mut Service) -> Fate {
         let Some(mut block) = service.blocks.take() else { return Fate::Close };
-        let read = (&self.stream).read(block.spare());
+        let read = receive(&self.stream, block.spare());
         service.blocks.put(block);
         match read {
             Ok(0) => Fate::Close,
@@ -521,6 +522,17 @@ fn end_of_chunks(block: &Block, head: &Head) -> Option<usize> {
         at += chunks.step(&block.bytes()[at..]).ok()?.consumed;
     }
     chunks.is_over().then_some(at)
+}
+
+/// Reads from a socket by the system's own call: the C library's looks twice whether the thread is to be cancelled.
+fn receive(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+    let (_, count) = rustix::net::recv(stream, bytes, RecvFlags::empty())?;
+    Ok(count)
+}
+
+/// Writes to a socket in the same way.
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?)
 }
 
 /// How many bytes a socket holds.
