@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p tidemill-circuit --bench aggregate`. Prints nanoseconds of CPU a row (0 where Linux does not tell
 //! them) and what is kept. With `-- keep` it compares, over whole circuits, state that is not kept with state whose
-//! changes are noted, saved every [`SAVE_ROWS`] rows, and digested as often besides.
+//! changes are noted, saved every [`SAVE_ROWS`] rows, and digested as often besides. With `-- lanes` it compares one lane
+//! with two, by the CPU of all threads.
 
 #![allow(clippy::print_stdout)]
 
@@ -170,8 +171,8 @@ struct Cost {
     saved_bytes: u64,
 }
 
-/// Runs a query as a circuit on one lane.
-fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) -> Cost {
+/// A query as a circuit.
+fn circuit(spec: &AggregateSpec, output: &SchemaRef, options: Options) -> Circuit {
     let node = |spec, inputs, schema: &SchemaRef| Node {
         spec,
         inputs,
@@ -193,26 +194,36 @@ fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) ->
     let source = plan.add(node(Spec::Source(source), vec![], &schema()));
     let aggregate = plan.add(node(Spec::Aggregate(spec.clone()), vec![source], output));
     plan.add(node(Spec::Output(OutputSpec { name: "out".to_string(), key: None }), vec![aggregate], output));
-    let options = Options { keep: keep != Keep::Off, ..Options::default() };
-    let mut circuit = Circuit::new(&plan, &Decoders::new(), options).expect("the plan is supported");
+    Circuit::new(&plan, &Decoders::new(), options).expect("the plan is supported")
+}
+
+/// The next step of rows, of which `record` says how many there were before.
+fn step_of(chunks: &[Delta], record: &mut u64) -> StepInput {
+    let mut blocks = Vec::new();
+    for chunk in chunks {
+        let records = chunk.rows() as u64;
+        let data = BlockData::Rows(chunk.clone());
+        let (from, to) = (*record, *record + records);
+        blocks.push(Block { partition: 0, from, to, first_record: from, records: records as u32, data });
+        *record = to;
+    }
+    let news = SourceInput { source: "bids".to_string(), blocks, ..SourceInput::default() };
+    StepInput { now: 0, sources: vec![news] }
+}
+
+/// Runs a query as a circuit on one lane.
+fn kept(spec: &AggregateSpec, output: &SchemaRef, bids: &[Delta], keep: Keep) -> Cost {
+    let mut circuit = circuit(spec, output, Options { keep: keep != Keep::Off, ..Options::default() });
     let (mut record, mut since, mut saving, mut cost) = (0, 0, false, Cost::default());
     if keep == Keep::Digested {
         circuit.roots().expect("state is kept");
     }
     let before = cpu_nanos();
     for chunks in bids.chunks(STEP_CHUNKS) {
-        let mut blocks = Vec::new();
-        for chunk in chunks {
-            let records = chunk.rows() as u64;
-            let data = BlockData::Rows(chunk.clone());
-            let (from, to) = (record, record + records);
-            blocks.push(Block { partition: 0, from, to, first_record: from, records: records as u32, data });
-            record = to;
-            since += records as usize;
-        }
-        let news = SourceInput { source: "bids".to_string(), blocks, ..SourceInput::default() };
+        since += chunks.iter().map(Delta::rows).sum::<usize>();
+        let input = step_of(chunks, &mut record);
         let start = cpu_nanos();
-        circuit.step(StepInput { now: 0, sources: vec![news] }).expect("the step runs");
+        circuit.step(input).expect("the step runs");
         let longest = &mut cost.steps[usize::from(saving)];
         *longest = (*longest).max(cpu_nanos() - start);
         if keep == Keep::Off || keep == Keep::Noted {
@@ -272,6 +283,21 @@ fn compare(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<Aggre
     );
 }
 
+/// What a second lane costs: the least of three runs each.
+fn beside(title: &str, keys: &[usize], window: Option<Window>, calls: Vec<AggregateCall>, bids: &[Delta]) {
+    let (spec, output) = query(keys, window, calls);
+    let run = |lanes| {
+        let mut circuit = circuit(&spec, &output, Options { lanes, ..Options::default() });
+        let (mut record, before) = (0, all_cpu_nanos());
+        for chunks in bids.chunks(STEP_CHUNKS) {
+            circuit.step(step_of(chunks, &mut record)).expect("the step runs");
+        }
+        (all_cpu_nanos() - before) / record.max(1)
+    };
+    let [one, two] = [1, 2].map(|lanes| (0..3).map(|_| run(lanes)).min().unwrap_or_default());
+    println!("{title:40} one lane {one:4} ns CPU/row, two {two:4} ({:+.0} %)", 100.0 * (two as f64 / one as f64 - 1.0));
+}
+
 /// Counts by a key of a million values, spread evenly.
 fn uniform() -> Vec<Delta> {
     let mut rng = Rng::seeded(2);
@@ -291,6 +317,13 @@ fn cpu_nanos() -> u64 {
     text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
 }
 
+/// Nanoseconds that all threads that there are have run.
+fn all_cpu_nanos() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let texts = tasks.map(|task| std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default());
+    texts.filter_map(|text| text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok())).sum()
+}
+
 struct Nothing;
 
 impl Operator for Nothing {
@@ -305,26 +338,27 @@ fn main() {
     if std::env::args().any(|argument| argument == "keep") {
         return keeping(&bids);
     }
+    let measure = if std::env::args().any(|argument| argument == "lanes") { beside } else { run };
     let counts = |args: &[usize], distinct: bool| {
         [None, Some(CHEAP), Some(MIDDLE)].map(|filter| call(Count, args, filter, distinct)).to_vec()
     };
     let hop = Window::Hop { slide: 2_000, size: 10_000, offset: 0 };
-    run("q5: hop, count by auction", &[AUCTION], Some(hop), counts(&[], false)[..1].to_vec(), &bids);
+    measure("q5: hop, count by auction", &[AUCTION], Some(hop), counts(&[], false)[..1].to_vec(), &bids);
     let tumble = Window::Tumble { size: 10_000, offset: 0 };
-    run("q7: tumble, max", &[], Some(tumble), vec![call(Max, &[PRICE], None, false)], &bids);
+    measure("q7: tumble, max", &[], Some(tumble), vec![call(Max, &[PRICE], None, false)], &bids);
     let session = Window::Session { gap: 1_000 };
-    run("q11: session, count by bidder", &[BIDDER], Some(session), counts(&[], false)[..1].to_vec(), &bids);
+    measure("q11: session, count by bidder", &[BIDDER], Some(session), counts(&[], false)[..1].to_vec(), &bids);
     let mut distinct = counts(&[], false);
     distinct.extend(counts(&[BIDDER], true));
     distinct.extend(counts(&[AUCTION], true));
-    run("q15: distinct by day", &[DAY], None, distinct.clone(), &bids);
+    measure("q15: distinct by day", &[DAY], None, distinct.clone(), &bids);
     distinct.push(call(Max, &[PRICE], None, false));
-    run("q16: distinct by channel, day", &[CHANNEL, DAY], None, distinct, &bids);
+    measure("q16: distinct by channel, day", &[CHANNEL, DAY], None, distinct, &bids);
     let mut stats = counts(&[], false);
     stats.extend([Min, Max, Avg, Sum].map(|function| call(function, &[PRICE], None, false)));
-    run("q17: statistics by auction, day", &[AUCTION, DAY], None, stats.clone(), &bids);
-    run("q17 shape by auction alone", &[AUCTION], None, stats, &bids);
-    run("distinct auction, bidder", &[AUCTION, BIDDER], None, Vec::new(), &bids);
+    measure("q17: statistics by auction, day", &[AUCTION, DAY], None, stats.clone(), &bids);
+    measure("q17 shape by auction alone", &[AUCTION], None, stats, &bids);
+    measure("distinct auction, bidder", &[AUCTION, BIDDER], None, Vec::new(), &bids);
 }
 
 fn keeping(bids: &[Delta]) {

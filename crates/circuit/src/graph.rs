@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use tidemill_base::Position;
 
 use crate::error::Error;
@@ -23,6 +23,18 @@ pub enum Placement {
     Stay,
     /// All rows of equal values in these columns on one lane, chosen by the stable hash's shard.
     ByKey(Vec<usize>),
+    /// Where [`Placement::ByKey`] has them by columns of these types and then the columns `more`, of which the former are written
+    /// in one: `key` has what [`crate::key::KeyEncoder`] makes of them, and `hash` the hash of that.
+    ByWritten {
+        /// The column of keys.
+        key: usize,
+        /// The column of their hashes.
+        hash: usize,
+        /// The types of the columns that are written in a key.
+        types: Vec<DataType>,
+        /// More columns; they need no more null bytes than there are.
+        more: Vec<usize>,
+    },
     /// All rows on lane 0.
     Gather,
 }

@@ -174,6 +174,31 @@ impl KeyEncoder {
         Keys::Bytes { data, offsets }
     }
 
+    /// Whether keys are of any length.
+    pub(crate) fn is_long(&self) -> bool {
+        self.width.is_none()
+    }
+
+    /// The hashes of keys whose first columns are `written`, by an encoder of those alone that writes as many null bytes;
+    /// `more` are the other columns.
+    pub(crate) fn hashes_after(&self, written: &BinaryArray, more: &[ArrayRef]) -> Vec<u64> {
+        let first = self.types.len() - more.len();
+        let columns = more.iter().zip(&self.parts[first..]).map(|(column, part)| Reader::new(column, *part));
+        let columns: Vec<Reader<'_>> = columns.collect();
+        let mut key = Vec::new();
+        let hash = |row: usize| {
+            key.clear();
+            key.extend_from_slice(written.value(row));
+            for (index, column) in (first..).zip(&columns) {
+                if !column.write(row, &mut key) {
+                    key[index / 8] |= 1 << (index % 8);
+                }
+            }
+            hash::bytes(&key)
+        };
+        (0..written.len()).map(hash).collect()
+    }
+
     /// The columns of `keys`, which this encoder (or one of equal types) has written.
     pub fn decode(&self, keys: &Keys) -> Vec<ArrayRef> {
         let mut columns: Vec<Writer> =
@@ -560,6 +585,24 @@ mod tests {
         let keys = round_trip(vec![left, right]);
         let hashes = keys.hashes();
         assert!((1..4).all(|row| hashes[row] != hashes[0]));
+    }
+
+    #[test]
+    fn a_key_goes_on_where_its_first_columns_end() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("ab"), None, Some("")]));
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(-1), None]));
+        let flag: ArrayRef = Arc::new(BooleanArray::from(vec![None, Some(true), Some(false)]));
+        let encoder = |columns: &[ArrayRef]| {
+            let types = columns.iter().map(|column| column.data_type().clone()).collect();
+            KeyEncoder::new(types).expect("these types can be keys")
+        };
+        let Keys::Bytes { data, offsets } = encoder(std::slice::from_ref(&text)).encode(std::slice::from_ref(&text), 3)
+        else {
+            panic!("texts are bytes");
+        };
+        let written: BinaryArray = offsets.windows(2).map(|ends| Some(&data[ends[0]..ends[1]])).collect();
+        let all = [text, number, flag];
+        assert_eq!(encoder(&all).hashes_after(&written, &all[1..]), encoder(&all).encode(&all, 3).hashes());
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod feed;
 mod grouped;
 mod groups;
 mod kept;
+mod packed;
 mod paned;
 pub(crate) mod parts;
 mod session;

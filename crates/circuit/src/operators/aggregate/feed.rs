@@ -5,6 +5,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, UInt32Array};
 
 use super::Design;
+use super::packed::Packed;
 use super::windows::{Cut, Span, admit_partials, place};
 use crate::delta::Delta;
 use crate::error::Error;
@@ -17,7 +18,20 @@ pub(super) enum Feed {
     Rows,
     /// Partial states: the keys, then with windows the two parts of a span, then on port 0 the weight of the group's
     /// rows, then the states of these parts.
-    Partials(Vec<Vec<usize>>),
+    Partials {
+        /// The parts of each port.
+        ports: Vec<Vec<usize>>,
+        /// Whether keys come as they are written ([`Packed`]).
+        packed: bool,
+    },
+}
+
+/// The keys of rows or states.
+pub(super) enum KeyColumns {
+    /// A column each.
+    Plain(Vec<ArrayRef>),
+    /// As they are written.
+    Packed(Packed),
 }
 
 /// What a chunk holds.
@@ -27,14 +41,14 @@ pub(super) enum Taken {
         /// The rows.
         delta: Delta,
         /// Their keys.
-        keys: Vec<ArrayRef>,
+        keys: KeyColumns,
         /// Their windows or panes; empty without windows.
         spans: Vec<Span>,
     },
     /// Partial states.
     Partials {
         /// The groups' keys.
-        keys: Vec<ArrayRef>,
+        keys: KeyColumns,
         /// Their windows or panes; empty without windows.
         spans: Vec<Span>,
         /// The number of states.
@@ -57,8 +71,8 @@ impl Taken {
         }
     }
 
-    /// The key columns.
-    pub fn keys(&self) -> &[ArrayRef] {
+    /// The keys.
+    pub fn keys(&self) -> &KeyColumns {
         match self {
             Taken::Rows { keys, .. } | Taken::Partials { keys, .. } => keys,
         }
@@ -85,7 +99,7 @@ impl Feed {
         context: &Context,
         out: &mut Output,
     ) -> Result<Taken, Error> {
-        let Feed::Partials(ports) = self else {
+        let Feed::Partials { ports, packed } = self else {
             let (delta, spans) = match cut {
                 None => (delta, Vec::new()),
                 Some(cut) => {
@@ -93,24 +107,21 @@ impl Feed {
                     (placed.delta, placed.spans)
                 }
             };
-            let keys = design.keys.iter().map(|key| delta.column(*key).clone()).collect();
+            let keys = KeyColumns::Plain(design.keys.iter().map(|key| delta.column(*key).clone()).collect());
             return Ok(Taken::Rows { delta, keys, spans });
         };
         let (delta, spans) = spans_of(design, cut, delta, closed, out)?;
         let mut columns = delta.batch().columns().to_vec();
-        let mut rest = columns.split_off(design.keys.len());
+        let mut rest = columns.split_off(if *packed { Packed::TYPES.len() } else { design.keys.len() });
         if cut.is_some() {
             rest.drain(..2);
         }
         let weights = (port == 0).then(|| rest.remove(0).as_primitive::<Int64Type>().values().to_vec());
-        Ok(Taken::Partials {
-            keys: columns,
-            spans,
-            rows: delta.rows(),
-            weights,
-            parts: ports[port].clone(),
-            columns: rest,
-        })
+        let keys = match columns.as_slice() {
+            [keys, hashes] if *packed => KeyColumns::Packed(Packed::of(keys, hashes)),
+            _ => KeyColumns::Plain(columns),
+        };
+        Ok(Taken::Partials { keys, spans, rows: delta.rows(), weights, parts: ports[port].clone(), columns: rest })
     }
 }
 

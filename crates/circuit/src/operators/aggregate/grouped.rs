@@ -56,7 +56,7 @@ impl Grouped {
     pub fn new(design: Arc<Design>, feed: Feed, cut: Option<Cut>) -> Result<Self, Error> {
         let tables = match &feed {
             Feed::Rows => Tables::All(design.distinct_parts()),
-            Feed::Partials(_) => Tables::Groups,
+            Feed::Partials { .. } => Tables::Groups,
         };
         let live = cut.is_none() || design.emit == Emit::Changes;
         let kept = Kept::new(&design.recipe, &design.key_types, cut.is_some(), live, tables);
@@ -112,7 +112,7 @@ impl Grouped {
     }
 
     fn take(&mut self, taken: Taken) -> Result<(), ArrowError> {
-        let (slots, ids) = self.kept.intern(taken.keys(), taken.spans(), taken.rows());
+        let (slots, ids) = self.kept.slots_for(taken.keys(), taken.spans(), taken.rows());
         self.kept.renew_expired(&slots)?;
         self.note(&slots, ids.as_deref())?;
         self.kept.take(&slots, &taken)

@@ -8,6 +8,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::accumulator::{Accumulator, Rows};
 use super::distinct::Distinct;
+use super::packed::Packed;
 use super::parts::{Parts, Setting};
 use crate::keep::wire::{Damage, Reader};
 use crate::key::{KeyEncoder, KeyIndex, Keys};
@@ -52,8 +53,17 @@ impl Groups {
     }
 
     fn intern_keys(&mut self, keys: &Keys) -> Vec<u32> {
+        self.intern_hashed(keys, &keys.hashes())
+    }
+
+    /// The slots of keys that are written already.
+    pub fn intern_written(&mut self, packed: &Packed) -> Vec<u32> {
+        self.intern_hashed(&packed.keys, &packed.hashes)
+    }
+
+    fn intern_hashed(&mut self, keys: &Keys, hashes: &[u64]) -> Vec<u32> {
         let mut slots = Vec::new();
-        self.index.intern(keys, &keys.hashes(), &mut slots);
+        self.index.intern(keys, hashes, &mut slots);
         let count = self.index.slots();
         self.weights.resize(count.max(self.weights.len()), 0);
         self.accumulators.iter_mut().for_each(|accumulator| accumulator.resize(count));
@@ -119,6 +129,11 @@ impl Groups {
     /// The key columns.
     pub fn keys(&self, slots: &[u32]) -> Vec<ArrayRef> {
         self.encoder.decode(&self.index.keys(slots))
+    }
+
+    /// The keys as they are written.
+    pub fn written(&self, slots: &[u32]) -> Packed {
+        Packed { keys: self.index.keys(slots), hashes: slots.iter().map(|slot| self.index.hash(*slot)).collect() }
     }
 
     /// The sum of the weights of a group's rows.

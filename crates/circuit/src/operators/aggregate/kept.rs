@@ -15,8 +15,9 @@ use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 
 use super::accumulator::Rows;
 use super::distinct::Distinct;
-use super::feed::Taken;
+use super::feed::{KeyColumns, Taken};
 use super::groups::{Groups, Recipe};
+use super::packed::Packed;
 use super::windows::{Frames, Span};
 use crate::keep::keeper::{Keeper, Progress, Route, name_of};
 use crate::keep::marks::Marks;
@@ -133,6 +134,22 @@ impl Kept {
             }
         }
         Ok(())
+    }
+
+    /// The slots of rows or states, and their frames when there are windows.
+    pub fn slots_for(&mut self, keys: &KeyColumns, spans: &[Span], rows: usize) -> (Vec<u32>, Option<Vec<u32>>) {
+        match keys {
+            KeyColumns::Plain(keys) => self.intern(keys, spans, rows),
+            // There are no windows then.
+            KeyColumns::Packed(packed) => (self.intern_written(packed), None),
+        }
+    }
+
+    /// The slots of keys that are written already, where there are no windows.
+    pub fn intern_written(&mut self, packed: &Packed) -> Vec<u32> {
+        let slots = self.groups.intern_written(packed);
+        self.note_births();
+        slots
     }
 
     /// The slots of rows, and their frames when there are windows.

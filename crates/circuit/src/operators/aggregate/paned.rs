@@ -42,7 +42,7 @@ impl Paned {
     }
 
     fn take(&mut self, taken: Taken) -> Result<(), ArrowError> {
-        let (slots, _) = self.kept.intern(taken.keys(), taken.spans(), taken.rows());
+        let (slots, _) = self.kept.slots_for(taken.keys(), taken.spans(), taken.rows());
         self.kept.take(&slots, &taken)
     }
 

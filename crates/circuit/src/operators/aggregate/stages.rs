@@ -17,13 +17,14 @@ use super::accumulator::Rows;
 use super::feed::Feed;
 use super::grouped::Grouped;
 use super::groups::{Groups, Recipe};
+use super::packed::{self, Packed};
 use super::paned::Paned;
 use super::session;
 use super::values;
 use super::windows::{Cut, Frames, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
-use crate::graph::{Graph, Input, Lowering, MakeOperator, TaskId};
+use crate::graph::{Graph, Input, Lowering, MakeOperator, Placement, TaskId};
 use crate::operator::{Context, Flush, Operator, Output, StateSize};
 
 /// Adds the tasks of an aggregate.
@@ -37,15 +38,21 @@ pub(super) fn lower(graph: &mut Graph, lowering: &Lowering<'_>, design: Arc<Desi
         return Ok(graph.add(lowering.task(vec![input], design.schema.clone(), make)));
     };
     let keys: Vec<usize> = (0..design.keys.len()).collect();
+    let placement = || if partials.packed { packed::placed(&design, 0, &[]) } else { lowering.together(&keys) };
+    let rows = match partials.packed {
+        true => packed::lower(graph, lowering, &design),
+        false => (lowering.inputs[0], lowering.input_schemas[0].clone()),
+    };
     let mut ports = vec![partials.plain.clone()];
-    let task = partials.local(graph, lowering, &design);
-    let mut inputs = vec![Input { task, placement: lowering.together(&keys) }];
+    let task = partials.local(graph, lowering, &design, rows.0);
+    let mut inputs = vec![Input { task, placement: placement() }];
     for part in &partials.distinct {
         ports.push(vec![*part]);
-        let task = values::lower(graph, lowering, &design, partials.cut, *part)?;
-        inputs.push(Input { task, placement: lowering.together(&keys) });
+        let task = values::lower(graph, lowering, &design, &partials, *part, &rows)?;
+        inputs.push(Input { task, placement: placement() });
     }
-    let make = operator(design.clone(), Feed::Partials(ports), partials.cut);
+    let feed = Feed::Partials { ports, packed: partials.packed };
+    let make = operator(design.clone(), feed, partials.cut);
     Ok(graph.add(lowering.task(inputs, design.schema.clone(), make)))
 }
 
@@ -65,7 +72,7 @@ fn operator(design: Arc<Design>, feed: Feed, cut: Option<Cut>) -> MakeOperator {
 }
 
 /// The parts of an aggregate whose states travel.
-struct Partials {
+pub(super) struct Partials {
     /// Parts that are summed where the rows are.
     plain: Vec<usize>,
     /// Parts that tell values apart.
@@ -73,7 +80,9 @@ struct Partials {
     /// The columns of the plain parts' states.
     types: Vec<DataType>,
     /// How time is cut.
-    cut: Option<Cut>,
+    pub cut: Option<Cut>,
+    /// Whether keys travel as they are written.
+    pub packed: bool,
 }
 
 impl Partials {
@@ -88,13 +97,22 @@ impl Partials {
         let groups = design.groups(design.key_types.clone())?;
         let travels = groups.partial_types(&distinct).is_some();
         let types = groups.partial_types(&plain).filter(|_| travels);
-        Ok(types.map(|types| Partials { plain, distinct, types, cut: design.cut() }))
+        let cut = design.cut();
+        let values = distinct.iter().map(|part| parts[*part].calls()[0].args.len()).max().unwrap_or(0);
+        // Keys that one stage alone reads are written there.
+        let packed = cut.is_none() && !distinct.is_empty() && Packed::suits(&design.key_types, values);
+        Ok(types.map(|types| Partials { plain, distinct, types, cut, packed }))
+    }
+
+    /// The types of a travelling state's key.
+    pub fn key_types(&self, design: &Design) -> Vec<DataType> {
+        if self.packed { Packed::TYPES.to_vec() } else { key_types(design, self.cut.as_ref()) }
     }
 
     /// Adds the task that sums rows where they are.
-    fn local(&self, graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>) -> TaskId {
-        let cut = self.cut;
-        let mut types = key_types(design, cut.as_ref());
+    fn local(&self, graph: &mut Graph, lowering: &Lowering<'_>, design: &Arc<Design>, rows: TaskId) -> TaskId {
+        let (cut, packed) = (self.cut, self.packed.then(|| lowering.input_schemas[0].fields().len()));
+        let mut types = self.key_types(design);
         types.push(DataType::Int64);
         types.extend(self.types.iter().cloned());
         let schema = schema_of(&types);
@@ -109,14 +127,15 @@ impl Partials {
             let (design, schema) = (design.clone(), output.clone());
             let parts = (0..recipe.parts.list().len()).collect();
             let frames = Frames::default();
-            Ok(Box::new(Local { design, cut, groups, frames, parts, schema, sent: 0 }) as Box<dyn Operator>)
+            Ok(Box::new(Local { design, cut, packed, groups, frames, parts, schema, sent: 0 }) as Box<dyn Operator>)
         };
-        graph.add(lowering.task(vec![lowering.input()], schema, Arc::new(make)))
+        let input = Input { task: rows, placement: Placement::Stay };
+        graph.add(lowering.task(vec![input], schema, Arc::new(make)))
     }
 }
 
 /// The types of a travelling state's key: the group's and, with windows, the two parts of a span.
-pub(super) fn key_types(design: &Design, cut: Option<&Cut>) -> Vec<DataType> {
+fn key_types(design: &Design, cut: Option<&Cut>) -> Vec<DataType> {
     let mut types = design.key_types.clone();
     types.extend(cut.into_iter().flat_map(|_| [DataType::Int64, DataType::Int64]));
     types
@@ -148,6 +167,8 @@ pub(super) fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) 
 struct Local {
     design: Arc<Design>,
     cut: Option<Cut>,
+    /// Where the keys of rows stand as they are written, if they do.
+    packed: Option<usize>,
     groups: Groups,
     /// The windows or panes of the step.
     frames: Frames,
@@ -159,12 +180,32 @@ struct Local {
 
 impl Local {
     fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
+        let slots = match self.packed {
+            Some(at) => self.groups.intern_written(&Packed::of(delta.column(at), delta.column(at + 1))),
+            None => self.intern(delta, spans),
+        };
+        self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+    }
+
+    fn intern(&mut self, delta: &Delta, spans: &[Span]) -> Vec<u32> {
         let mut keys: Vec<ArrayRef> = self.design.keys.iter().map(|key| delta.column(*key).clone()).collect();
         if self.cut.is_some() {
             keys.push(Arc::new(UInt32Array::from(self.frames.ids(spans, false))));
         }
-        let slots = self.groups.intern(&keys, delta.rows());
-        self.groups.update(&slots, &Rows { columns: delta.batch().columns(), weights: delta.weights() })
+        self.groups.intern(&keys, delta.rows())
+    }
+
+    /// The keys of groups as they travel.
+    fn keys(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
+        if self.packed.is_some() {
+            return self.groups.written(slots).columns();
+        }
+        let mut keys = self.groups.keys(slots);
+        let numbers = if self.cut.is_some() { keys.pop() } else { None };
+        let spans: Option<Vec<Span>> = numbers.map(|numbers| {
+            numbers.as_primitive::<UInt32Type>().values().iter().map(|number| self.frames.get(*number).span).collect()
+        });
+        Ok(with_spans(keys, spans.as_deref()))
     }
 
     /// The next groups of the step; none when all are sent.
@@ -178,12 +219,7 @@ impl Local {
         }
         let slots: Vec<u32> = (self.sent as u32..to as u32).collect();
         self.sent = to;
-        let mut keys = self.groups.keys(&slots);
-        let numbers = if self.cut.is_some() { keys.pop() } else { None };
-        let spans: Option<Vec<Span>> = numbers.map(|numbers| {
-            numbers.as_primitive::<UInt32Type>().values().iter().map(|number| self.frames.get(*number).span).collect()
-        });
-        let mut columns = with_spans(keys, spans.as_deref());
+        let mut columns = self.keys(&slots)?;
         columns.push(Arc::new(Int64Array::from(self.groups.weights(&slots))));
         columns.extend(self.groups.partial(&slots, &self.parts)?);
         Ok(Some(Delta::inserts(batch_of(&self.schema, columns, slots.len())?)))

@@ -9,8 +9,9 @@ use super::Design;
 use super::accumulator::Rows;
 use super::groups::Recipe;
 use super::kept::{Kept, Tables};
+use super::packed::{self, Packed};
 use super::parts::{Parts, Setting};
-use super::stages::{batch_of, key_types, schema_of, with_spans};
+use super::stages::{Partials, batch_of, schema_of, with_spans};
 use super::windows::{Cut, Span, place};
 use crate::delta::{DELTA_ROWS_MAX, Delta};
 use crate::error::Error;
@@ -25,26 +26,36 @@ pub(super) fn lower(
     graph: &mut Graph,
     lowering: &Lowering<'_>,
     design: &Arc<Design>,
-    cut: Option<Cut>,
+    partials: &Partials,
     part: usize,
+    (rows, input): &(TaskId, SchemaRef),
 ) -> Result<TaskId, Error> {
-    let needed = Needed::of(design, cut, part);
-    let narrow = lowering.input_schemas[0].project(&needed.columns).map_err(|error| design.guard.broken(error))?;
+    let (cut, packed) = (partials.cut, partials.packed);
+    let width = lowering.input_schemas[0].fields().len();
+    let needed = match packed {
+        true => Needed::of(design, &[width, width + 1], cut, part),
+        false => Needed::of(design, &design.keys, cut, part),
+    };
+    let narrow = input.project(&needed.columns).map_err(|error| design.guard.broken(error))?;
     let narrow: SchemaRef = Arc::new(narrow);
     let append_only = design.recipe.setting.append_only;
     let types = narrow.fields().iter().map(|field| field.data_type().clone()).collect();
     let setting = Setting { types, append_only, retiring: cut.is_some(), inline: false };
     let recipe = Arc::new(Recipe { parts: Parts::new(&needed.calls, append_only), setting });
-    let mut types = key_types(design, cut.as_ref());
+    let mut types = partials.key_types(design);
     let groups = recipe.groups(design.key_types.clone()).map_err(|what| design.unsupported.error(what))?;
     types.extend(groups.partial_types(&[0]).unwrap_or_default());
     let schema = schema_of(&types);
 
-    let by_value = [needed.keys.as_slice(), &needed.calls[0].args].concat();
-    let task = add_narrow(graph, lowering, design, needed.columns.clone(), narrow);
+    let values = &needed.calls[0].args;
+    let placement = match packed {
+        true => packed::placed(design, needed.keys[0], values),
+        false => Placement::ByKey([needed.keys.as_slice(), values].concat()),
+    };
+    let task = add_narrow(graph, lowering, design, *rows, needed.columns.clone(), narrow);
     let (design, output) = (design.clone(), schema.clone());
-    let make = move || Values::make(&design, &needed, &recipe, part, &output);
-    let input = Input { task, placement: Placement::ByKey(by_value) };
+    let make = move || Values::make(&design, &needed, &recipe, part, packed, &output);
+    let input = Input { task, placement };
     Ok(graph.add(lowering.task(vec![input], schema, Arc::new(make))))
 }
 
@@ -58,9 +69,9 @@ struct Needed {
 }
 
 impl Needed {
-    fn of(design: &Design, cut: Option<Cut>, part: usize) -> Self {
+    fn of(design: &Design, keys: &[usize], cut: Option<Cut>, part: usize) -> Self {
         let calls = design.recipe.parts.list()[part].calls();
-        let mut columns = design.keys.clone();
+        let mut columns = keys.to_vec();
         columns.extend(cut.iter().flat_map(Cut::columns));
         columns.extend(calls.iter().flat_map(|call| call.args.iter().copied().chain(call.filter)));
         columns.sort();
@@ -72,7 +83,7 @@ impl Needed {
             ..call.clone()
         };
         Needed {
-            keys: design.keys.iter().map(|key| at(*key)).collect(),
+            keys: keys.iter().map(|key| at(*key)).collect(),
             calls: calls.iter().map(moved).collect(),
             cut: cut.map(|cut| cut.over(at)),
             columns,
@@ -84,6 +95,7 @@ fn add_narrow(
     graph: &mut Graph,
     lowering: &Lowering<'_>,
     design: &Arc<Design>,
+    rows: TaskId,
     columns: Vec<usize>,
     schema: SchemaRef,
 ) -> TaskId {
@@ -92,7 +104,8 @@ fn add_narrow(
         let (columns, schema, design) = (columns.clone(), output.clone(), design.clone());
         Ok(Box::new(Narrow { columns, schema, design }) as Box<dyn Operator>)
     };
-    graph.add(lowering.task(vec![lowering.input()], schema, Arc::new(make)))
+    let input = Input { task: rows, placement: Placement::Stay };
+    graph.add(lowering.task(vec![input], schema, Arc::new(make)))
 }
 
 /// Picks columns.
@@ -114,7 +127,9 @@ impl Operator for Narrow {
 /// The different values of a part of all (group, value) pairs, and what a step changes in them for each group.
 struct Values {
     design: Arc<Design>,
+    /// The key's columns, or those of keys as they are written.
     keys: Vec<usize>,
+    packed: bool,
     cut: Option<Cut>,
     kept: Kept,
     schema: SchemaRef,
@@ -130,6 +145,7 @@ impl Values {
         needed: &Needed,
         recipe: &Arc<Recipe>,
         part: usize,
+        packed: bool,
         schema: &SchemaRef,
     ) -> Result<Box<dyn Operator>, Error> {
         let kept = Kept::new(recipe, &design.key_types, needed.cut.is_some(), false, Tables::Values(part));
@@ -137,6 +153,7 @@ impl Values {
         Ok(Box::new(Values {
             design: design.clone(),
             keys: needed.keys.clone(),
+            packed,
             cut: needed.cut,
             kept,
             schema: schema.clone(),
@@ -148,7 +165,10 @@ impl Values {
 
     fn take(&mut self, delta: &Delta, spans: &[Span]) -> Result<(), ArrowError> {
         let keys: Vec<ArrayRef> = self.keys.iter().map(|key| delta.column(*key).clone()).collect();
-        let (slots, _) = self.kept.intern(&keys, spans, delta.rows());
+        let slots = match keys.as_slice() {
+            [keys, hashes] if self.packed => self.kept.intern_written(&Packed::of(keys, hashes)),
+            keys => self.kept.intern(keys, spans, delta.rows()).0,
+        };
         self.stamps.resize(self.kept.groups.slots().max(self.stamps.len()), 0);
         for slot in &slots {
             if std::mem::replace(&mut self.stamps[*slot as usize], self.epoch) != self.epoch {
@@ -166,8 +186,13 @@ impl Values {
             return Ok(None);
         }
         let slots = self.touched.split_off(self.touched.len().saturating_sub(DELTA_ROWS_MAX));
-        let (keys, spans) = self.kept.keys(&slots);
-        let mut columns = with_spans(keys, spans.as_deref());
+        let mut columns = match self.packed {
+            true => self.kept.groups.written(&slots).columns()?,
+            false => {
+                let (keys, spans) = self.kept.keys(&slots);
+                with_spans(keys, spans.as_deref())
+            }
+        };
         columns.extend(self.kept.groups.partial(&slots, &[0])?);
         let delta = Delta::inserts(batch_of(&self.schema, columns, slots.len())?);
         for slot in slots {
