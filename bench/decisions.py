@@ -171,21 +171,19 @@ def phases(options, *loads):
 
 def peak(options):
     """The most answers by the rule a second, within its deadline: the load grows by a quarter until a tenth of it is not, twice."""
-    rate, best, failed = 4_000, 0, False
-    with Tidemill(options, "heavy.sql"):
-        phases(options, (rate, 2))
-        while True:
-            [run] = phases(options, (rate, options.seconds))
-            best = max(best, run["in_time"] / options.seconds)
-            print(f"overload, {rate:,.0f}/s: {run['in_time'] / options.seconds:,.0f} in time, p99 {run['all_p99_us']:,} us, "
-                  f"sent late by {run['late_p99_us']:,} us", file=sys.stderr)
-            if run["in_time"] >= 0.9 * run["sent"]:
-                rate, failed = rate * 1.25, False
-            elif failed:
-                return best
-            else:
-                # Once may be somebody else's doing.
-                failed = True
+    rate, best, failed = 8_000, 0, False
+    while True:
+        [run] = phases(options, (rate, options.seconds))
+        best = max(best, run["in_time"] / options.seconds)
+        print(f"overload, {rate:,.0f}/s: {run['in_time'] / options.seconds:,.0f} in time, p99 {run['all_p99_us']:,} us, "
+              f"sent late by {run['late_p99_us']:,} us", file=sys.stderr)
+        if run["in_time"] >= 0.9 * run["sent"]:
+            rate, failed = rate * 1.25, False
+        elif failed:
+            return best
+        else:
+            # Once may be somebody else's doing.
+            failed = True
 
 
 def recovered(run, rate):
@@ -198,9 +196,11 @@ def overload(options):
     """A rule so heavy that a core of a client can ask for three times what a core answers."""
     lines = ["| offered | requests/s | answered by the rule in time/s | of the peak | fallbacks/s | refused/s "
              "| all answers in time | p99 of the rule, ms | p99 of all answers, ms | sent late, p99 ms | peak MB |", "|---" * 11 + "|"]
-    best, seconds = peak(options), options.seconds
+    seconds = options.seconds
     with Tidemill(options, "heavy.sql") as server:
-        phases(options, (best / 2, 2))
+        # A decision costs more while the windows of its features fill: the peak is that of full ones.
+        phases(options, (10_000, 60))
+        best = peak(options)
         [before], usual = phases(options, (best * 0.8, seconds)), server.peak_megabytes()
         over, after = phases(options, (best * 3, seconds), (best * 0.8, seconds))
         most = server.peak_megabytes()
