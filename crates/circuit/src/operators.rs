@@ -6,6 +6,7 @@ use crate::plan::Spec;
 
 pub mod aggregate;
 pub mod assign_window;
+pub(crate) mod census;
 pub mod filter;
 pub(crate) mod guard;
 pub mod join;

@@ -240,7 +240,7 @@ struct Over {
 
 /// As many elements that nobody can ask for any more a step forgets, and two more for each row that it answers, so that
 /// time that passes in a leap does not hold it up.
-const SWEPT_MIN: usize = 512;
+const SWEPT_MIN: usize = 64;
 
 impl Over {
     fn new(design: Arc<Design>) -> Result<Self, String> {

@@ -14,6 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 
 use super::distinct::Distinct;
 use crate::keep::wire::{Damage, Reader};
+use crate::operators::census::Census;
 
 /// A chunk's columns and the weight of each row.
 #[derive(Clone, Copy)]
@@ -232,12 +233,14 @@ fn no_partial() -> ArrowError {
 pub(crate) struct Cells<F: Family> {
     family: F,
     states: Vec<F::State>,
+    entries: Census,
+    heap: Census,
 }
 
 impl<F: Family> Cells<F> {
     /// No groups yet.
     pub fn new(family: F) -> Self {
-        Cells { family, states: Vec::new() }
+        Cells { family, states: Vec::new(), entries: Census::default(), heap: Census::default() }
     }
 
     fn pick(&self, slots: &[u32]) -> Vec<&F::State> {
@@ -305,13 +308,13 @@ impl<F: Family> Accumulator for Cells<F> {
     }
 
     fn entries(&self) -> u64 {
-        if F::FLAT { 0 } else { self.states.iter().map(|state| self.family.entries(state) as u64).sum() }
+        if F::FLAT { 0 } else { self.entries.sum(&self.states, |state| self.family.entries(state) as u64) }
     }
 
     fn bytes(&self) -> u64 {
         let flat = (self.states.capacity() * size_of::<F::State>()) as u64;
-        let heap: usize = if F::FLAT { 0 } else { self.states.iter().map(|state| self.family.heap_bytes(state)).sum() };
-        flat + heap as u64
+        let heap = |state: &F::State| self.family.heap_bytes(state) as u64;
+        flat + if F::FLAT { 0 } else { self.heap.sum(&self.states, heap) }
     }
 
     fn write(&self, slot: u32, out: &mut Vec<u8>) -> Result<(), ArrowError> {

@@ -23,6 +23,7 @@ use crate::keep::marks::Marks;
 use crate::key::{KeyEncoder, KeyIndex};
 use crate::operator::StateSize;
 use crate::operators::aggregate::accumulator::How;
+use crate::operators::census::Census;
 use crate::operators::time::floor;
 use crate::plan::{Frame, OverCall, OverSpec, OverTurn, TimeDomain};
 
@@ -138,6 +139,8 @@ pub(super) struct State {
     pub encoder: KeyEncoder,
     pub index: KeyIndex,
     pub tracks: Vec<Track>,
+    /// What the tracks hold on the heap.
+    heap: Census,
     pub bank: Bank,
     /// For each slot of the bank that is an element its key and time.
     pub owners: Vec<(u32, i64)>,
@@ -171,6 +174,7 @@ impl State {
             encoder,
             index: KeyIndex::default(),
             tracks: Vec::new(),
+            heap: Census::default(),
             bank,
             owners: Vec::new(),
             values,
@@ -560,7 +564,7 @@ impl State {
             let seen: u64 = track.seen.iter().map(Seen::bytes).sum();
             track.line.bytes() + seen + (4 * track.tail.capacity() + track.seen.capacity() * size_of::<Seen>()) as u64
         };
-        let tracks: u64 = self.tracks.iter().map(heap).sum();
+        let tracks: u64 = self.heap.sum(&self.tracks, heap);
         let flat = self.tracks.capacity() * size_of::<Track>() + self.owners.capacity() * 16 + self.index.len() * 24;
         let bytes = self.index.bytes() + self.bank.bytes() + self.values.iter().map(Values::bytes).sum::<u64>();
         StateSize {
