@@ -865,7 +865,7 @@ const FUNCTIONS: [&str; 17] = [
 ];
 
 /// Files among the operators that are no operator.
-const HELPERS: [&str; 5] = ["guard", "ordered", "testing", "time", "ttl"];
+const HELPERS: [&str; 6] = ["census", "guard", "ordered", "testing", "time", "ttl"];
 
 /// The operators there are.
 fn operators() -> impl Iterator<Item = String> {
