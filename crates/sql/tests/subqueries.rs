@@ -342,6 +342,26 @@ fn set_operations_count_rows_where_they_are_asked_to() {
 }
 
 #[test]
+fn a_query_may_read_the_table_around_it() {
+    check("SELECT x, x IN (SELECT x FROM a WHERE x > 1) AS z FROM a", "1 false, 2 true, null null");
+    check("SELECT x, x NOT IN (SELECT x FROM a WHERE x > 1) AS z FROM a", "1 true, 2 false, null null");
+    check("SELECT x, x IN (SELECT x FROM a) AS z FROM a", "1 true, 2 true, null null");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT x FROM a WHERE x > 1) OR x = 7", "1");
+    check("SELECT x FROM a WHERE x NOT IN (SELECT x FROM a WHERE x > 1)", "1");
+    check("SELECT x FROM a WHERE x IN (SELECT x FROM a WHERE x > 1) IS FALSE", "1");
+    check("SELECT x FROM a WHERE CASE WHEN x IN (SELECT x FROM a WHERE x > 1) THEN 1 ELSE 2 END = 2", "1, null");
+    check("SELECT x, x = ANY (SELECT x FROM a WHERE x > 1) AS z FROM a", "1 false, 2 true, null null");
+    check("SELECT x, x > ALL (SELECT x FROM a WHERE x < 2) AS z FROM a", "1 false, 2 true, null null");
+    check("SELECT k, v, v IN (SELECT v FROM c WHERE k = 2) AS z FROM c", "1 5 true, 1 6 false, 2 5 true, 3 null null");
+    check("SELECT k, v FROM c AS o WHERE v IN (SELECT v FROM c WHERE c.k > o.k) OR k = 7", "1 5");
+    check(
+        "SELECT k, v, v IN (SELECT v FROM c WHERE c.k = o.k + 1) AS z FROM c AS o",
+        "1 5 true, 1 6 false, 2 5 null, 3 null false",
+    );
+    check("SELECT x, (SELECT MAX(x) FROM a WHERE x < 2) AS z FROM a", "1 1, 2 1, null 1");
+}
+
+#[test]
 fn columns_of_one_name_are_one_column_of_the_joined_rows() {
     let kinds = [
         ("JOIN", "1 5 5, 1 6 5, 2 5 7, 2 5 null"),

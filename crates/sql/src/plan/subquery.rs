@@ -49,6 +49,9 @@ use crate::catalog::outside;
 use crate::error::Error;
 use crate::lower::place_of;
 
+/// What a value is compared with is called in the query that gives it.
+const FOUND: &str = "$found";
+
 /// Takes queries that stand for a value out of aggregates, OVER and ON, where DataFusion knows of none that name columns
 /// around them; and what is asked of the pairs of a join out of its ON.
 pub(crate) fn lifted(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -238,13 +241,11 @@ fn known(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
             "compute the first in a query below, and name its column",
         ));
     }
-    let query = &subquery.subquery;
-    let (qualifier, field) = query.schema().qualified_field(0);
-    let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+    let (query, column) = found_in(&subquery.subquery)?;
     let exists = |condition: Option<Expr>, outer: Vec<Expr>| -> Result<Expr> {
         let query = match condition {
-            Some(condition) => Arc::new(LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(query))?)),
-            None => Arc::clone(query),
+            Some(condition) => Arc::new(LogicalPlan::Filter(Filter::try_new(condition, Arc::clone(&query))?)),
+            None => Arc::clone(&query),
         };
         let outer_ref_columns = subquery.outer_ref_columns.iter().cloned().chain(outer).collect();
         let subquery = Subquery { subquery: query, outer_ref_columns, spans: subquery.spans.clone() };
@@ -253,7 +254,7 @@ fn known(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
     let (around, outer) = from_around(expr.as_ref().clone(), schema)?;
     let mut cases = when(exists(Some(around.eq(column.clone())), outer)?, lit(!negated));
     let mut unknown = Vec::new();
-    if field.is_nullable() {
+    if subquery.subquery.schema().field(0).is_nullable() {
         unknown.push(exists(Some(column.is_null()), vec![])?);
     }
     if expr.nullable(schema)? {
@@ -263,6 +264,15 @@ fn known(found: InSubquery, schema: &DFSchema) -> Result<Expr> {
         cases = cases.when(unknown, lit(ScalarValue::Boolean(None)));
     }
     cases.otherwise(lit(negated))
+}
+
+/// A query among whose rows a value is looked for, and its column, under a name that no column around it has: both may be of
+/// one table.
+fn found_in(query: &Arc<LogicalPlan>) -> Result<(Arc<LogicalPlan>, Expr)> {
+    let (qualifier, field) = query.schema().qualified_field(0);
+    let column = Expr::Column(Column::new(qualifier.cloned(), field.name())).alias(FOUND);
+    let query = LogicalPlan::Projection(Projection::try_new(vec![column], Arc::clone(query))?);
+    Ok((Arc::new(query), Expr::Column(Column::new_unqualified(FOUND))))
 }
 
 /// An expression as a query inside another names it, and the columns that it names so.
@@ -290,8 +300,7 @@ fn denied(found: InSubquery, schema: &DFSchema, top: bool) -> Result<Expr> {
     }
     let Subquery { subquery: query, mut outer_ref_columns, spans } = subquery;
     let (expr, outer) = from_around(*expr, schema)?;
-    let (qualifier, field) = query.schema().qualified_field(0);
-    let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+    let (query, column) = found_in(&query)?;
     let met = Expr::IsNotFalse(Box::new(expr.eq(column)));
     let query = LogicalPlan::Filter(Filter::try_new(met, query)?);
     outer_ref_columns.extend(outer);
