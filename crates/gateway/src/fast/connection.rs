@@ -321,8 +321,7 @@ impl Connection {
     ) -> bool {
         let bytes = block.bytes();
         let body = &bytes[head.length..][..length];
-        let asker =
-            Asker { owner: self.key, waiting: &mut self.waiting, address: self.address, came: self.came, head, bytes };
+        let asker = self.asker(head, bytes);
         self.closing = !service.whole(door, asker, body);
         block.consume(head.length + length);
         self.since = service.now;
@@ -342,14 +341,7 @@ impl Connection {
             Err(problem) => {
                 let end = end_of_chunks(block, &head);
                 let problem = if end.is_none() { problem.closing() } else { problem };
-                let asker = Asker {
-                    owner: self.key,
-                    waiting: &mut self.waiting,
-                    address: self.address,
-                    came: self.came,
-                    head: &head,
-                    bytes: block.bytes(),
-                };
+                let asker = self.asker(&head, block.bytes());
                 match (service.refuse(asker, problem), end) {
                     (true, Some(end)) => block.consume(end),
                     _ => (self.closing, self.refused) = (true, true),
@@ -369,14 +361,7 @@ impl Connection {
             Ok(Some(end)) => {
                 let bytes = block.bytes();
                 let (head, admitted, content) = coming.into_parts(bytes);
-                let asker = Asker {
-                    owner: self.key,
-                    waiting: &mut self.waiting,
-                    address: self.address,
-                    came: self.came,
-                    head: &head,
-                    bytes,
-                };
+                let asker = self.asker(&head, bytes);
                 self.closing = !service.finish(door, asker, &admitted, content);
                 block.consume(end);
                 self.since = service.now;
@@ -389,16 +374,15 @@ impl Connection {
         }
     }
 
+    /// Who asks what begins with this head.
+    fn asker<'a>(&'a mut self, head: &'a Head, bytes: &'a [u8]) -> Asker<'a> {
+        let Connection { key, waiting, address, came, .. } = self;
+        Asker { owner: *key, waiting, address: *address, came: *came, head, bytes }
+    }
+
     /// Refuses a request in the middle of its body, which ends the connection.
     fn refuse(&mut self, service: &mut Service, block: &Block, head: &Head, problem: Problem) {
-        let asker = Asker {
-            owner: self.key,
-            waiting: &mut self.waiting,
-            address: self.address,
-            came: self.came,
-            head,
-            bytes: block.bytes(),
-        };
+        let asker = self.asker(head, block.bytes());
         service.refuse(asker, problem.closing());
         (self.closing, self.refused) = (true, true);
     }

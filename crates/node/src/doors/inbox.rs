@@ -99,11 +99,6 @@ impl InboxDoor {
         self.bodies.again(input)
     }
 
-    /// Tells the engine of what was taken quietly.
-    pub(crate) fn wake(&self) {
-        self.handle.wake();
-    }
-
     /// The inbox.
     #[cfg(test)]
     pub(crate) fn handle(&self) -> &InboxHandle {

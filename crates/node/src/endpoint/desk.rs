@@ -11,7 +11,7 @@ use arrow_schema::SchemaRef;
 use tidemill_circuit::operator::SideKind;
 use tidemill_connect::Accepted;
 use tidemill_gateway::{
-    Answered, Answers, Durability, Endpoint, Fallback, Question, Refusal, Rejection, Terms, Ticket,
+    Answered, Answers, Durability, Endpoint, Fallback, Inbox, Question, Refusal, Rejection, Terms, Ticket,
 };
 use tidemill_journal::{Level, Sequence};
 use tidemill_sql::pipeline::EndpointDef;
